@@ -1,1 +1,3 @@
-//! placeholder
+//! Bowline's actors: supervision, transports, links and sessions, as modules that another actix program can embed.
+
+pub mod transport;

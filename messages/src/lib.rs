@@ -1,1 +1,16 @@
-//! placeholder
+//! Everything Bowline's parts say to each other: identities, endpoint addresses, configuration, the frames that cross the
+//! network and the messages that cross between actors. No I/O, no clock, no sockets.
+//!
+//! Who sends what to whom is written down in `docs/architecture.md`; a module here is named like the concern it serves.
+
+pub mod address;
+pub mod class;
+pub mod event;
+pub mod id;
+pub mod link;
+pub mod session;
+
+pub use address::{AddressError, EndpointAddress, TransportKind};
+pub use class::{Delivery, MessageClass, PolicyName};
+pub use event::{Event, EventKind};
+pub use id::{ChannelId, Incarnation, LinkId, PeerId, PeerIdError};

@@ -1,0 +1,64 @@
+//! What the application says about a message: its class, how it is to be delivered, and the policy that chooses its link.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of message this is (SPEC §1). Each class has its own queue, its own lane where the link has lanes, a weight in
+/// the scheduler and a policy that chooses its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub enum MessageClass {
+    /// Latency decides: a dice roll.
+    Realtime,
+    /// Must arrive, soon: a bet. The default.
+    #[default]
+    Critical,
+    /// Steady bandwidth: a stream of samples.
+    Streaming,
+    /// May wait a little: chat.
+    Background,
+    /// Large and patient: state synchronisation, files.
+    Bulk,
+}
+
+impl MessageClass {
+    /// Every class, most urgent first.
+    pub const ALL: [Self; 5] = [Self::Realtime, Self::Critical, Self::Streaming, Self::Background, Self::Bulk];
+
+    /// Position in [`MessageClass::ALL`]: 0 is the most urgent. Also its number on the wire and its lane.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Realtime => 0,
+            Self::Critical => 1,
+            Self::Streaming => 2,
+            Self::Background => 3,
+            Self::Bulk => 4,
+        }
+    }
+
+    /// The class with this number, if there is one.
+    pub fn from_index(index: usize) -> Option<Self> {
+        Self::ALL.get(index).copied()
+    }
+}
+
+/// What is promised about a message (SPEC S2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Exactly once, in order within its channel. The default.
+    #[default]
+    ExactlyOnce,
+    /// Sent once and never again: when its link dies under it, it is skipped and its receipt says `unknown`.
+    AtMostOnce,
+    /// Replaced by the next message of the same channel as long as it has not been put on a wire; never sent again.
+    LatestOnly,
+}
+
+/// Which rule chooses the link for a message (SPEC F6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum PolicyName {
+    /// The link with the smallest expected time to delivery.
+    FastestFirst,
+    /// Spread over all usable links in proportion to what each can carry.
+    LoadBalanced,
+    /// A copy on each of the two best links; the receiver delivers one.
+    Redundant,
+}

@@ -1,0 +1,174 @@
+//! What happened: the events that every part reports, for the log, for `bowline` and for embedders.
+
+use std::time::Duration;
+
+use actix::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::address::EndpointAddress;
+use crate::id::{Incarnation, LinkId, PeerId};
+use crate::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
+use crate::session::SessionEnd;
+
+/// One thing that happened, and when.
+#[derive(Debug, Clone, PartialEq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct Event {
+    /// Time since the node started.
+    pub at: Duration,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A listener is open.
+    Listening {
+        /// Where it can be reached.
+        address: EndpointAddress,
+    },
+    /// A listener could not be opened, or broke.
+    ListenFailed {
+        /// What was asked for.
+        address: EndpointAddress,
+        /// Why not.
+        error: String,
+    },
+    /// A dial failed.
+    DialFailed {
+        /// Who was to be reached.
+        peer: PeerId,
+        /// Where.
+        address: EndpointAddress,
+        /// Why not.
+        error: String,
+    },
+    /// An inbound connection was refused before or during its handshake.
+    ConnectionRefused {
+        /// Where it came from.
+        from: String,
+        /// Why.
+        reason: String,
+    },
+    /// A session has its first link.
+    SessionUp {
+        /// The peer.
+        peer: PeerId,
+        /// The peer's incarnation.
+        incarnation: Incarnation,
+    },
+    /// A session ended.
+    SessionDown {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        reason: SessionEnd,
+    },
+    /// The peer came back as a new process; the session goes on with it.
+    PeerRestarted {
+        /// The peer.
+        peer: PeerId,
+        /// Its new incarnation.
+        incarnation: Incarnation,
+        /// Messages that were on a wire to the old process: their receipts say unknown.
+        unknown: u64,
+    },
+    /// A link joined its session.
+    LinkUp {
+        /// The peer.
+        peer: PeerId,
+        /// The link.
+        link: LinkInfo,
+    },
+    /// A link took a step of its life cycle.
+    LinkStep {
+        /// The peer.
+        peer: PeerId,
+        /// The link.
+        link: LinkId,
+        /// From this state
+        from: LinkState,
+        /// to this one
+        to: LinkState,
+        /// by this step.
+        step: LinkStep,
+        /// Why, where there is a reason.
+        reason: Option<LinkFailure>,
+    },
+    /// Traffic is being moved away from a link.
+    FailoverStarted {
+        /// The peer.
+        peer: PeerId,
+        /// The link that fails.
+        from: LinkId,
+        /// Why.
+        reason: LinkFailure,
+    },
+    /// Traffic goes on over another link.
+    FailoverCompleted {
+        /// The peer.
+        peer: PeerId,
+        /// The link that failed.
+        from: LinkId,
+        /// The link that took over.
+        to: LinkId,
+        /// From the failure to the first acknowledgement on the new link.
+        took: Duration,
+        /// Messages sent again.
+        messages_moved: u64,
+    },
+    /// No other link is there to take over; messages wait.
+    FailoverStalled {
+        /// The peer.
+        peer: PeerId,
+        /// The link that failed.
+        from: LinkId,
+    },
+    /// Another link is preferred from now on, without a failure.
+    LinkPreferred {
+        /// The peer.
+        peer: PeerId,
+        /// The link before.
+        from: LinkId,
+        /// The link now.
+        to: LinkId,
+        /// The rule that decided.
+        rule: String,
+    },
+    /// A message made the session actor panic twice and was set aside.
+    MessageQuarantined {
+        /// The peer.
+        peer: PeerId,
+        /// Whether it was on its way out (else in).
+        outgoing: bool,
+        /// Its channel.
+        channel: u32,
+        /// Its number there.
+        sequence: u64,
+    },
+    /// A child of the supervision tree exited.
+    ChildExited {
+        /// Its place in the tree.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A child of the supervision tree was restarted.
+    ChildRestarted {
+        /// Its place in the tree.
+        path: String,
+        /// How often by now.
+        restarts: u64,
+    },
+    /// An interface of this machine changed.
+    InterfaceChanged {
+        /// Its name.
+        name: String,
+        /// Whether it can carry traffic now.
+        up: bool,
+    },
+}
