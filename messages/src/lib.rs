@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod class;
+pub mod config;
 pub mod event;
 pub mod id;
 pub mod link;

@@ -265,10 +265,10 @@ mod tests {
         ];
         let legal = STATES.iter().flat_map(|s| steps.map(|t| s.after(t))).filter(Result::is_ok).count();
         assert_eq!(legal, LINK_STEPS.len());
-        assert_eq!(LinkState::Failed.after(LinkStep::Connected), Err(IllegalLinkStep {
-            state: LinkState::Failed,
-            step: LinkStep::Connected
-        }));
+        assert_eq!(
+            LinkState::Failed.after(LinkStep::Connected),
+            Err(IllegalLinkStep { state: LinkState::Failed, step: LinkStep::Connected })
+        );
     }
 
     #[test]
