@@ -10,6 +10,7 @@ pub mod event;
 pub mod id;
 pub mod link;
 pub mod session;
+pub mod wire;
 
 pub use address::{AddressError, EndpointAddress, TransportKind};
 pub use class::{Delivery, MessageClass, PolicyName};

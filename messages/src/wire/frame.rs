@@ -1,0 +1,327 @@
+//! Frames: what a sealed record holds, one after another.
+//!
+//! Writers append to a buffer and have a `…_bytes` twin that tells the size before. [`FrameReader`] walks a record; payloads
+//! are slices of it, nothing is copied. This is the hottest code there is: one message is one frame.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::reader::{Reader, Short};
+use super::varint;
+use crate::class::MessageClass;
+use crate::id::{ChannelId, LinkId};
+
+pub mod ack;
+mod control;
+
+pub use ack::{Ack, AckRanges, put_ack};
+pub use control::{
+    CloseCode, LinkDownCode, SignedAddresses, put_addresses, put_close, put_delivered, put_link_down, put_padding,
+    put_ping, put_skip,
+};
+
+/// The types of frames, as they stand on the wire.
+pub mod types {
+    /// Nothing; makes a record longer.
+    pub const PADDING: u8 = 0x00;
+    /// Asks for an acknowledgement.
+    pub const PING: u8 = 0x01;
+    /// Acknowledges records of one link.
+    pub const ACK: u8 = 0x02;
+    /// Sequence numbers that will never come.
+    pub const SKIP: u8 = 0x03;
+    /// How far a channel was handed to the application, and the credit.
+    pub const DELIVERED: u8 = 0x04;
+    /// Where the sender can be reached.
+    pub const ADDRESSES: u8 = 0x05;
+    /// A link is dead for the sender.
+    pub const LINK_DOWN: u8 = 0x06;
+    /// The end of the session.
+    pub const CLOSE: u8 = 0x07;
+    /// A whole message; the class is added.
+    pub const MESSAGE: u8 = 0x08;
+    /// A part of a message; the class is added.
+    pub const FRAGMENT: u8 = 0x10;
+    /// From here on a frame says its length and is skipped when it is not known.
+    pub const SKIPPABLE: u64 = 0x40;
+}
+
+/// The longest text in a CLOSE frame, in bytes.
+pub const CLOSE_TEXT_BYTES_MAX: usize = 256;
+/// The most ranges in an ACK frame.
+pub const ACK_RANGES_MAX: usize = 64;
+/// The most addresses in an ADDRESSES frame.
+pub const ADDRESSES_MAX: usize = 32;
+
+/// What is wrong with a frame. The peer's fault (the record was authentic); the link ends with a protocol error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A type below 0x40 that this version does not know: it may not be skipped.
+    #[error("an unknown frame type {0:#04x}")]
+    UnknownFrame(u8),
+    /// The frame ends before its content does, or has content that cannot be.
+    #[error("a malformed frame of type {0:#04x}")]
+    Malformed(u64),
+}
+
+/// A whole message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageFrame {
+    /// Its class.
+    pub class: MessageClass,
+    /// Its channel.
+    pub channel: ChannelId,
+    /// Its number in the channel.
+    pub sequence: u64,
+    /// Its content.
+    pub payload: Bytes,
+}
+
+/// A part of a message. `offset + payload.len() <= total` holds, and `payload` is not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragment {
+    /// The message's class.
+    pub class: MessageClass,
+    /// Its channel.
+    pub channel: ChannelId,
+    /// Its number in the channel.
+    pub sequence: u64,
+    /// Bytes of the whole message. Not bounded here: the receiver compares it with the size it announced.
+    pub total: u64,
+    /// Where this part begins.
+    pub offset: u64,
+    /// The bytes of this part.
+    pub payload: Bytes,
+}
+
+/// One frame of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A run of padding.
+    Padding {
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// Asks for an acknowledgement.
+    Ping,
+    /// Acknowledges records.
+    Ack(Ack),
+    /// Sequence numbers that will never come, because their messages expired or were replaced.
+    Skip {
+        /// The channel.
+        channel: ChannelId,
+        /// The first number.
+        from: u64,
+        /// The first number after them; larger than `from`.
+        until: u64,
+    },
+    /// How far a channel was handed to the application.
+    Delivered {
+        /// The channel.
+        channel: ChannelId,
+        /// The first sequence number that the application does not have yet.
+        next: u64,
+        /// Bytes the receiver takes from there on.
+        window: u64,
+    },
+    /// Where the sender can be reached.
+    Addresses(Box<SignedAddresses>),
+    /// A link is dead for the sender, whatever the receiver sees of it.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+        /// Why.
+        reason: LinkDownCode,
+    },
+    /// The end of the session.
+    Close {
+        /// Why.
+        code: CloseCode,
+        /// Why, for people; up to 256 bytes, control characters replaced.
+        text: String,
+    },
+    /// A whole message.
+    Message(MessageFrame),
+    /// A part of one.
+    Fragment(Fragment),
+    /// A frame of a later version that may be skipped.
+    Unknown {
+        /// Its type, 0x40 or more.
+        kind: u64,
+        /// Its content.
+        content: Bytes,
+    },
+}
+
+/// The longest header of a MESSAGE or FRAGMENT frame, in bytes: type, channel, sequence, total, offset, length.
+const HEADER_BYTES_MAX: usize = 1 + 8 + 8 + 8 + 8 + 8;
+
+/// Bytes that [`put_message`] appends.
+#[inline]
+pub fn message_bytes(channel: ChannelId, sequence: u64, payload: usize) -> usize {
+    1 + varint::length(channel.0.into()) + varint::length(sequence) + varint::length(payload as u64) + payload
+}
+
+/// Appends a MESSAGE frame.
+///
+/// # Panics
+/// When `sequence` is above [`varint::MAX`].
+#[inline]
+pub fn put_message(into: &mut BytesMut, class: MessageClass, channel: ChannelId, sequence: u64, payload: &[u8]) {
+    let mut header = [0; HEADER_BYTES_MAX];
+    header[0] = types::MESSAGE + class.index() as u8;
+    let mut at = 1 + varint::write(&mut header[1..], channel.0.into());
+    at += varint::write(&mut header[at..], sequence);
+    at += varint::write(&mut header[at..], payload.len() as u64);
+    into.reserve(at + payload.len());
+    into.extend_from_slice(&header[..at]);
+    into.extend_from_slice(payload);
+}
+
+/// Bytes that [`put_fragment`] appends.
+pub fn fragment_bytes(channel: ChannelId, sequence: u64, total: u64, offset: u64, payload: usize) -> usize {
+    message_bytes(channel, sequence, payload) + varint::length(total) + varint::length(offset)
+}
+
+/// Appends a FRAGMENT frame: the part of a message of `total` bytes that begins at `offset`.
+///
+/// # Panics
+/// When a number is above [`varint::MAX`].
+pub fn put_fragment(
+    into: &mut BytesMut,
+    class: MessageClass,
+    channel: ChannelId,
+    sequence: u64,
+    total: u64,
+    offset: u64,
+    payload: &[u8],
+) {
+    let mut header = [0; HEADER_BYTES_MAX];
+    header[0] = types::FRAGMENT + class.index() as u8;
+    let mut at = 1 + varint::write(&mut header[1..], channel.0.into());
+    for number in [sequence, total, offset, payload.len() as u64] {
+        at += varint::write(&mut header[at..], number);
+    }
+    into.reserve(at + payload.len());
+    into.extend_from_slice(&header[..at]);
+    into.extend_from_slice(payload);
+}
+
+/// Appends a frame of a type that receivers may not know and then skip.
+///
+/// # Panics
+/// When `kind` is below [`types::SKIPPABLE`] or above [`varint::MAX`].
+pub fn put_skippable(into: &mut BytesMut, kind: u64, content: &[u8]) {
+    assert!(kind >= types::SKIPPABLE, "a frame type below 0x40 cannot be skipped");
+    varint::put(into, kind);
+    varint::put(into, content.len() as u64);
+    into.put_slice(content);
+}
+
+/// Walks the frames of a record.
+#[derive(Debug)]
+pub struct FrameReader {
+    record: Bytes,
+    at: usize,
+}
+
+impl FrameReader {
+    /// Walks the opened content of a record.
+    pub const fn new(record: Bytes) -> Self {
+        Self { record, at: 0 }
+    }
+
+    /// The next frame, or `None` at the end. After an error the rest of the record is not read: every further call gives `None`.
+    ///
+    /// # Errors
+    /// [`FrameError`].
+    #[inline]
+    #[allow(clippy::should_implement_trait)] // An iterator of results would hide that the first error is the end.
+    pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some(&kind) = self.record.get(self.at) else { return Ok(None) };
+        let class = usize::from(kind & 0x07);
+        let (frame, at) = match kind {
+            0x08..=0x0c => self.message(class),
+            0x10..=0x14 => self.fragment(class),
+            _ => self.other(kind),
+        }
+        .inspect_err(|_| self.at = self.record.len())?;
+        self.at = at;
+        Ok(Some(frame))
+    }
+
+    #[inline]
+    fn message(&self, class: usize) -> Result<(Frame, usize), FrameError> {
+        let mut reader = Reader::new(&self.record, self.at + 1);
+        let mut read = || -> Result<(MessageFrame, usize), Short> {
+            let class = MessageClass::from_index(class).ok_or(Short)?;
+            let channel = ChannelId(reader.varint_u32()?);
+            let sequence = reader.varint()?;
+            let length = reader.varint_length()?;
+            let begin = reader.at();
+            let payload = self.record.slice(begin..begin + length);
+            Ok((MessageFrame { class, channel, sequence, payload }, begin + length))
+        };
+        match read() {
+            Ok((message, at)) => Ok((Frame::Message(message), at)),
+            Err(Short) => Err(FrameError::Malformed(types::MESSAGE.into())),
+        }
+    }
+
+    fn fragment(&self, class: usize) -> Result<(Frame, usize), FrameError> {
+        let mut reader = Reader::new(&self.record, self.at + 1);
+        let mut read = || -> Result<(Fragment, usize), Short> {
+            let class = MessageClass::from_index(class).ok_or(Short)?;
+            let channel = ChannelId(reader.varint_u32()?);
+            let (sequence, total, offset) = (reader.varint()?, reader.varint()?, reader.varint()?);
+            let length = reader.varint_length()?;
+            // Both are below 2^62 and 2^63, so the sum cannot overflow.
+            if length == 0 || offset + length as u64 > total {
+                return Err(Short);
+            }
+            let begin = reader.at();
+            let payload = self.record.slice(begin..begin + length);
+            Ok((Fragment { class, channel, sequence, total, offset, payload }, begin + length))
+        };
+        match read() {
+            Ok((fragment, at)) => Ok((Frame::Fragment(fragment), at)),
+            Err(Short) => Err(FrameError::Malformed(types::FRAGMENT.into())),
+        }
+    }
+
+    fn other(&self, kind: u8) -> Result<(Frame, usize), FrameError> {
+        let mut reader = Reader::new(&self.record, self.at + 1);
+        let frame = match kind {
+            types::PADDING => Ok(control::read_padding(&mut reader, &self.record)),
+            types::PING => Ok(Frame::Ping),
+            types::ACK => ack::read_ack(&mut reader, &self.record).map(Frame::Ack),
+            types::SKIP => control::read_skip(&mut reader),
+            types::DELIVERED => control::read_delivered(&mut reader),
+            types::ADDRESSES => control::read_addresses(&mut reader),
+            types::LINK_DOWN => control::read_link_down(&mut reader),
+            types::CLOSE => control::read_close(&mut reader),
+            0x40.. => return self.skippable(),
+            _ => return Err(FrameError::UnknownFrame(kind)),
+        };
+        match frame {
+            Ok(frame) => Ok((frame, reader.at())),
+            Err(Short) => Err(FrameError::Malformed(kind.into())),
+        }
+    }
+
+    fn skippable(&self) -> Result<(Frame, usize), FrameError> {
+        let mut reader = Reader::new(&self.record, self.at);
+        let malformed = |Short| FrameError::Malformed(types::SKIPPABLE);
+        let kind = reader.varint().map_err(malformed)?;
+        // A short type in a long encoding would be a second way to write it.
+        if kind < types::SKIPPABLE {
+            return Err(FrameError::Malformed(kind));
+        }
+        let length = reader.varint_length().map_err(malformed)?;
+        let begin = reader.at();
+        Ok((Frame::Unknown { kind, content: self.record.slice(begin..begin + length) }, begin + length))
+    }
+}
+
+#[cfg(test)]
+mod tests;
