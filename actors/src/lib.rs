@@ -1,3 +1,6 @@
 //! Bowline's actors: supervision, transports, links and sessions, as modules that another actix program can embed.
 
+pub mod clock;
+pub mod pump;
+pub mod supervision;
 pub mod transport;

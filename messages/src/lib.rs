@@ -10,6 +10,7 @@ pub mod event;
 pub mod id;
 pub mod link;
 pub mod session;
+pub mod supervision;
 pub mod wire;
 
 pub use address::{AddressError, EndpointAddress, TransportKind};
