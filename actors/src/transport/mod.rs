@@ -6,6 +6,12 @@
 //!
 //! To add one: implement the three traits in a module of its own, add a row to `registry.rs`, run the conformance suite.
 
+pub mod interfaces;
+pub mod memory;
+mod read_size;
+pub mod socket;
+pub mod tcp;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
@@ -61,6 +67,15 @@ pub enum TransportError {
     /// The operating system or the network said no.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The link could not be bound to what it was asked to: the interface or address is not there, or the process may not. The
+    /// configuration's mistake.
+    #[error("cannot bind to {binding:?}: {source}")]
+    Binding {
+        /// What was asked for.
+        binding: Binding,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// It took too long.
     #[error("timed out after {0:?}")]
     TimedOut(Duration),

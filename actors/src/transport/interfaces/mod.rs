@@ -1,0 +1,9 @@
+//! This machine's network interfaces: what they are made of, which one an address belongs to, and when one goes down.
+
+mod medium;
+mod table;
+
+pub use medium::medium_of;
+pub use table::InterfaceTable;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use table::address_of;

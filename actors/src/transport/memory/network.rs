@@ -1,0 +1,243 @@
+//! The simulated network: hosts, listeners, paths and the links on them.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::{Rc, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use bowline_messages::{EndpointAddress, TransportKind};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use tokio::time::Instant;
+
+use super::link::{Connection, MemoryIncoming};
+use super::path::{Change, Cut, Path, PathSettings};
+
+/// The first port that is given out for port 0.
+const EPHEMERAL_PORT: u16 = 49152;
+
+/// A network inside this process, for message scripts, simulation and embedders' tests. A clone is the same network.
+///
+/// It lives on one thread and on tokio's clock: with the clock paused, the same seed and the same calls give the same run.
+#[derive(Clone)]
+pub struct MemoryNetwork {
+    inner: Rc<RefCell<Inner>>,
+}
+
+struct Inner {
+    random: ChaCha12Rng,
+    defaults: BTreeMap<TransportKind, PathSettings>,
+    paths: BTreeMap<Path, PathState>,
+    listeners: BTreeMap<ListenerKey, Backlog>,
+    connections: BTreeMap<u64, Weak<RefCell<Connection>>>,
+    next_connection: u64,
+    next_port: u16,
+}
+
+/// One direction between two hosts.
+struct PathState {
+    settings: PathSettings,
+    cut_since: Option<Instant>,
+    /// When the last byte that was written leaves.
+    busy_until: Option<Instant>,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ListenerKey {
+    pub(super) kind: TransportKind,
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+}
+
+impl ListenerKey {
+    pub(super) fn of(address: &EndpointAddress) -> Self {
+        Self { kind: address.kind().clone(), host: address.host().into(), port: address.port() }
+    }
+}
+
+/// Connections that wait to be accepted.
+#[derive(Default)]
+pub(super) struct Backlog {
+    pub(super) waiting: VecDeque<MemoryIncoming>,
+    pub(super) acceptor: Option<Waker>,
+}
+
+impl MemoryNetwork {
+    /// An empty network in which every path is perfect until told otherwise. `seed` decides all jitter.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            inner: Rc::new(RefCell::new(Inner {
+                random: ChaCha12Rng::seed_from_u64(seed),
+                defaults: BTreeMap::new(),
+                paths: BTreeMap::new(),
+                listeners: BTreeMap::new(),
+                connections: BTreeMap::new(),
+                next_connection: 0,
+                next_port: EPHEMERAL_PORT,
+            })),
+        }
+    }
+
+    /// Sets what paths of a kind are like that nothing else was said of. Paths that were used or set before keep what they
+    /// have.
+    pub fn set_default(&self, kind: &TransportKind, settings: PathSettings) {
+        self.inner.borrow_mut().defaults.insert(kind.clone(), settings);
+    }
+
+    /// What a path is like now.
+    pub fn settings(&self, path: &Path) -> PathSettings {
+        self.inner.borrow_mut().path(path).settings.clone()
+    }
+
+    /// Changes one path now.
+    pub fn apply(&self, path: &Path, change: Change) {
+        let now = Instant::now();
+        let mut inner = self.inner.borrow_mut();
+        if change == Change::Reset {
+            return inner.reset(path, now);
+        }
+        let state = inner.path(path);
+        let before = state.settings.cut;
+        change_settings(&mut state.settings, change);
+        let (after, delay) = (state.settings.cut, state.settings.delay());
+        if before == after {
+            return;
+        }
+        state.cut_since = after.map(|_| now);
+        for connection in inner.connections_on(path) {
+            let mut connection = connection.borrow_mut();
+            let Some(pipe) = connection.pipe_on(path) else { continue };
+            match after {
+                Some(cut) => pipe.cut(now, cut),
+                None => pipe.heal(now, delay),
+            }
+        }
+    }
+
+    /// Changes a path and the one in the other direction.
+    pub fn apply_both(&self, path: &Path, change: Change) {
+        self.apply(path, change.clone());
+        self.apply(&path.reversed(), change);
+    }
+
+    /// Changes a path after some time. Has to be called inside an actix or tokio local runtime.
+    pub fn schedule(&self, after: Duration, path: Path, change: Change) {
+        let network = self.clone();
+        actix_rt::spawn(async move {
+            tokio::time::sleep(after).await;
+            network.apply(&path, change);
+        });
+    }
+
+    /// Links that exist, each counted once.
+    pub fn links(&self) -> usize {
+        let inner = self.inner.borrow();
+        inner.connections.values().filter(|connection| connection.strong_count() > 0).count()
+    }
+
+    pub(super) fn bind(&self, address: &EndpointAddress) -> Result<ListenerKey, std::io::Error> {
+        let mut inner = self.inner.borrow_mut();
+        let mut key = ListenerKey::of(address);
+        if key.port == Some(0) {
+            key.port = Some(inner.free_port(&key));
+        }
+        if inner.listeners.contains_key(&key) {
+            return Err(std::io::ErrorKind::AddrInUse.into());
+        }
+        inner.listeners.insert(key.clone(), Backlog::default());
+        Ok(key)
+    }
+
+    pub(super) fn unbind(&self, key: &ListenerKey) {
+        // Taken out first: dropping what waits in it ends links, and those look at the network again.
+        let backlog = self.inner.borrow_mut().listeners.remove(key);
+        drop(backlog);
+    }
+
+    pub(super) fn backlog(&self, key: &ListenerKey) -> Option<RefMut<'_, Backlog>> {
+        RefMut::filter_map(self.inner.borrow_mut(), |inner| inner.listeners.get_mut(key)).ok()
+    }
+
+    pub(super) fn register(&self, connection: &Rc<RefCell<Connection>>) {
+        let mut inner = self.inner.borrow_mut();
+        inner.next_connection += 1;
+        let id = inner.next_connection;
+        inner.connections.retain(|_, connection| connection.strong_count() > 0);
+        inner.connections.insert(id, Rc::downgrade(connection));
+    }
+
+    /// Settings of a path, and since when it is cut.
+    pub(super) fn look_at(&self, path: &Path) -> (PathSettings, Option<(Instant, Cut)>) {
+        let mut inner = self.inner.borrow_mut();
+        let state = inner.path(path);
+        let cut = state.cut_since.zip(state.settings.cut);
+        (state.settings.clone(), cut)
+    }
+
+    /// Lets so many bytes take their turn on a path: when they have left, and how long they travel then.
+    pub(super) fn send(&self, path: &Path, now: Instant, bytes: usize) -> (Instant, Duration) {
+        let mut inner = self.inner.borrow_mut();
+        let state = inner.path(path);
+        let occupied = state.settings.occupied_by(bytes);
+        let departs = state.busy_until.map_or(now, |busy| busy.max(now)) + occupied;
+        state.busy_until = (departs > now).then_some(departs);
+        let (delay, jitter) = (state.settings.delay(), state.settings.jitter);
+        (departs, delay + inner.jitter(jitter))
+    }
+}
+
+impl Inner {
+    fn path(&mut self, path: &Path) -> &mut PathState {
+        if !self.paths.contains_key(path) {
+            let settings = self.defaults.get(&path.kind).cloned().unwrap_or_default();
+            let cut_since = settings.cut.map(|_| Instant::now());
+            self.paths.insert(path.clone(), PathState { settings, cut_since, busy_until: None });
+        }
+        self.paths.get_mut(path).expect("it was inserted two lines above when it was not there")
+    }
+
+    fn connections_on(&self, path: &Path) -> Vec<Rc<RefCell<Connection>>> {
+        let alive = self.connections.values().filter_map(Weak::upgrade);
+        alive.filter(|connection| connection.borrow().uses(path)).collect()
+    }
+
+    fn reset(&mut self, path: &Path, now: Instant) {
+        for connection in self.connections_on(path) {
+            connection.borrow_mut().reset(now);
+        }
+    }
+
+    fn jitter(&mut self, at_most: Duration) -> Duration {
+        let nanos = u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX);
+        if nanos == 0 { Duration::ZERO } else { Duration::from_nanos(self.random.random_range(0..=nanos)) }
+    }
+
+    fn free_port(&mut self, wanted: &ListenerKey) -> u16 {
+        let mut key = wanted.clone();
+        loop {
+            let port = self.next_port;
+            self.next_port = self.next_port.checked_add(1).unwrap_or(EPHEMERAL_PORT);
+            key.port = Some(port);
+            if !self.listeners.contains_key(&key) {
+                return port;
+            }
+        }
+    }
+}
+
+fn change_settings(settings: &mut PathSettings, change: Change) {
+    match change {
+        Change::Shape(shape) => *settings = shape,
+        Change::Latency(latency) => settings.latency = latency,
+        Change::Jitter(jitter) => settings.jitter = jitter,
+        Change::ExtraDelay(delay) => settings.extra_delay = delay,
+        Change::Bandwidth(bandwidth) => settings.bandwidth = bandwidth,
+        Change::Cut(cut) => settings.cut = Some(cut),
+        Change::Heal => settings.cut = None,
+        Change::DropLargerThan(bytes) => settings.drop_larger_than = bytes,
+        Change::RefuseDials(refuse) => settings.refuse_dials = refuse,
+        Change::Reset => {}
+    }
+}

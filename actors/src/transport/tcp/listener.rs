@@ -1,0 +1,152 @@
+//! The TCP listener, and what arrives at it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bowline_messages::EndpointAddress;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+
+use super::{TcpLink, TcpTransport};
+use crate::transport::{Incoming, Link, Listener, TransportError, socket};
+
+/// When the process is out of file descriptors, accepting pauses this long: connections wait in the operating system.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// Refused connections that are kept open until the peer has read why; more are dropped at once.
+const LINGERING_MAX: usize = 32;
+/// How long a refused connection is kept open at most.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Accepts with a pause when the system is exhausted. Shared by all transports over TCP.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    listener: TcpListener,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(listener: TcpListener) -> Self {
+        Self { listener, pause: None }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    pub(crate) fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(TcpStream, SocketAddr), TransportError>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.pause = None;
+            }
+            match self.listener.poll_accept(cx) {
+                Poll::Ready(Ok((stream, from))) => return Poll::Ready(Ok((stream, socket::canonical(from)))),
+                Poll::Ready(Err(error)) if socket::is_about_one_connection(&error) => {
+                    tracing::debug!(%error, "a connection was gone before it was accepted");
+                }
+                Poll::Ready(Err(error)) if is_exhaustion(&error) => {
+                    tracing::warn!(%error, "no resources for more connections, accepting pauses");
+                    self.pause = Some(Box::pin(tokio::time::sleep(EXHAUSTED_PAUSE)));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// Out of file descriptors (this process or all) or of memory for sockets. The numbers of the errors are those of POSIX
+/// systems; `std` has kinds for none of them but the last.
+fn is_exhaustion(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS)) || error.kind() == io::ErrorKind::OutOfMemory
+}
+
+/// An open `tcp` listener.
+#[derive(Debug)]
+pub struct TcpTransportListener {
+    acceptor: Acceptor,
+    address: EndpointAddress,
+    transport: TcpTransport,
+    lingering: Arc<Semaphore>,
+}
+
+impl TcpTransportListener {
+    pub(super) fn new(listener: TcpListener, transport: TcpTransport) -> io::Result<Self> {
+        let address = EndpointAddress::from_socket(transport.kind.clone(), listener.local_addr()?);
+        let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
+        Ok(Self { acceptor: Acceptor::new(listener), address, transport, lingering })
+    }
+}
+
+impl Listener for TcpTransportListener {
+    fn addresses(&self) -> Vec<EndpointAddress> {
+        vec![self.address.clone()]
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn Incoming>, TransportError>> {
+        self.acceptor.poll_accept(cx).map_ok(|(stream, from)| {
+            Box::new(TcpIncoming {
+                stream,
+                from,
+                transport: self.transport.clone(),
+                lingering: Arc::clone(&self.lingering),
+            }) as Box<dyn Incoming>
+        })
+    }
+}
+
+struct TcpIncoming {
+    stream: TcpStream,
+    from: SocketAddr,
+    transport: TcpTransport,
+    lingering: Arc<Semaphore>,
+}
+
+impl Incoming for TcpIncoming {
+    fn source(&self) -> Option<IpAddr> {
+        Some(self.from.ip())
+    }
+
+    fn accept(self: Box<Self>) -> LocalBoxFuture<'static, Result<Box<dyn Link>, TransportError>> {
+        Box::pin(async move {
+            self.transport.tuning.apply(&self.stream);
+            let ends = socket::ends(&self.stream, &self.transport.kind, None, &self.transport.interfaces)?;
+            Ok(Box::new(TcpLink::new(self.stream, ends)) as Box<dyn Link>)
+        })
+    }
+
+    fn refuse(self: Box<Self>, packet: Bytes) {
+        let Ok(permit) = self.lingering.try_acquire_owned() else { return };
+        actix_rt::spawn(tell_and_close(self.stream, packet, permit));
+    }
+}
+
+/// Writes the refusal and waits a moment until the peer has read it: closing at once, with the peer's first packet unread,
+/// would reset the connection and take the refusal with it.
+async fn tell_and_close(mut stream: TcpStream, packet: Bytes, _permit: OwnedSemaphorePermit) {
+    let told = async {
+        stream.write_all(&packet).await?;
+        stream.shutdown().await?;
+        let mut sink = [0; 512];
+        while stream.read(&mut sink).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // What goes wrong here concerns a connection that nobody wants.
+    let _ = tokio::time::timeout(LINGER, told).await;
+}
