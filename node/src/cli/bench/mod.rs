@@ -1,0 +1,3 @@
+//! `bowline bench`: the measurements that `make bench` and other programs' races are made of.
+
+pub mod measure;

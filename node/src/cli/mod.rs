@@ -1,0 +1,4 @@
+//! The commands of the binary.
+
+pub mod bench;
+pub mod demo;
