@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod pump;
+pub mod session;
 pub mod supervision;
 pub mod transport;

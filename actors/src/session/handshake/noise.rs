@@ -1,0 +1,196 @@
+//! Noise through `snow`, with the randomness passed in and `ring` for hashing and AES-GCM.
+
+use bytes::BytesMut;
+use rand::{CryptoRng, Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use ring::rand::{SecureRandom, SystemRandom};
+use snow::params::{CipherChoice, DHChoice, HashChoice};
+use snow::resolvers::{BoxedCryptoResolver, CryptoResolver, DefaultResolver, FallbackResolver, RingResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use snow::{Builder, HandshakeState};
+use zeroize::Zeroizing;
+
+use super::HandshakeError;
+use crate::session::identity::Identity;
+
+const FULL: &str = "Noise_XX_25519_AESGCM_SHA256";
+const ATTACH: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
+/// What a Noise message adds to its payload at most: an ephemeral key, an encrypted static key, two tags.
+const MESSAGE_OVERHEAD_BYTES: usize = 32 + 48 + 16;
+
+/// The randomness of one handshake, used once: two handshakes with the same randomness would share their ephemeral keys. A real
+/// node takes it from the operating system, a simulation from its seed, which makes the whole transcript repeatable.
+pub struct Entropy(Zeroizing<[u8; 32]>);
+
+impl Entropy {
+    /// From a generator fit for cryptography.
+    pub fn from_rng(rng: &mut impl CryptoRng) -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut seed[..]);
+        Self(seed)
+    }
+
+    /// From the operating system.
+    ///
+    /// # Errors
+    /// [`HandshakeError::NoRandomness`] when it has none.
+    pub fn system() -> Result<Self, HandshakeError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        SystemRandom::new().fill(&mut seed[..]).map_err(|_| HandshakeError::NoRandomness)?;
+        Ok(Self(seed))
+    }
+
+    /// One part of it, for one Noise state.
+    pub(super) fn split(&mut self) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(*self.0);
+        let mut part = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut part[..]);
+        rng.fill_bytes(&mut self.0[..]);
+        Self(part)
+    }
+}
+
+impl std::fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Entropy")
+    }
+}
+
+/// Gives `snow` the randomness that was passed in, and `ring` where it has the primitive.
+struct Resolver {
+    entropy: Entropy,
+    inner: FallbackResolver,
+}
+
+impl Resolver {
+    fn boxed(entropy: Entropy) -> BoxedCryptoResolver {
+        let inner = FallbackResolver::new(Box::new(RingResolver), Box::new(DefaultResolver));
+        Box::new(Self { entropy, inner })
+    }
+}
+
+impl CryptoResolver for Resolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(Seeded(ChaCha20Rng::from_seed(*self.entropy.0))))
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        self.inner.resolve_dh(choice)
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        self.inner.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        self.inner.resolve_cipher(choice)
+    }
+}
+
+struct Seeded(ChaCha20Rng);
+
+impl Random for Seeded {
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), snow::Error> {
+        self.0.fill_bytes(out);
+        Ok(())
+    }
+}
+
+/// The X25519 public key of a secret one.
+pub(crate) fn public_key(secret: &[u8; 32]) -> [u8; 32] {
+    let mut public = [0; 32];
+    if let Some(mut dh) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
+        dh.set(secret);
+        public.copy_from_slice(dh.pubkey());
+    }
+    public
+}
+
+/// Which side of a handshake this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Initiator,
+    Responder,
+}
+
+/// One Noise handshake under way. Boxed inside, because most of the life of its owner it is not there.
+pub(super) struct Noise(Box<HandshakeState>);
+
+/// What a finished handshake leaves: the two keys of its split, and the hash of the whole transcript.
+pub(super) struct Finished {
+    pub(super) keys: Zeroizing<[u8; 64]>,
+    pub(super) hash: [u8; 32],
+}
+
+impl Noise {
+    pub(super) fn full(
+        role: Role,
+        identity: &Identity,
+        prologue: &[u8],
+        entropy: Entropy,
+    ) -> Result<Self, HandshakeError> {
+        let builder = Builder::with_resolver(FULL.parse()?, Resolver::boxed(entropy))
+            .prologue(prologue)?
+            .local_private_key(&identity.noise_key()[..])?;
+        Self::build(role, builder)
+    }
+
+    pub(super) fn attach(
+        role: Role,
+        secret: &[u8; 32],
+        prologue: &[u8],
+        entropy: Entropy,
+    ) -> Result<Self, HandshakeError> {
+        let builder =
+            Builder::with_resolver(ATTACH.parse()?, Resolver::boxed(entropy)).prologue(prologue)?.psk(0, secret)?;
+        Self::build(role, builder)
+    }
+
+    fn build(role: Role, builder: Builder<'_>) -> Result<Self, HandshakeError> {
+        let state = match role {
+            Role::Initiator => builder.build_initiator(),
+            Role::Responder => builder.build_responder(),
+        };
+        Ok(Self(Box::new(state?)))
+    }
+
+    /// The hash of everything so far: prologue and both sides' messages.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.0.get_handshake_hash());
+        hash
+    }
+
+    /// The other side's static key, once it was received.
+    pub(super) fn remote_static(&self) -> Option<[u8; 32]> {
+        self.0.get_remote_static()?.try_into().ok()
+    }
+
+    /// Appends the next message.
+    pub(super) fn write(&mut self, payload: &[u8], into: &mut BytesMut) -> Result<(), HandshakeError> {
+        let at = into.len();
+        into.resize(at + payload.len() + MESSAGE_OVERHEAD_BYTES, 0);
+        let written = self.0.write_message(payload, &mut into[at..])?;
+        into.truncate(at + written);
+        Ok(())
+    }
+
+    /// Reads the next message: its payload.
+    pub(super) fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+        let mut payload = vec![0; message.len()];
+        let read = self.0.read_message(message, &mut payload)?;
+        payload.truncate(read);
+        Ok(payload)
+    }
+
+    /// The result, once the last message was written or read.
+    pub(super) fn finish(mut self) -> Finished {
+        let (mut from_initiator, mut from_responder) = self.0.dangerously_get_raw_split();
+        let mut keys = Zeroizing::new([0; 64]);
+        keys[..32].copy_from_slice(&from_initiator);
+        keys[32..].copy_from_slice(&from_responder);
+        zeroize::Zeroize::zeroize(&mut from_initiator);
+        zeroize::Zeroize::zeroize(&mut from_responder);
+        Finished { keys, hash: self.hash() }
+    }
+}
