@@ -1,10 +1,125 @@
 //! The configuration of a node: one file per concern, plain data with defaults, parsed once.
 //!
 //! Files, environment and flags are read in `node/`; this is what comes out of them. Every section has
-//! `fn check(&self, checks: &mut Checks)`, which names what is wrong with it.
+//! `fn check(&self, checks: &mut Checks)`, which names what is wrong with it. No key is optional in the sense of serde: what may
+//! be left open has an empty value, so that the defaults name every key there is.
 
 mod check;
+mod limits;
+mod listen;
+mod operation;
+mod peers;
 mod quantity;
+mod services;
+
+use serde::{Deserialize, Serialize};
 
 pub use check::{Checks, ConfigError, suggest};
-pub use quantity::{QuantityError, duration, parse_duration, parse_size, print_duration, print_size, size};
+pub use limits::LimitsConfig;
+pub use listen::{DEFAULT_PORT, ListenConfig};
+pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
+pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, TrustRules, TrustVerdict, is_peer_name};
+pub use quantity::{
+    QuantityError, duration, optional_text, parse_duration, parse_size, print_duration, print_size, size,
+};
+pub use services::{ForwardConfig, ForwardRule, ForwardRuleError, ReceiveConfig};
+
+/// Everything that can be configured, one field per section. `docs/config.example.toml` shows it with its defaults.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Where the node keeps its key and its state.
+    pub identity: IdentityConfig,
+    /// Where it listens.
+    pub listen: ListenConfig,
+    /// The peer book.
+    pub peers: PeerBook,
+    /// Which peers are accepted.
+    pub trust: TrustConfig,
+    /// What strangers may cost.
+    pub limits: LimitsConfig,
+    /// What peers may connect to through the node.
+    pub forward: ForwardConfig,
+    /// Files that peers send.
+    pub receive: ReceiveConfig,
+    /// How the running node is reached.
+    pub control: ControlConfig,
+    /// Metrics and health over HTTP.
+    pub metrics: MetricsConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+impl NodeConfig {
+    /// Names every value that is not allowed.
+    ///
+    /// # Errors
+    /// The list, when it is not empty.
+    pub fn check(&self) -> Result<(), Vec<ConfigError>> {
+        let mut checks = Checks::default();
+        self.listen.check(&mut checks);
+        peers::check_book(&self.peers, &mut checks);
+        self.trust.check(&mut checks);
+        self.limits.check(&mut checks);
+        self.forward.check(&mut checks);
+        for peer in self.forward.allow.keys() {
+            let known = self.peers.contains_key(peer) || peer.parse::<crate::PeerId>().is_ok();
+            checks.ensure("forward.allow", known, peer, "it is neither a name in [peers] nor a peer id");
+        }
+        self.receive.check(&mut checks);
+        self.metrics.check(&mut checks);
+        self.log.check(&mut checks);
+        checks.finish()
+    }
+
+    /// The sections that differ from another configuration and that a running node cannot take over, by name.
+    pub fn sections_needing_restart(&self, other: &Self) -> Vec<&'static str> {
+        let mut sections = Vec::new();
+        let mut compare = |name, same: bool| {
+            if !same {
+                sections.push(name);
+            }
+        };
+        compare("identity", self.identity == other.identity);
+        compare("listen", self.listen == other.listen);
+        compare("limits", self.limits == other.limits);
+        compare("control", self.control == other.control);
+        compare("metrics", self.metrics == other.metrics);
+        compare("log.format", self.log.format == other.log.format);
+        sections
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_allowed_and_come_back() {
+        let config = NodeConfig::default();
+        assert_eq!(config.check(), Ok(()));
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<NodeConfig>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn a_forwarding_needs_a_known_peer() {
+        let mut config = NodeConfig::default();
+        config.forward.allow.insert("nobody".into(), vec!["22".parse().unwrap()]);
+        let errors = config.check().unwrap_err();
+        assert_eq!(errors[0].key(), "forward.allow");
+    }
+
+    #[test]
+    fn only_sections_that_changed_need_a_restart() {
+        let config = NodeConfig::default();
+        let mut other = config.clone();
+        other.trust.policy = TrustPolicy::Open;
+        other.log.filter = "debug".into();
+        assert!(config.sections_needing_restart(&other).is_empty());
+        other.limits.unproven_total = 5;
+        other.log.format = LogFormat::Json;
+        assert_eq!(config.sections_needing_restart(&other), ["limits", "log.format"]);
+    }
+}
