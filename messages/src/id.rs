@@ -65,7 +65,7 @@ impl PeerId {
     }
 }
 
-fn base32() -> &'static Encoding {
+pub(crate) fn base32() -> &'static Encoding {
     static ENCODING: OnceLock<Encoding> = OnceLock::new();
     ENCODING.get_or_init(|| {
         let mut specification = Specification::new();

@@ -11,9 +11,11 @@ pub mod id;
 pub mod link;
 pub mod session;
 pub mod supervision;
+pub mod ticket;
 pub mod wire;
 
 pub use address::{AddressError, EndpointAddress, TransportKind};
 pub use class::{Delivery, MessageClass, PolicyName};
 pub use event::{Event, EventKind};
 pub use id::{ChannelId, Incarnation, LinkId, PeerId, PeerIdError};
+pub use ticket::{Ticket, TicketError};

@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! The binary `bowline`.
+
+fn main() -> std::process::ExitCode {
+    bowline::cli::main()
+}

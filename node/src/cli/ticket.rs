@@ -1,0 +1,56 @@
+//! `bowline ticket`.
+
+use bowline_messages::{EndpointAddress, Ticket};
+use clap::Subcommand;
+use serde_json::json;
+
+use super::Global;
+use super::id::key_failure;
+use crate::exit::{Exit, Failure};
+use crate::identity::SecretKey;
+
+/// Make and read tickets: a peer's key and addresses in one text to paste
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a ticket of this node's key with the given addresses; no node has to run
+    New {
+        /// Where peers can reach this node; may be repeated
+        #[arg(long = "to", value_name = "URI")]
+        to: Vec<EndpointAddress>,
+    },
+    /// Show what a ticket says
+    Parse {
+        /// The ticket
+        ticket: String,
+    },
+}
+
+pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
+    match args.action {
+        Action::New { to } => {
+            let key = SecretKey::read(&global.load()?.key_file()).map_err(key_failure)?;
+            print(&Ticket::new(key.peer(), to), global)
+        }
+        Action::Parse { ticket } => {
+            let ticket: Ticket = ticket.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
+            let value = json!({ "peer": ticket.peer, "addresses": ticket.addresses });
+            global.output().result("ticket", &value, || {
+                let addresses = ticket.addresses.iter().map(|address| format!("\n  {address}"));
+                format!("{}{}", ticket.peer, addresses.collect::<String>())
+            })?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn print(ticket: &Ticket, global: &Global) -> Result<Exit, Failure> {
+    let value = json!({ "ticket": ticket.to_string(), "peer": ticket.peer, "addresses": ticket.addresses });
+    global.output().result("ticket", &value, || ticket.to_string())?;
+    Ok(Exit::Ok)
+}
