@@ -11,6 +11,7 @@ mod operation;
 mod peers;
 mod quantity;
 mod services;
+mod session;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, TrustR
 pub use quantity::{
     QuantityError, duration, optional_text, parse_duration, parse_size, print_duration, print_size, size,
 };
+pub use session::{ClassPolicies, SessionConfig};
 pub use services::{ForwardConfig, ForwardRule, ForwardRuleError, ReceiveConfig};
 
 /// Everything that can be configured, one field per section. `docs/config.example.toml` shows it with its defaults.

@@ -1,0 +1,463 @@
+//! The receiving half of a ledger: what arrived and was not handed to the application yet, and what is known to be a duplicate.
+//! Pure; survives the session actor.
+//!
+//! Each channel hands its messages over in order. A message below the channel's mark is a duplicate and is dropped; everything that
+//! waits for a gap to close is counted against the windows that this side announced, so that the peer cannot make it grow.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bowline_messages::session::Received;
+use bowline_messages::{ChannelId, MessageClass};
+use bytes::{Bytes, BytesMut};
+
+use super::ranges::RangeSet;
+use super::streams::{Consumed, StreamRx, StreamTable};
+use super::tx_channel::window_cost;
+
+/// Separate pieces of one message that are remembered: an honest sender cuts large messages into few.
+const PIECES_MAX: usize = 1024;
+
+/// The peer is told of progress whenever this part of its window was handed over.
+const ANNOUNCE_SHARE: u64 = 8;
+
+/// Bounds of the receiving half. The peer is told the windows in the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboundLimits {
+    /// Bytes per channel that may have arrived and not been handed over.
+    pub channel_window: u64,
+    /// The same for the whole session.
+    pub session_window: u64,
+    /// Bytes in one message.
+    pub message_bytes: usize,
+    /// Channels, streams included.
+    pub channels: usize,
+}
+
+/// The peer overstepped what it was told. Its fault; nothing of the offending frame was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InboundError {
+    /// More data than the windows allow.
+    #[error("the peer sent more than its window allows")]
+    Window,
+    /// A message larger than allowed.
+    #[error("the peer sent a message of {0} bytes, which is too large")]
+    MessageSize(u64),
+    /// More channels than allowed.
+    #[error("the peer uses too many channels")]
+    Channels,
+    /// Fragments of one message that contradict each other.
+    #[error("the peer's fragments contradict each other")]
+    Fragments,
+    /// A range that ends before it begins.
+    #[error("the peer skips backwards")]
+    Skip,
+}
+
+/// Something that waits for a gap before it to close.
+#[derive(Debug)]
+enum Slot {
+    Complete(MessageClass, Bytes),
+    Partial { class: MessageClass, bytes: BytesMut, have: RangeSet },
+}
+
+impl Slot {
+    fn len(&self) -> usize {
+        match self {
+            Self::Complete(_, payload) => payload.len(),
+            Self::Partial { bytes, .. } => bytes.len(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct RxChannel {
+    /// The next message to be ordered; everything below was queued for the application or skipped.
+    next: u64,
+    /// Everything below is in the application's hands (or skipped).
+    delivered: u64,
+    /// Messages queued for the application.
+    queued: u64,
+    /// Bytes counted against the window.
+    held: u64,
+    /// Bytes handed over since the peer was last told.
+    unannounced: u64,
+    waiting: BTreeMap<u64, Slot>,
+    skipped: RangeSet,
+}
+
+/// The receiving half of a ledger.
+#[derive(Debug)]
+pub struct Inbound {
+    limits: InboundLimits,
+    channels: BTreeMap<ChannelId, RxChannel>,
+    /// In order within each channel, for the application's mailbox.
+    deliver: VecDeque<Received>,
+    /// Channels of which the peer is to be told how far they are.
+    announce: BTreeSet<ChannelId>,
+    pub(crate) streams: StreamTable,
+    held: u64,
+    duplicates: u64,
+    delivered: u64,
+}
+
+impl Inbound {
+    /// An empty half. `streams` tells which stream numbers belong to whom.
+    pub fn new(limits: InboundLimits, streams: StreamTable) -> Self {
+        Self {
+            limits,
+            channels: BTreeMap::new(),
+            deliver: VecDeque::new(),
+            announce: BTreeSet::new(),
+            streams,
+            held: 0,
+            duplicates: 0,
+            delivered: 0,
+        }
+    }
+
+    /// Takes a whole message.
+    ///
+    /// # Errors
+    /// [`InboundError`] when the peer overstepped.
+    pub fn on_message(
+        &mut self,
+        id: ChannelId,
+        sequence: u64,
+        class: MessageClass,
+        payload: Bytes,
+    ) -> Result<(), InboundError> {
+        if payload.len() > self.limits.message_bytes {
+            return Err(InboundError::MessageSize(payload.len() as u64));
+        }
+        if !self.is_new(id, sequence)? {
+            return Ok(());
+        }
+        let cost = window_cost(payload.len());
+        let known = self.channels.get(&id).and_then(|c| c.waiting.get(&sequence)).map(|slot| window_cost(slot.len()));
+        self.hold(id, cost, known.unwrap_or(0))?;
+        let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
+        if sequence == channel.next && channel.waiting.is_empty() && channel.skipped.is_empty() {
+            // The common case: in order, nothing waits.
+            channel.next += 1;
+            self.order(id, sequence, class, payload);
+            return Ok(());
+        }
+        channel.waiting.insert(sequence, Slot::Complete(class, payload));
+        self.advance(id);
+        Ok(())
+    }
+
+    /// Takes a piece of a message.
+    ///
+    /// # Errors
+    /// [`InboundError`] when the peer overstepped.
+    pub fn on_fragment(
+        &mut self,
+        id: ChannelId,
+        sequence: u64,
+        class: MessageClass,
+        total: u32,
+        offset: u32,
+        piece: &Bytes,
+    ) -> Result<(), InboundError> {
+        let total = total as usize;
+        if total > self.limits.message_bytes {
+            return Err(InboundError::MessageSize(total as u64));
+        }
+        let range = offset as usize..(offset as usize).saturating_add(piece.len());
+        if range.end > total || piece.is_empty() {
+            return Err(InboundError::Fragments);
+        }
+        if !self.is_new(id, sequence)? {
+            return Ok(());
+        }
+        if !self.channels.get(&id).is_some_and(|c| c.waiting.contains_key(&sequence)) {
+            // The whole message is counted and reserved at once: the sender counts it whole from its first byte as well.
+            self.hold(id, window_cost(total), 0)?;
+        }
+        let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
+        let slot = channel.waiting.entry(sequence).or_insert_with(|| Slot::Partial {
+            class,
+            bytes: BytesMut::zeroed(total),
+            have: RangeSet::default(),
+        });
+        let Slot::Partial { bytes, have, .. } = slot else { return Ok(()) };
+        if bytes.len() != total {
+            return Err(InboundError::Fragments);
+        }
+        if let Some(target) = bytes.get_mut(range.clone()) {
+            target.copy_from_slice(piece);
+        }
+        have.insert(range.start as u64..range.end as u64);
+        if have.len() > PIECES_MAX {
+            return Err(InboundError::Fragments);
+        }
+        if have.covers(0..total as u64) {
+            let whole = std::mem::take(bytes).freeze();
+            channel.waiting.insert(sequence, Slot::Complete(class, whole));
+            self.advance(id);
+        }
+        Ok(())
+    }
+
+    /// The sender will not send the messages from `from` up to, not including, `until`.
+    ///
+    /// # Errors
+    /// [`InboundError`] when the peer overstepped.
+    pub fn on_skip(&mut self, id: ChannelId, from: u64, until: u64) -> Result<(), InboundError> {
+        if from >= until {
+            return Err(InboundError::Skip);
+        }
+        if !self.open(id)? {
+            return Ok(());
+        }
+        let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
+        if until <= channel.next {
+            return Ok(());
+        }
+        channel.skipped.insert(from.max(channel.next)..until);
+        if channel.skipped.len() > self.limits.channels {
+            return Err(InboundError::Skip);
+        }
+        self.advance(id);
+        Ok(())
+    }
+
+    /// Finds or makes a channel. `false`: it is a stream that has ended, so whatever comes for it is a duplicate.
+    fn open(&mut self, id: ChannelId) -> Result<bool, InboundError> {
+        if self.channels.contains_key(&id) {
+            return Ok(true);
+        }
+        if id.is_stream() && !self.streams.admit(id) {
+            return Ok(false);
+        }
+        if self.channels.len() >= self.limits.channels {
+            return Err(InboundError::Channels);
+        }
+        self.channels.insert(id, RxChannel::default());
+        Ok(true)
+    }
+
+    /// Whether a message was neither handed over nor completed nor skipped before.
+    fn is_new(&mut self, id: ChannelId, sequence: u64) -> Result<bool, InboundError> {
+        let open = self.open(id)?;
+        let channel = self.channels.get(&id).filter(|_| open);
+        let new = channel.is_some_and(|c| {
+            sequence >= c.next
+                && (c.skipped.is_empty() || !c.skipped.contains(sequence))
+                && !matches!(c.waiting.get(&sequence), Some(Slot::Complete(..)))
+        });
+        self.duplicates += u64::from(!new);
+        if !new && open {
+            // The peer does not seem to know how far this channel is.
+            self.announce.insert(id);
+        }
+        Ok(new)
+    }
+
+    fn hold(&mut self, id: ChannelId, cost: u64, instead_of: u64) -> Result<(), InboundError> {
+        let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
+        let held = channel.held - instead_of;
+        // A single message larger than the window is allowed when nothing else is held, as on the sending side.
+        if held > 0 && held + cost > self.limits.channel_window {
+            return Err(InboundError::Window);
+        }
+        // The session's window bounds when a sender begins a message, so it may be overstepped by one.
+        if self.held > self.limits.session_window.saturating_add(self.limits.channel_window) {
+            return Err(InboundError::Window);
+        }
+        channel.held = held + cost;
+        self.held = self.held - instead_of + cost;
+        Ok(())
+    }
+
+    /// Orders whatever has become contiguous.
+    fn advance(&mut self, id: ChannelId) {
+        loop {
+            let Some(channel) = self.channels.get_mut(&id) else { return };
+            let next = channel.next;
+            if let Some(Slot::Complete(..)) = channel.waiting.get(&next) {
+                if let Some(Slot::Complete(class, payload)) = channel.waiting.remove(&next) {
+                    channel.next += 1;
+                    self.order(id, next, class, payload);
+                }
+                continue;
+            }
+            let Some(skip) = channel.skipped.iter().next().filter(|range| range.start <= next) else { break };
+            channel.skipped.remove_lowest();
+            self.pass(id, skip.end);
+        }
+        self.settle(id);
+    }
+
+    /// Goes on behind a skip: what waited inside it in part is dropped, what is there as a whole is still handed over.
+    fn pass(&mut self, id: ChannelId, until: u64) {
+        loop {
+            let Some(channel) = self.channels.get_mut(&id) else { return };
+            let Some(entry) = channel.waiting.first_entry().filter(|entry| *entry.key() < until) else { break };
+            let sequence = *entry.key();
+            match entry.remove() {
+                Slot::Complete(class, payload) => {
+                    channel.next = sequence + 1;
+                    self.order(id, sequence, class, payload);
+                }
+                slot @ Slot::Partial { .. } => {
+                    let cost = window_cost(slot.len());
+                    channel.held -= cost;
+                    self.held -= cost;
+                }
+            }
+        }
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.next = channel.next.max(until);
+        }
+    }
+
+    /// Queues a message for the application, or for the reader of its stream.
+    fn order(&mut self, id: ChannelId, sequence: u64, class: MessageClass, payload: Bytes) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        channel.queued += 1;
+        if id.is_stream() {
+            let consumed = self.streams.on_message(id, sequence, payload);
+            self.on_stream_consumed(id, consumed);
+        } else {
+            self.deliver.push_back(Received { channel: id, sequence, class, payload });
+        }
+    }
+
+    /// When nothing of a channel waits for the application, everything up to its mark is delivered.
+    fn settle(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.get_mut(&id)
+            && channel.queued == 0
+            && channel.delivered < channel.next
+        {
+            channel.delivered = channel.next;
+            self.announce.insert(id);
+        }
+    }
+
+    /// Gives up to `most` messages to `hand_over`, which either takes them all or gives them back. Says whether it took them.
+    pub fn deliver_with(
+        &mut self,
+        most: usize,
+        hand_over: impl FnOnce(Vec<Received>) -> Result<(), Vec<Received>>,
+    ) -> bool {
+        let batch: Vec<Received> = self.deliver.drain(..most.min(self.deliver.len())).collect();
+        if batch.is_empty() {
+            return true;
+        }
+        // (channel, first and last sequence, messages, bytes) of each run: noted before the batch is given away.
+        let mut runs: Vec<(ChannelId, u64, u64, u64)> = Vec::new();
+        for message in &batch {
+            let cost = window_cost(message.payload.len());
+            match runs.last_mut() {
+                Some((channel, last, count, bytes)) if *channel == message.channel => {
+                    (*last, *count, *bytes) = (message.sequence, *count + 1, *bytes + cost);
+                }
+                _ => runs.push((message.channel, message.sequence, 1, cost)),
+            }
+        }
+        if let Err(refused) = hand_over(batch) {
+            for message in refused.into_iter().rev() {
+                self.deliver.push_front(message);
+            }
+            return false;
+        }
+        for (id, last, count, bytes) in runs {
+            self.on_consumed(id, last, count, bytes);
+        }
+        true
+    }
+
+    fn on_consumed(&mut self, id: ChannelId, last: u64, count: u64, bytes: u64) {
+        self.delivered += count;
+        self.held = self.held.saturating_sub(bytes);
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        channel.held = channel.held.saturating_sub(bytes);
+        channel.queued = channel.queued.saturating_sub(count);
+        channel.delivered = if channel.queued == 0 { channel.next } else { last + 1 };
+        channel.unannounced += bytes;
+        // A slow reader's every sip is not worth a record; the sender needs to know before its window closes.
+        if channel.queued == 0 || channel.unannounced >= self.limits.channel_window / ANNOUNCE_SHARE {
+            self.announce.insert(id);
+        }
+    }
+
+    /// Notes that messages were taken from the front of a stream.
+    pub(crate) fn on_stream_consumed(&mut self, id: ChannelId, consumed: Consumed) {
+        if consumed.count == 0 {
+            return;
+        }
+        let Some(delivered) = self.channels.get(&id).map(|c| c.delivered + consumed.count) else { return };
+        self.on_consumed(id, delivered - 1, consumed.count, consumed.cost);
+    }
+
+    /// The stream of a channel, if it is one and lives.
+    pub(crate) fn stream(&mut self, id: ChannelId) -> Option<&mut StreamRx> {
+        self.streams.get(id)
+    }
+
+    /// Forgets a stream whose both ends are done; its number is remembered as ended.
+    pub(crate) fn forget_stream(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.remove(&id) {
+            self.held = self.held.saturating_sub(channel.held);
+        }
+        self.streams.forget(id);
+        self.announce.remove(&id);
+    }
+
+    /// Channels of which the peer is to be told something, and what: everything below the number was handed over.
+    pub fn take_announcements(&mut self, most: usize) -> Vec<(ChannelId, u64)> {
+        let mut taken = Vec::with_capacity(most.min(self.announce.len()));
+        while taken.len() < most
+            && let Some(id) = self.announce.pop_first()
+        {
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.unannounced = 0;
+                taken.push((id, channel.delivered));
+            }
+        }
+        taken
+    }
+
+    /// Puts a channel back on the list: its announcement was in a record that was lost.
+    pub fn announce_again(&mut self, id: ChannelId) {
+        if self.channels.contains_key(&id) {
+            self.announce.insert(id);
+        }
+    }
+
+    /// Whether the peer is to be told something.
+    pub fn has_announcements(&self) -> bool {
+        !self.announce.is_empty()
+    }
+
+    /// The session actor was restarted: the peer is told once more how far every channel is.
+    pub fn on_session_restarted(&mut self) {
+        self.announce = self.channels.keys().copied().collect();
+    }
+
+    /// The peer is another process now: nothing it sends is a duplicate of what the old one sent. What is complete is still
+    /// handed over; what is not will never be.
+    pub fn on_peer_restarted(&mut self) {
+        self.channels.clear();
+        self.announce.clear();
+        self.streams.reset();
+        self.held = self.deliver.iter().map(|message| window_cost(message.payload.len())).sum();
+    }
+
+    /// Whether messages wait for the application.
+    pub fn has_deliveries(&self) -> bool {
+        !self.deliver.is_empty()
+    }
+
+    /// Bytes that the peer may have outstanding per channel.
+    pub fn channel_window(&self) -> u64 {
+        self.limits.channel_window
+    }
+
+    /// Messages handed to the application, and duplicates dropped.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.delivered, self.duplicates)
+    }
+}

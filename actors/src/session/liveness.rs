@@ -1,0 +1,273 @@
+//! Judging links: suspicion, verdict, recovery. The rules, in order (DESIGN §3):
+//!
+//! 1. What the operating system or the transport says is believed at once (`Session::on_link_down`).
+//! 2. Data unacknowledged for a probe time-out is a suspicion: the link becomes `Degraded`, the oldest messages are copied to the
+//!    best other link within a byte budget, the link is probed. Acknowledged probes do not lift it: only data does.
+//! 3. Three probe time-outs without progress are the verdict: `Failing`; everything unacknowledged goes over other links. If there
+//!    is no other link the messages stay where they are, since a reliable link that revives delivers them.
+//! 4. A late acknowledgement is a false alarm: back to `Degraded`, and to `Active` after a while without suspicion.
+//! 5. A link that stays silent is closed after a time-out, a longer one when it is the last.
+
+use std::time::{Duration, Instant};
+
+use bowline_messages::event::EventKind;
+use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
+use bowline_messages::wire::frame::LinkDownCode;
+use bowline_messages::{LinkId, MessageClass};
+
+use super::machine::{Failover, Parts, Session, down_code};
+use super::path::{Path, RecordItem};
+
+/// Probe time-outs without progress after which a link is failing.
+const VERDICT_TIMEOUTS: u32 = 3;
+/// The verdict never falls earlier than this: a process that was not scheduled for a moment is not a dead link.
+const VERDICT_MIN: Duration = Duration::from_millis(15);
+/// Without suspicion for this long a degraded link is active again.
+const IMPROVEMENT_AFTER: Duration = Duration::from_secs(1);
+/// A session counts as busy for this long after its last message.
+const BUSY_FOR: Duration = Duration::from_secs(2);
+/// The longest pause between probes of a failing link.
+const FAILING_PROBE_MAX: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// The next moment at which [`Session::on_timeout`] wants to run.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let paths = self.paths.values().flat_map(|path| {
+            [path.acks.deadline(), self.suspicion_at(path), self.close_at(path), Some(self.probe_at(now, path)), improvement_at(path)]
+        });
+        paths.flatten().min()
+    }
+
+    /// When the link is suspected (again) if nothing is acknowledged until then.
+    fn suspicion_at(&self, path: &Path) -> Option<Instant> {
+        if path.state == LinkState::Failing {
+            return None;
+        }
+        let since = path.waiting_since()?;
+        Some(since + self.patience(path))
+    }
+
+    /// How long missing progress is borne: one time-out up to the suspicion, three up to the verdict.
+    fn patience(&self, path: &Path) -> Duration {
+        let timeout = path.probe_timeout();
+        match path.suspicions {
+            0 => timeout,
+            1 => (timeout * VERDICT_TIMEOUTS).max(VERDICT_MIN),
+            // The last link that works is not judged; it is asked again and again, less and less often.
+            more => (timeout * VERDICT_TIMEOUTS).max(VERDICT_MIN) * 2_u32.saturating_pow(more.min(8) - 1),
+        }
+    }
+
+    fn close_at(&self, path: &Path) -> Option<Instant> {
+        let since = path.failing_since?;
+        let other = self.paths.values().any(|p| p.state.is_usable() && p.suspicions == 0);
+        Some(since + if other { self.config.failover_timeout } else { self.config.last_link_timeout })
+    }
+
+    /// When the link is to be probed if nothing else is sent on it until then.
+    fn probe_at(&self, now: Instant, path: &Path) -> Instant {
+        if path.state == LinkState::Failing {
+            let pause = (path.probe_timeout() * 4).min(FAILING_PROBE_MAX);
+            return path.eliciting_at + pause;
+        }
+        if path.has_outstanding() {
+            // The suspicion comes first; it probes as well.
+            return path.eliciting_at + self.config.heartbeat.max(self.config.probe);
+        }
+        let busy = self.busy_at.is_some_and(|at| now.saturating_duration_since(at) < BUSY_FOR);
+        path.eliciting_at + if busy { self.config.probe.min(self.config.heartbeat) } else { self.config.heartbeat }
+    }
+
+    /// A deadline was reached. Late and spurious calls do no harm.
+    pub fn on_timeout(&mut self, now: Instant, parts: &mut Parts<'_>) {
+        parts.outbox.on_timeout(now);
+        let ids: Vec<_> = self.paths.keys().copied().collect();
+        for id in ids {
+            self.check_path(now, id);
+        }
+        self.reroute(now, parts);
+    }
+
+    fn check_path(&mut self, now: Instant, id: LinkId) {
+        let Some(path) = self.paths.get(&id) else { return };
+        let suspicious = self.suspicion_at(path).is_some_and(|at| at <= now);
+        let probe = self.probe_at(now, path) <= now;
+        let improved = improvement_at(path).is_some_and(|at| at <= now);
+        if self.close_at(path).is_some_and(|at| at <= now) {
+            let silent = path.waiting_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            self.remove(now, id, LinkFailure::Silent(silent), true);
+            return;
+        }
+        if let Some(path) = self.paths.get_mut(&id)
+            && probe
+        {
+            path.probe_due = true;
+        }
+        if suspicious {
+            self.on_suspicion(now, id);
+        } else if improved {
+            self.take_step(id, LinkStep::QualityImprovement, None);
+        }
+    }
+
+    fn on_suspicion(&mut self, now: Instant, id: LinkId) {
+        let other = self.paths.values().any(|p| p.info.id != id && p.state.is_usable() && p.suspicions == 0);
+        let Some(path) = self.paths.get_mut(&id) else { return };
+        let waited = path.waiting_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        // Probes were acknowledged since the oldest data was sent: the link lives, and does not carry.
+        let stalled = path.has_outstanding_data() && path.probe_answered_since_data();
+        let reason = if stalled { LinkFailure::Stalled(waited) } else { LinkFailure::Unacknowledged(waited) };
+        path.suspicions += 1;
+        path.probe_due = true;
+        let first = path.suspicions == 1;
+        if first {
+            let copies = path.oldest_data(self.config.hedge_bytes);
+            self.hedges.extend(copies.into_iter().map(|item| (id, item)));
+            self.mark_degraded(now, id, reason);
+        } else if other {
+            self.on_verdict(now, id, reason);
+        }
+    }
+
+    fn mark_degraded(&mut self, now: Instant, id: LinkId, reason: LinkFailure) {
+        if self.paths.get(&id).is_some_and(|path| path.state == LinkState::Active) {
+            self.take_step(id, LinkStep::QualityDecline, Some(reason));
+        }
+        if let Some(path) = self.paths.get_mut(&id) {
+            path.degraded_at = Some(now);
+        }
+    }
+
+    /// The link is failing: nothing new goes over it, and what it kept goes over others.
+    fn on_verdict(&mut self, now: Instant, id: LinkId, reason: LinkFailure) {
+        if !self.take_step(id, LinkStep::CriticalError, Some(reason.clone())) {
+            return;
+        }
+        let Some(path) = self.paths.get_mut(&id) else { return };
+        path.failing_since = Some(now);
+        path.rerouted = true;
+        let lost = path.lose_all();
+        path.stats.frames_rerouted += lost.len() as u64;
+        let info = path.info.clone();
+        self.penalise(now, &info);
+        self.orphans.extend(lost);
+        self.begin_failover(now, id, &reason);
+        self.notify_peer(id, down_code(&reason));
+    }
+
+    pub(super) fn begin_failover(&mut self, now: Instant, from: LinkId, reason: &LinkFailure) {
+        if matches!(reason, LinkFailure::ClosedHere(_)) {
+            return;
+        }
+        let reason = reason.clone();
+        self.outputs.push_back(super::machine::Output::Emit(EventKind::FailoverStarted { peer: self.peer, from, reason }));
+        self.failovers += 1;
+        self.failover.get_or_insert(Failover { from, since: now, moved: 0 });
+        if !self.paths.values().any(|path| path.info.id != from && path.state.is_usable()) {
+            self.outputs.push_back(super::machine::Output::Emit(EventKind::FailoverStalled { peer: self.peer, from }));
+        }
+    }
+
+    /// Gives what dead links carried back to the outbox, to be sent over others.
+    pub(super) fn reroute(&mut self, now: Instant, parts: &mut Parts<'_>) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        for item in std::mem::take(&mut self.orphans) {
+            match item {
+                RecordItem::Data(item) => {
+                    if let Some(failover) = &mut self.failover {
+                        failover.moved += item.messages();
+                    }
+                    parts.outbox.on_lost(item);
+                }
+                RecordItem::Delivered(channel) => parts.inbound.announce_again(channel),
+                RecordItem::Addresses => self.addresses_due = true,
+                // Each surviving link carries its own copy of the notice.
+                RecordItem::LinkDown(_) => {}
+            }
+        }
+        self.busy_at = Some(now);
+    }
+
+    /// Has every other link tell the peer that this one is dead or suspected.
+    pub(super) fn notify_peer(&mut self, id: LinkId, code: LinkDownCode) {
+        if code == LinkDownCode::Closed {
+            return;
+        }
+        let others = self.paths.keys().filter(|other| **other != id).copied().collect::<Vec<_>>();
+        for other in others {
+            self.notice(other, id, code);
+        }
+    }
+
+    /// An acknowledgement arrived for a link.
+    pub(super) fn on_progress(&mut self, now: Instant, id: LinkId, data: bool) {
+        let Some(path) = self.paths.get_mut(&id) else { return };
+        if path.state == LinkState::Failing && (data || !path.has_outstanding_data()) {
+            path.failing_since = None;
+            path.rerouted = false;
+            path.suspicions = 0;
+            path.degraded_at = Some(now);
+            self.take_step(id, LinkStep::FalseAlarm, None);
+        }
+        if let Some(failover) = self.failover
+            && failover.from != id
+            && self.paths.get(&id).is_some_and(|path| path.state.is_usable())
+        {
+            self.failover = None;
+            self.outputs.push_back(super::machine::Output::Emit(EventKind::FailoverCompleted {
+                peer: self.peer,
+                from: failover.from,
+                to: id,
+                took: now.saturating_duration_since(failover.since),
+                messages_moved: failover.moved,
+            }));
+        }
+    }
+
+    /// The peer says that a link is dead for it.
+    pub(super) fn on_peer_report(&mut self, now: Instant, id: LinkId, code: LinkDownCode) {
+        let Some(state) = self.paths.get(&id).map(|path| path.state) else { return };
+        match code {
+            LinkDownCode::Unacknowledged | LinkDownCode::Stalled | LinkDownCode::Silent => {
+                // A suspicion of the peer's: ours as well, as long as there is another link. It may revive.
+                let other = self.paths.values().any(|p| p.info.id != id && p.state.is_usable());
+                if state.is_usable() && other {
+                    self.on_verdict(now, id, LinkFailure::PeerReported);
+                }
+            }
+            LinkDownCode::Transport
+            | LinkDownCode::InterfaceDown
+            | LinkDownCode::Closed
+            | LinkDownCode::Failed
+            | LinkDownCode::Protocol
+            | LinkDownCode::Unknown(_) => self.remove(now, id, LinkFailure::PeerReported, true),
+        }
+    }
+
+    /// Takes a step; `false` when the table of F1 has none such.
+    fn take_step(&mut self, id: LinkId, step: LinkStep, reason: Option<LinkFailure>) -> bool {
+        let Some(path) = self.paths.get_mut(&id) else { return false };
+        let Ok(from) = path.step(step) else { return false };
+        let to = path.state;
+        self.emit_step(id, from, to, step, reason);
+        true
+    }
+
+    /// Notes that messages are under way.
+    pub(super) fn on_busy(&mut self, now: Instant) {
+        self.busy_at = Some(now);
+    }
+
+    /// The policy for the next message of a class.
+    pub(super) fn policy_of(&self, class: usize, wanted: Option<bowline_messages::PolicyName>) -> bowline_messages::PolicyName {
+        let class = MessageClass::from_index(class).unwrap_or_default();
+        wanted.unwrap_or_else(|| self.config.policies.of(class))
+    }
+}
+
+fn improvement_at(path: &Path) -> Option<Instant> {
+    let degraded = path.degraded_at.filter(|_| path.state == LinkState::Degraded && path.suspicions == 0)?;
+    Some(degraded + IMPROVEMENT_AFTER)
+}

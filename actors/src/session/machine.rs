@@ -1,0 +1,423 @@
+//! The session machine: which records go over which link, and which links are believed to live. Pure.
+//!
+//! It owns what may be forgotten: estimates, what is in flight on each link, verdicts. What may not be forgotten (messages, marks,
+//! keys) is in the ledger and is passed in. When the session actor is restarted, a fresh machine sends again whatever the ledger
+//! says is not acknowledged.
+//!
+//! This file has the state and the verbs for links and time; `receive.rs` acts on records, `transmit.rs` builds them, `liveness.rs`
+//! judges links.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bowline_messages::config::SessionConfig;
+use bowline_messages::event::EventKind;
+use bowline_messages::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
+use bowline_messages::session::{LinkChoice, LinkStatus};
+use bowline_messages::wire::SignedAddresses;
+use bowline_messages::wire::frame::{CloseCode, LinkDownCode};
+use bowline_messages::{LinkId, MessageClass, PeerId, PolicyName, TransportKind};
+
+use super::inbound::Inbound;
+use super::outbox::{CLASSES, Outbox, SentItem};
+use super::path::{Path, RecordItem};
+use super::policy::{self, Candidate, Damping, Penalty, Standing};
+use super::scheduler::Scheduler;
+use super::seal::{Opener, Sealer};
+use super::window::WindowConfig;
+
+/// The keys of one link.
+#[derive(Debug)]
+pub struct LinkKeys {
+    /// For what is sent on it.
+    pub sealer: Sealer,
+    /// For what arrives on it.
+    pub opener: Opener,
+}
+
+/// The ledger's parts, held by the caller for the time of one call.
+pub struct Parts<'a> {
+    /// What is to be sent.
+    pub outbox: &'a mut Outbox,
+    /// What arrived.
+    pub inbound: &'a mut Inbound,
+    /// The keys of each link.
+    pub keys: &'a mut BTreeMap<LinkId, LinkKeys>,
+}
+
+/// A link that joins the session.
+#[derive(Debug, Clone)]
+pub struct LinkJoin {
+    /// What does not change.
+    pub info: LinkInfo,
+    /// Its lanes.
+    pub lanes: u8,
+    /// How long its handshake took to be answered: the first guess of its round-trip time.
+    pub handshake_rtt: Duration,
+    /// Longest time the peer holds an acknowledgement back.
+    pub ack_delay_max: Duration,
+}
+
+/// What the session wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Something happened that others want to know.
+    Emit(EventKind),
+    /// Close a link's connection; the machine has forgotten it.
+    CloseLink(LinkId, LinkFailure),
+    /// The peer can be reached here.
+    PeerAddresses(SignedAddresses),
+    /// The peer ends the session.
+    ClosedByPeer(CloseCode, String),
+}
+
+/// One failover that is under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failover {
+    pub(super) from: LinkId,
+    pub(super) since: Instant,
+    pub(super) moved: u64,
+}
+
+/// Names a way to the peer across the links that were dialled over it: what a penalty sticks to.
+pub(super) type Route = (TransportKind, String);
+
+/// Ways to the peer whose failures are remembered.
+const ROUTES_MAX: usize = 64;
+
+/// The session machine.
+pub struct Session {
+    pub(super) peer: PeerId,
+    pub(super) config: SessionConfig,
+    pub(super) damping: Damping,
+    pub(super) paths: BTreeMap<LinkId, Path>,
+    pub(super) penalties: BTreeMap<Route, Penalty>,
+    pub(super) scheduler: Scheduler,
+    pub(super) standing: [Option<Standing>; CLASSES],
+    pub(super) outputs: VecDeque<Output>,
+    /// What dead links carried, until the outbox takes it back.
+    pub(super) orphans: Vec<RecordItem>,
+    /// Items to be copied to another link than the one they are on, with that one.
+    pub(super) hedges: VecDeque<(LinkId, SentItem)>,
+    /// Copies to be sent, with the link that carries each.
+    pub(super) copies: VecDeque<(LinkId, SentItem)>,
+    /// Links of which the peer is to be told that they are dead, on every other link.
+    pub(super) notices: BTreeMap<LinkId, Vec<(LinkId, LinkDownCode)>>,
+    /// This side's addresses, and whether each link has yet to carry them.
+    pub(super) addresses: Option<SignedAddresses>,
+    pub(super) addresses_due: bool,
+    pub(super) peer_addresses_version: u64,
+    pub(super) failover: Option<Failover>,
+    pub(super) failovers: u64,
+    /// When a message was last sent or received on any link.
+    pub(super) busy_at: Option<Instant>,
+    pub(super) close: Option<(CloseCode, String)>,
+    /// Links on which the end was said already.
+    pub(super) close_said: BTreeSet<LinkId>,
+    pub(super) scratch: Vec<SentItem>,
+    pub(super) record_items: Vec<RecordItem>,
+    pub(super) candidates: Vec<Candidate>,
+}
+
+impl Session {
+    /// A session without links.
+    pub fn new(peer: PeerId, config: SessionConfig) -> Self {
+        let damping = Damping {
+            margin: config.switch_margin,
+            dwell: config.switch_dwell,
+            half_life: config.penalty_half_life,
+            ..Damping::default()
+        };
+        Self {
+            peer,
+            config,
+            damping,
+            paths: BTreeMap::new(),
+            penalties: BTreeMap::new(),
+            scheduler: Scheduler::default(),
+            standing: [None; CLASSES],
+            outputs: VecDeque::new(),
+            orphans: Vec::new(),
+            hedges: VecDeque::new(),
+            copies: VecDeque::new(),
+            notices: BTreeMap::new(),
+            addresses: None,
+            addresses_due: false,
+            peer_addresses_version: 0,
+            failover: None,
+            failovers: 0,
+            busy_at: None,
+            close: None,
+            close_said: BTreeSet::new(),
+            scratch: Vec::new(),
+            record_items: Vec::new(),
+            candidates: Vec::new(),
+        }
+    }
+
+    /// The next thing the session wants done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// A link joined. A duplicate of another (same transport and interface pair) replaces it or is closed again: the one dialled by the
+    /// smaller `PeerId` stays, and among two dialled by the same side the newer.
+    pub fn on_link_up(&mut self, now: Instant, local: PeerId, join: LinkJoin) {
+        let id = join.info.id;
+        let window = WindowConfig {
+            max_bytes: self.config.in_flight_bytes,
+            queue_delay: self.config.queue_delay,
+            ..WindowConfig::default()
+        };
+        let mut path = Path::new(now, join.info, join.lanes, join.handshake_rtt, join.ack_delay_max, window);
+        // A fresh path is in `Initializing`, from where this step is possible.
+        let _ = path.step(LinkStep::Connected);
+        let twin = self.paths.values().find(|p| p.state != LinkState::Failing && same_way(&p.info, &path.info));
+        if let Some(twin) = twin.map(|twin| twin.info.clone()) {
+            let by_smaller = |info: &LinkInfo| info.initiator == (local < self.peer);
+            let newcomer_stays = by_smaller(&path.info) || !by_smaller(&twin);
+            if !newcomer_stays {
+                let reason = LinkFailure::ClosedHere("a duplicate of another link".into());
+                self.outputs.push_back(Output::CloseLink(id, reason));
+                return;
+            }
+            self.insert(path);
+            self.remove(now, twin.id, LinkFailure::ClosedHere("replaced by a duplicate".into()), true);
+            return;
+        }
+        self.insert(path);
+    }
+
+    fn insert(&mut self, path: Path) {
+        self.addresses_due = self.addresses.is_some();
+        self.outputs.push_back(Output::Emit(EventKind::LinkUp { peer: self.peer, link: path.info.clone() }));
+        self.paths.insert(path.info.id, path);
+    }
+
+    /// A link's connection is gone, or its actor.
+    pub fn on_link_down(&mut self, now: Instant, id: LinkId, reason: LinkFailure, parts: &mut Parts<'_>) {
+        if self.paths.contains_key(&id) {
+            self.remove(now, id, reason, false);
+        }
+        self.reroute(now, parts);
+        parts.keys.remove(&id);
+    }
+
+    /// Takes a link out of the session. What was in flight on it is sent again over another; the peer is told on all others.
+    pub(super) fn remove(&mut self, now: Instant, id: LinkId, reason: LinkFailure, close: bool) {
+        let Some(mut path) = self.paths.remove(&id) else { return };
+        let on_purpose = matches!(reason, LinkFailure::ClosedHere(_));
+        let steps: &[LinkStep] = match (on_purpose, path.state) {
+            (true, _) => &[LinkStep::Closed],
+            (false, LinkState::Failing) => &[LinkStep::FailureConfirmed],
+            (false, _) => &[LinkStep::CriticalError, LinkStep::FailureConfirmed],
+        };
+        for step in steps {
+            if let Ok(from) = path.step(*step) {
+                self.emit_step(id, from, path.state, *step, Some(reason.clone()));
+            }
+        }
+        if !on_purpose {
+            self.penalise(now, &path.info);
+        }
+        if !path.rerouted {
+            self.begin_failover(now, id, &reason);
+        }
+        self.orphans.extend(path.lose_all());
+        self.notices.remove(&id);
+        self.notify_peer(id, down_code(&reason));
+        for standing in &mut self.standing {
+            *standing = standing.filter(|s| s.link != id);
+        }
+        if close {
+            self.outputs.push_back(Output::CloseLink(id, reason));
+        }
+    }
+
+    /// A link's interface changed state.
+    pub fn on_interface_down(&mut self, now: Instant, name: &str, parts: &mut Parts<'_>) {
+        let over = |p: &&Path| p.info.interface.as_ref().is_some_and(|interface| interface.name == name);
+        let dead: Vec<_> = self.paths.values().filter(over).map(|p| p.info.id).collect();
+        for id in dead {
+            self.remove(now, id, LinkFailure::InterfaceDown(name.to_owned()), true);
+        }
+        self.reroute(now, parts);
+    }
+
+    /// This side can be reached elsewhere now.
+    pub fn on_own_addresses(&mut self, addresses: SignedAddresses) {
+        self.addresses = Some(addresses);
+        self.addresses_due = true;
+    }
+
+    /// Ends the session in an orderly way: says so on every link.
+    pub fn on_close(&mut self, code: CloseCode, text: &str) {
+        self.close = Some((code, text.to_owned()));
+    }
+
+    /// Closes every link without a word: the session is gone.
+    pub fn abandon(&mut self, reason: &LinkFailure) {
+        for (id, _) in std::mem::take(&mut self.paths) {
+            self.outputs.push_back(Output::CloseLink(id, reason.clone()));
+        }
+    }
+
+    pub(super) fn emit_step(
+        &mut self,
+        link: LinkId,
+        from: LinkState,
+        to: LinkState,
+        step: LinkStep,
+        reason: Option<LinkFailure>,
+    ) {
+        self.outputs.push_back(Output::Emit(EventKind::LinkStep { peer: self.peer, link, from, to, step, reason }));
+    }
+
+    pub(super) fn penalise(&mut self, now: Instant, info: &LinkInfo) {
+        if self.penalties.len() >= ROUTES_MAX {
+            let damping = self.damping;
+            self.penalties.retain(|_, penalty| penalty.value(now, &damping) > 0.1);
+        }
+        if self.penalties.len() < ROUTES_MAX {
+            let penalty = self.penalties.entry(route(info)).or_insert_with(|| Penalty::none(now));
+            penalty.on_failure(now, &self.damping);
+        }
+    }
+
+    pub(super) fn penalty(&self, now: Instant, info: &LinkInfo) -> f64 {
+        self.penalties.get(&route(info)).map_or(0.0, |penalty| penalty.value(now, &self.damping))
+    }
+
+    /// Fills `self.candidates` with the usable links.
+    pub(super) fn gather_candidates(&mut self, now: Instant, class: usize) {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        for path in self.paths.values().filter(|p| p.state.is_usable()) {
+            candidates.push(self.candidate(now, path, class));
+        }
+        self.candidates = candidates;
+    }
+
+    fn candidate(&self, now: Instant, path: &Path, class: usize) -> Candidate {
+        let in_flight = path.window.in_flight() as f64;
+        let rate = path.window.rate().filter(|rate| *rate > 0.0);
+        let delay = path.rtt.is_measured().then(|| {
+            path.rtt.smoothed().as_secs_f64() / 2.0 + path.rtt.variation().as_secs_f64() * 2.0
+        });
+        Candidate {
+            link: path.info.id,
+            delay,
+            backlog: rate.map_or(in_flight / 1e6, |rate| in_flight / rate),
+            room: path.room(class, self.urgent_extra()),
+            suspected: path.suspicions > 0,
+            penalty: if self.penalties.is_empty() { 0.0 } else { self.penalty(now, &path.info) },
+        }
+    }
+
+    /// How far urgent classes may overstep a link's window: one record.
+    pub(super) fn urgent_extra(&self) -> usize {
+        super::transmit::RECORD_BYTES
+    }
+
+    /// The links for a class now, with the rule.
+    pub(super) fn choose(&mut self, now: Instant, class: usize, policy: PolicyName) -> policy::Choice {
+        self.gather_candidates(now, class);
+        let chosen = policy::policy(policy).choose(now, &self.candidates, self.standing[class], &self.damping);
+        if let Some(link) = chosen.links[0]
+            && self.standing[class].is_none_or(|standing| standing.link != link)
+        {
+            self.on_preferred(now, class, link, chosen.rule);
+        }
+        chosen
+    }
+
+    fn on_preferred(&mut self, now: Instant, class: usize, to: LinkId, rule: &'static str) {
+        let before = self.standing[class].replace(Standing { link: to, since: now });
+        let urgent = MessageClass::Realtime.index();
+        if let Some(before) = before.filter(|_| class == urgent) {
+            let rule = rule.to_owned();
+            let event = EventKind::LinkPreferred { peer: self.peer, from: before.link, to, rule };
+            self.outputs.push_back(Output::Emit(event));
+        }
+    }
+
+    /// Each link as reports show it.
+    pub fn link_statuses(&self, now: Instant) -> Vec<LinkStatus> {
+        let status = |path: &Path| LinkStatus {
+            info: path.info.clone(),
+            state: path.state,
+            stats: path.snapshot(),
+            in_flight_bytes: path.window.in_flight(),
+            window_bytes: path.window.bytes(path.rtt.min()),
+            expected_delay: self.candidate(now, path, 0).delay,
+            flap_penalty: (self.penalty(now, &path.info) / 8.0).min(1.0),
+        };
+        self.paths.values().map(status).collect()
+    }
+
+    /// For each class the links that would carry its next message, and why.
+    pub fn choices(&mut self, now: Instant) -> Vec<LinkChoice> {
+        MessageClass::ALL
+            .into_iter()
+            .map(|class| {
+                let name = self.config.policies.of(class);
+                self.gather_candidates(now, class.index());
+                let standing = self.standing[class.index()];
+                let choice = policy::policy(name).choose(now, &self.candidates, standing, &self.damping);
+                let links = choice.links.into_iter().flatten().collect();
+                LinkChoice { class, policy: name, links, rule: choice.rule.to_owned() }
+            })
+            .collect()
+    }
+
+    /// Links of the session, with what does not change.
+    pub fn links(&self) -> impl Iterator<Item = &LinkInfo> + '_ {
+        self.paths.values().map(|path| &path.info)
+    }
+
+    /// Whether a link may carry new messages.
+    pub fn has_usable_link(&self) -> bool {
+        self.paths.values().any(|path| path.state.is_usable())
+    }
+
+    /// What does not change of a link.
+    pub fn link(&self, id: LinkId) -> Option<&LinkInfo> {
+        self.paths.get(&id).map(|path| &path.info)
+    }
+
+    /// How many failovers there were.
+    pub fn failovers(&self) -> u64 {
+        self.failovers
+    }
+}
+
+/// Whether two links run over the same transport and the same pair of interfaces, as far as that is known: such a pair falls together.
+fn same_way(a: &LinkInfo, b: &LinkInfo) -> bool {
+    let (dialled, accepted) = match (a.initiator, b.initiator) {
+        (true, false) => (a, b),
+        (false, true) => (b, a),
+        // Two dialled from the same side are wanted both, unless they are the same address from the same address.
+        _ => return a.transport == b.transport && a.remote == b.remote && a.local.host() == b.local.host(),
+    };
+    dialled.transport == accepted.transport
+        && dialled.local.host() == accepted.local.host()
+        && dialled.remote.host() == accepted.remote.host()
+}
+
+fn route(info: &LinkInfo) -> Route {
+    (info.transport.clone(), info.remote.host().to_owned())
+}
+
+/// What the peer is told about a dead link.
+pub(super) fn down_code(reason: &LinkFailure) -> LinkDownCode {
+    match reason {
+        LinkFailure::Transport(_) | LinkFailure::ClosedByPeer | LinkFailure::PeerReported => LinkDownCode::Transport,
+        LinkFailure::ClosedHere(_) => LinkDownCode::Closed,
+        LinkFailure::Unacknowledged(_) => LinkDownCode::Unacknowledged,
+        LinkFailure::Stalled(_) => LinkDownCode::Stalled,
+        LinkFailure::Silent(_) => LinkDownCode::Silent,
+        LinkFailure::InterfaceDown(_) => LinkDownCode::InterfaceDown,
+        LinkFailure::ActorPanicked => LinkDownCode::Failed,
+        LinkFailure::Protocol(_) => LinkDownCode::Protocol,
+    }
+}

@@ -1,0 +1,328 @@
+//! One link as its session sees it: what is in flight on it, how it behaves, whether it is believed to live.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bowline_messages::link::{IllegalLinkStep, LinkInfo, LinkState, LinkStats, LinkStep};
+use bowline_messages::{ChannelId, LinkId};
+
+use super::acks::AckTracker;
+use super::outbox::SentItem;
+use super::rtt::Rtt;
+use super::window::{SendMark, Window, WindowConfig};
+
+/// What a record carries that has to be sent again when it is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordItem {
+    /// Messages, pieces of one, or skips.
+    Data(SentItem),
+    /// How far a channel was handed over.
+    Delivered(ChannelId),
+    /// This side's addresses.
+    Addresses,
+    /// That another link is dead or suspected.
+    LinkDown(LinkId),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Outstanding,
+    Acknowledged,
+    Lost,
+}
+
+#[derive(Debug)]
+struct SentRecord {
+    sent_at: Instant,
+    bytes: u32,
+    items: u32,
+    fate: Fate,
+    /// Whether it carries messages (else only probes, acknowledgements and the like).
+    data: bool,
+    mark: SendMark,
+}
+
+/// Records whose fate is remembered although they are lost, so that a late acknowledgement still counts.
+const LOST_REMEMBERED_MAX: usize = 1024;
+
+/// What one acknowledgement brought.
+#[derive(Debug, Default)]
+pub(crate) struct AckOutcome {
+    /// Items that the peer has now.
+    pub(crate) items: Vec<RecordItem>,
+    /// Whether a record was acknowledged that was not before.
+    pub(crate) news: bool,
+    /// Whether one of those carried messages.
+    pub(crate) data: bool,
+}
+
+/// One link as its session sees it.
+#[derive(Debug)]
+pub(crate) struct Path {
+    pub(crate) info: LinkInfo,
+    pub(crate) lanes: u8,
+    pub(crate) state: LinkState,
+    pub(crate) rtt: Rtt,
+    pub(crate) window: Window,
+    pub(crate) acks: AckTracker,
+    pub(crate) stats: LinkStats,
+    /// Longest time that the peer holds an acknowledgement back.
+    pub(crate) ack_delay_max: Duration,
+    records: VecDeque<SentRecord>,
+    /// Counter of `records[0]`, once something was sent.
+    first_counter: u64,
+    /// Items of all `records`, in the same order.
+    items: VecDeque<RecordItem>,
+    outstanding_data: u32,
+    outstanding: u32,
+    /// When the link last showed that it carries what it is given.
+    pub(crate) progress_at: Instant,
+    /// When a record that wants an acknowledgement was last sent.
+    pub(crate) eliciting_at: Instant,
+    /// Suspicions since the last progress: each waits longer than the one before.
+    pub(crate) suspicions: u32,
+    /// Since when it is in `Failing`.
+    pub(crate) failing_since: Option<Instant>,
+    /// Its unacknowledged messages were given to other links already.
+    pub(crate) rerouted: bool,
+    pub(crate) joined_at: Instant,
+    /// A probe is to be sent.
+    pub(crate) probe_due: bool,
+    /// When it became `Degraded` last.
+    pub(crate) degraded_at: Option<Instant>,
+}
+
+impl Path {
+    pub(crate) fn new(now: Instant, info: LinkInfo, lanes: u8, initial_rtt: Duration, ack_delay_max: Duration, window: WindowConfig) -> Self {
+        Self {
+            info,
+            lanes: lanes.max(1),
+            state: LinkState::Initializing,
+            rtt: Rtt::new(initial_rtt),
+            window: Window::new(window),
+            acks: AckTracker::default(),
+            stats: LinkStats::default(),
+            ack_delay_max,
+            records: VecDeque::new(),
+            first_counter: 0,
+            items: VecDeque::new(),
+            outstanding_data: 0,
+            outstanding: 0,
+            progress_at: now,
+            eliciting_at: now,
+            suspicions: 0,
+            failing_since: None,
+            rerouted: false,
+            joined_at: now,
+            probe_due: true,
+            degraded_at: None,
+        }
+    }
+
+    /// Takes a step of the life cycle; gives the state before.
+    pub(crate) fn step(&mut self, step: LinkStep) -> Result<LinkState, IllegalLinkStep> {
+        let before = self.state;
+        self.state = before.after(step)?;
+        Ok(before)
+    }
+
+    /// The lane on which a class travels.
+    pub(crate) fn lane(&self, class: usize) -> u8 {
+        (class % usize::from(self.lanes)) as u8
+    }
+
+    /// Notes a record that was sealed for this link, in the order of counters.
+    pub(crate) fn on_sent(&mut self, now: Instant, counter: u64, bytes: usize, items: &[RecordItem], eliciting: bool) {
+        self.stats.records_sent += 1;
+        self.stats.bytes_sent += bytes as u64;
+        if self.records.is_empty() {
+            self.first_counter = counter;
+        }
+        let data = items.iter().any(|item| matches!(item, RecordItem::Data(_)));
+        let fate = if eliciting { Fate::Outstanding } else { Fate::Acknowledged };
+        if !eliciting && self.records.is_empty() {
+            return;
+        }
+        if eliciting {
+            if self.outstanding == 0 {
+                self.progress_at = self.progress_at.max(now);
+            }
+            self.outstanding += 1;
+            self.outstanding_data += u32::from(data);
+            self.eliciting_at = now;
+        }
+        let mark = self.window.on_sent(now, if eliciting { bytes } else { 0 });
+        self.items.extend(items);
+        let items = items.len() as u32;
+        self.records.push_back(SentRecord { sent_at: now, bytes: bytes as u32, items, fate, data, mark });
+    }
+
+    /// Takes an acknowledgement of the records in `ranges` (largest range first, inclusive bounds).
+    pub(crate) fn on_ack(
+        &mut self,
+        now: Instant,
+        ranges: impl Iterator<Item = (u64, u64)>,
+        delay: Duration,
+        out: &mut AckOutcome,
+    ) {
+        let mut largest: Option<(u64, Instant, SendMark)> = None;
+        let mut bytes = 0;
+        let mut late_only = true;
+        for (low, high) in ranges {
+            let Some(end) = high.checked_sub(self.first_counter) else { continue };
+            let start = low.saturating_sub(self.first_counter);
+            let end = end.saturating_add(1).min(self.records.len() as u64);
+            let mut item_at = None;
+            for at in start..end {
+                let at = at as usize;
+                let Some(record) = self.records.get_mut(at) else { break };
+                let (items, fate) = (record.items as usize, record.fate);
+                if fate == Fate::Acknowledged {
+                    item_at = item_at.map(|from: usize| from + items);
+                    continue;
+                }
+                record.fate = Fate::Acknowledged;
+                out.news = true;
+                out.data |= record.data;
+                let (sent_at, mark) = (record.sent_at, record.mark);
+                if fate == Fate::Outstanding {
+                    late_only = false;
+                    bytes += record.bytes as usize;
+                    self.outstanding -= 1;
+                    self.outstanding_data -= u32::from(record.data);
+                }
+                let counter = self.first_counter + at as u64;
+                if largest.is_none_or(|(known, ..)| counter > known) {
+                    largest = Some((counter, sent_at, mark));
+                }
+                let from = item_at.unwrap_or_else(|| self.records.iter().take(at).map(|r| r.items as usize).sum());
+                out.items.extend(self.items.range(from..from + items));
+                item_at = Some(from + items);
+            }
+        }
+        if let Some((_, sent_at, mark)) = largest {
+            if !late_only {
+                self.rtt.on_sample(now, now.saturating_duration_since(sent_at), delay.min(self.ack_delay_max));
+                self.window.on_acknowledged(now, bytes, mark);
+            }
+            if out.data || self.outstanding_data == 0 {
+                self.progress_at = now;
+                self.suspicions = 0;
+            }
+        }
+        self.forget_done();
+    }
+
+    fn forget_done(&mut self) {
+        while let Some(record) = self.records.front() {
+            let done = match record.fate {
+                Fate::Acknowledged => true,
+                Fate::Lost => self.records.len() > LOST_REMEMBERED_MAX,
+                Fate::Outstanding => false,
+            };
+            if !done {
+                break;
+            }
+            let items = record.items as usize;
+            self.items.drain(..items);
+            self.records.pop_front();
+            self.first_counter += 1;
+        }
+        if self.records.is_empty() && self.records.capacity() > 64 {
+            self.records.shrink_to(16);
+            self.items.shrink_to(16);
+        }
+    }
+
+    /// Declares everything outstanding lost and gives its items.
+    pub(crate) fn lose_all(&mut self) -> Vec<RecordItem> {
+        let mut lost = Vec::new();
+        let mut from = 0;
+        for record in &mut self.records {
+            let items = record.items as usize;
+            if record.fate == Fate::Outstanding {
+                record.fate = Fate::Lost;
+                self.window.on_lost(record.bytes as usize);
+                self.stats.records_lost += 1;
+                lost.extend(self.items.range(from..from + items));
+            }
+            from += items;
+        }
+        self.outstanding = 0;
+        self.outstanding_data = 0;
+        lost
+    }
+
+    /// The oldest outstanding messages, up to a number of bytes, for a copy over another link.
+    pub(crate) fn oldest_data(&self, budget: usize) -> Vec<SentItem> {
+        let (mut found, mut from, mut bytes) = (Vec::new(), 0, 0);
+        for record in &self.records {
+            let items = record.items as usize;
+            if record.fate == Fate::Outstanding && record.data {
+                bytes += record.bytes as usize;
+                if bytes > budget && !found.is_empty() {
+                    break;
+                }
+                found.extend(self.items.range(from..from + items).filter_map(|item| match item {
+                    RecordItem::Data(item) => Some(*item),
+                    RecordItem::Delivered(_) | RecordItem::Addresses | RecordItem::LinkDown(_) => None,
+                }));
+            }
+            from += items;
+        }
+        found
+    }
+
+    /// When the oldest outstanding record with messages was sent (or any record, if none has messages).
+    pub(crate) fn oldest_sent_at(&self) -> Option<Instant> {
+        let data_only = self.outstanding_data > 0;
+        let mut open = self.records.iter().filter(|r| r.fate == Fate::Outstanding && (r.data || !data_only));
+        open.next().map(|r| r.sent_at)
+    }
+
+    /// Whether records with messages are unacknowledged.
+    pub(crate) fn has_outstanding_data(&self) -> bool {
+        self.outstanding_data > 0
+    }
+
+    /// Whether any record that wants an acknowledgement is unacknowledged.
+    pub(crate) fn has_outstanding(&self) -> bool {
+        self.outstanding > 0
+    }
+
+    /// The time-out after which missing progress is suspicious, doubled with each suspicion.
+    pub(crate) fn probe_timeout(&self) -> Duration {
+        self.rtt.probe_timeout(self.ack_delay_max)
+    }
+
+    /// From when missing progress counts.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        self.oldest_sent_at().map(|sent| sent.max(self.progress_at))
+    }
+
+    /// Whether a probe was acknowledged that was sent after the oldest unacknowledged message.
+    pub(crate) fn probe_answered_since_data(&self) -> bool {
+        let mut behind_data = self.records.iter().skip_while(|r| r.fate != Fate::Outstanding || !r.data);
+        behind_data.any(|r| r.fate == Fate::Acknowledged && r.bytes > 0)
+    }
+
+    /// Bytes that may still be put on it for a class; urgent classes may overstep the window a little.
+    pub(crate) fn room(&self, class: usize, urgent_extra: usize) -> usize {
+        let extra = if class <= 1 { urgent_extra } else { 0 };
+        (self.window.bytes(self.rtt.min()) + extra).saturating_sub(self.window.in_flight())
+    }
+
+    /// The statistics with the current estimates.
+    pub(crate) fn snapshot(&self) -> LinkStats {
+        let measured = self.rtt.is_measured();
+        let sent = self.stats.records_sent;
+        LinkStats {
+            rtt: measured.then(|| self.rtt.smoothed()),
+            rtt_min: measured.then(|| self.rtt.min()),
+            rtt_variation: measured.then(|| self.rtt.variation()),
+            loss: (sent > 0).then(|| self.stats.records_lost as f64 / sent as f64),
+            delivery_rate: self.window.rate(),
+            ..self.stats.clone()
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Acting on records that arrived.
+
+use std::time::{Duration, Instant};
+
+use bowline_messages::LinkId;
+use bowline_messages::link::LinkFailure;
+use bowline_messages::wire::packet::next_packet;
+use bowline_messages::wire::{Ack, Frame, FrameReader, SignedAddresses};
+use bytes::{Bytes, BytesMut};
+
+use super::machine::{Output, Parts, Session};
+use super::path::{AckOutcome, RecordItem};
+
+impl Session {
+    /// Whole packets arrived on a link. What cannot be opened is counted and dropped; a peer that breaks the protocol inside an
+    /// authentic record loses the link.
+    pub fn on_arrived(&mut self, now: Instant, link: LinkId, mut data: BytesMut, parts: &mut Parts<'_>) {
+        if let Some(path) = self.paths.get_mut(&link) {
+            path.stats.bytes_received += data.len() as u64;
+        }
+        loop {
+            match next_packet(&mut data) {
+                Ok(Some(packet)) => self.on_packet(now, link, packet, parts),
+                Ok(None) => break,
+                Err(error) => {
+                    self.on_violation(now, link, error.to_string());
+                    break;
+                }
+            }
+        }
+        self.reroute(now, parts);
+    }
+
+    fn on_packet(&mut self, now: Instant, link: LinkId, packet: BytesMut, parts: &mut Parts<'_>) {
+        let Some(keys) = parts.keys.get_mut(&link) else { return };
+        let Some(path) = self.paths.get_mut(&link) else { return };
+        let Ok((number, frames)) = keys.opener.open(packet) else {
+            path.stats.records_rejected += 1;
+            return;
+        };
+        path.stats.records_received += 1;
+        let eliciting = match self.on_frames(now, link, frames, parts) {
+            Ok(eliciting) => eliciting,
+            Err(violation) => return self.on_violation(now, link, violation),
+        };
+        if let Some(path) = self.paths.get_mut(&link) {
+            path.acks.on_record(now, number.0, eliciting, self.config.ack_delay);
+        }
+    }
+
+    /// Acts on the frames of one record. Says whether it wants an acknowledgement.
+    fn on_frames(&mut self, now: Instant, link: LinkId, frames: Bytes, parts: &mut Parts<'_>) -> Result<bool, String> {
+        let mut reader = FrameReader::new(frames);
+        let mut eliciting = false;
+        while let Some(frame) = reader.next().map_err(|error| error.to_string())? {
+            match frame {
+                Frame::Message(m) => {
+                    eliciting = true;
+                    self.on_busy(now);
+                    let taken = parts.inbound.on_message(m.channel, m.sequence, m.class, m.payload);
+                    taken.map_err(|error| error.to_string())?;
+                }
+                Frame::Fragment(f) => {
+                    eliciting = true;
+                    self.on_busy(now);
+                    let (total, offset) = (u32::try_from(f.total), u32::try_from(f.offset));
+                    let (Ok(total), Ok(offset)) = (total, offset) else {
+                        return Err("a fragment of a message beyond 4 GiB".into());
+                    };
+                    let taken = parts.inbound.on_fragment(f.channel, f.sequence, f.class, total, offset, &f.payload);
+                    taken.map_err(|error| error.to_string())?;
+                }
+                Frame::Skip { channel, from, until } => {
+                    eliciting = true;
+                    parts.inbound.on_skip(channel, from, until).map_err(|error| error.to_string())?;
+                }
+                Frame::Delivered { channel, next, window } => {
+                    eliciting = true;
+                    parts.outbox.on_delivered(channel, next, window).map_err(|error| error.to_string())?;
+                }
+                Frame::Ack(ack) => self.on_ack(now, ack, parts),
+                Frame::Ping => eliciting = true,
+                Frame::Addresses(addresses) => {
+                    eliciting = true;
+                    self.on_peer_addresses(*addresses);
+                }
+                Frame::LinkDown { link: dead, reason } => {
+                    eliciting = true;
+                    // A link cannot announce its own death in good faith; whoever says so means another.
+                    if dead != link {
+                        self.on_peer_report(now, dead, reason);
+                    }
+                }
+                Frame::Close { code, text } => self.outputs.push_back(Output::ClosedByPeer(code, text)),
+                Frame::Padding { .. } | Frame::Unknown { .. } => {}
+            }
+        }
+        Ok(eliciting)
+    }
+
+    fn on_ack(&mut self, now: Instant, ack: Ack, parts: &mut Parts<'_>) {
+        let Some(path) = self.paths.get_mut(&ack.link) else { return };
+        let mut outcome = AckOutcome::default();
+        let ranges = ack.ranges.map(|range| (*range.start(), *range.end()));
+        path.on_ack(now, ranges, Duration::from_micros(ack.delay_us), &mut outcome);
+        for item in &outcome.items {
+            if let RecordItem::Data(item) = item {
+                parts.outbox.on_acknowledged(*item);
+            }
+        }
+        if outcome.news {
+            self.on_progress(now, ack.link, outcome.data);
+        }
+    }
+
+    fn on_peer_addresses(&mut self, addresses: SignedAddresses) {
+        if addresses.peer == self.peer && addresses.version > self.peer_addresses_version {
+            self.peer_addresses_version = addresses.version;
+            self.outputs.push_back(Output::PeerAddresses(addresses));
+        }
+    }
+
+    fn on_violation(&mut self, now: Instant, link: LinkId, what: String) {
+        self.remove(now, link, LinkFailure::Protocol(what), true);
+    }
+}

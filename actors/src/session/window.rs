@@ -1,0 +1,242 @@
+//! How much may be in flight on one link: enough to fill it, little enough that a dice roll never waits long behind a file.
+//!
+//! The delivery rate is estimated as in BBR (draft-cardwell-iccrg-bbr-congestion-control §4.1): per acknowledged record, the bytes
+//! acknowledged since it was sent, over that time; the maximum of the last rounds counts. The window is the rate times (smallest RTT
+//! plus a bound on the queueing delay); it is a limit against standing queues, not congestion control, which the transports have.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// What the window goes by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WindowConfig {
+    /// Bytes in flight before anything was measured.
+    pub initial_bytes: usize,
+    /// Never fewer bytes than this: a link must be able to carry a record at all.
+    pub min_bytes: usize,
+    /// Never more bytes than this, per link.
+    pub max_bytes: usize,
+    /// The queueing delay that data of ours may add to the link.
+    pub queue_delay: Duration,
+}
+
+impl Default for WindowConfig {
+    fn default() -> Self {
+        Self {
+            initial_bytes: 32 * 1024,
+            min_bytes: 4 * 1024,
+            max_bytes: 4 * 1024 * 1024,
+            queue_delay: Duration::from_millis(15),
+        }
+    }
+}
+
+/// Rounds over which the greatest rate counts.
+const RATE_ROUNDS: u64 = 10;
+/// Rounds without growth by [`STARTUP_GROWTH`] after which the link counts as filled.
+const STARTUP_ROUNDS: u32 = 3;
+/// Growth of the rate in a round that keeps start-up going.
+const STARTUP_GROWTH: f64 = 1.25;
+/// Multiple of the bandwidth-delay product in flight during start-up, so that the rate can double each round (2/ln 2).
+const STARTUP_GAIN: f64 = 2.885;
+/// Smallest multiple of the bandwidth-delay product in flight afterwards, so that a growing capacity is noticed.
+const STEADY_GAIN: f64 = 1.25;
+
+/// What a record has to remember from when it was sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SendMark {
+    delivered: u64,
+    delivered_at: Instant,
+    app_limited: bool,
+}
+
+/// Estimates the rate of one link and keeps its window.
+#[derive(Debug, Clone)]
+pub struct Window {
+    config: WindowConfig,
+    delivered: u64,
+    delivered_at: Option<Instant>,
+    in_flight: usize,
+    app_limited: bool,
+    round: u64,
+    round_ends_at: u64,
+    /// (round, greatest rate in it), decreasing in rate: a monotonic queue.
+    rates: VecDeque<(u64, f64)>,
+    startup: bool,
+    startup_rate: f64,
+    startup_flat: u32,
+}
+
+impl Window {
+    /// A window for a link of which nothing is known.
+    pub fn new(config: WindowConfig) -> Self {
+        Self {
+            config,
+            delivered: 0,
+            delivered_at: None,
+            in_flight: 0,
+            app_limited: true,
+            round: 0,
+            round_ends_at: 0,
+            rates: VecDeque::new(),
+            startup: true,
+            startup_rate: 0.0,
+            startup_flat: 0,
+        }
+    }
+
+    /// Bytes in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The delivery rate in bytes a second, once measured.
+    pub fn rate(&self) -> Option<f64> {
+        self.rates.front().map(|(_, rate)| *rate)
+    }
+
+    /// Bytes that may be in flight at once.
+    pub fn bytes(&self, rtt_min: Duration) -> usize {
+        let Some(rate) = self.rate() else { return self.config.initial_bytes };
+        let product = rate * rtt_min.as_secs_f64();
+        let target = if self.startup {
+            (product * STARTUP_GAIN).max(self.config.initial_bytes as f64)
+        } else {
+            (product + rate * self.config.queue_delay.as_secs_f64()).max(product * STEADY_GAIN)
+        };
+        // A float beyond usize saturates, then the bound of the configuration holds.
+        (target as usize).clamp(self.config.min_bytes, self.config.max_bytes)
+    }
+
+    /// Bytes that may still be put on the link now.
+    pub fn room(&self, rtt_min: Duration) -> usize {
+        self.bytes(rtt_min).saturating_sub(self.in_flight)
+    }
+
+    /// Notes that there was nothing more to send although there was room.
+    pub fn on_app_limited(&mut self) {
+        self.app_limited = true;
+    }
+
+    /// Notes that a record was put on the link, and gives what it has to remember.
+    pub fn on_sent(&mut self, now: Instant, bytes: usize) -> SendMark {
+        if self.in_flight == 0 {
+            self.delivered_at = Some(now);
+        }
+        self.in_flight += bytes;
+        SendMark {
+            delivered: self.delivered,
+            delivered_at: self.delivered_at.unwrap_or(now),
+            app_limited: std::mem::take(&mut self.app_limited),
+        }
+    }
+
+    /// Notes that records were acknowledged: `bytes` in all, `mark` of the one sent last.
+    pub fn on_acknowledged(&mut self, now: Instant, bytes: usize, mark: SendMark) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.delivered += bytes as u64;
+        self.delivered_at = Some(now);
+        if mark.delivered >= self.round_ends_at {
+            self.round += 1;
+            self.round_ends_at = self.delivered;
+            self.check_startup(mark.app_limited);
+        }
+        let interval = now.saturating_duration_since(mark.delivered_at).as_secs_f64();
+        if interval > 0.0 {
+            let rate = (self.delivered - mark.delivered) as f64 / interval;
+            if !mark.app_limited || self.rate().is_none_or(|best| rate > best) {
+                self.take_rate(rate);
+            }
+        }
+    }
+
+    /// Notes that records will not be acknowledged any more.
+    pub fn on_lost(&mut self, bytes: usize) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+    }
+
+    fn take_rate(&mut self, rate: f64) {
+        while self.rates.back().is_some_and(|(_, lesser)| *lesser <= rate) {
+            self.rates.pop_back();
+        }
+        self.rates.push_back((self.round, rate));
+        while self.rates.len() > 1 && self.rates.front().is_some_and(|(round, _)| round + RATE_ROUNDS < self.round) {
+            self.rates.pop_front();
+        }
+    }
+
+    fn check_startup(&mut self, app_limited: bool) {
+        let Some(rate) = self.rate().filter(|_| self.startup && !app_limited) else { return };
+        if rate >= self.startup_rate * STARTUP_GROWTH {
+            self.startup_rate = rate;
+            self.startup_flat = 0;
+        } else {
+            self.startup_flat += 1;
+            self.startup = self.startup_flat < STARTUP_ROUNDS;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a greedy sender over a link of fixed rate and delay; gives the window and the standing queue at the end.
+    fn greedy(rate: f64, rtt: Duration, rounds: usize) -> (Window, Duration) {
+        let mut window = Window::new(WindowConfig::default());
+        let mut now = Instant::now();
+        let mut link_free = now;
+        let mut flights: VecDeque<(Instant, usize, SendMark)> = VecDeque::new();
+        let record = 1200;
+        for _ in 0..rounds * 200 {
+            while window.room(rtt) >= record {
+                let start = link_free.max(now);
+                link_free = start + Duration::from_secs_f64(record as f64 / rate);
+                let mark = window.on_sent(now, record);
+                flights.push_back((link_free + rtt, record, mark));
+            }
+            if let Some((at, bytes, mark)) = flights.pop_front() {
+                now = at;
+                window.on_acknowledged(now, bytes, mark);
+            }
+        }
+        (window, link_free.saturating_duration_since(now))
+    }
+
+    #[test]
+    fn finds_the_rate_of_a_slow_link_and_keeps_its_queue_short() {
+        let (window, queue) = greedy(125_000.0, Duration::from_millis(20), 20);
+        let rate = window.rate().unwrap_or(0.0);
+        assert!((rate - 125_000.0).abs() < 6_000.0, "{rate}");
+        assert!(queue < Duration::from_millis(50), "{queue:?}");
+    }
+
+    #[test]
+    fn fills_a_long_fat_link_within_a_few_rounds() {
+        let (window, _) = greedy(12_500_000.0, Duration::from_millis(100), 60);
+        let rate = window.rate().unwrap_or(0.0);
+        assert!(rate > 11_000_000.0, "{rate}");
+    }
+
+    #[test]
+    fn an_idle_spell_does_not_lower_the_rate() {
+        let (mut window, _) = greedy(1_000_000.0, Duration::from_millis(10), 20);
+        let before = window.rate();
+        let now = Instant::now() + Duration::from_secs(3600);
+        window.on_lost(window.in_flight());
+        window.on_app_limited();
+        let mark = window.on_sent(now, 100);
+        window.on_acknowledged(now + Duration::from_millis(10), 100, mark);
+        assert_eq!(window.rate(), before);
+    }
+
+    #[test]
+    fn what_is_lost_is_no_longer_in_flight_and_nothing_underflows() {
+        let mut window = Window::new(WindowConfig::default());
+        let now = Instant::now();
+        let mark = window.on_sent(now, 1000);
+        window.on_lost(1000);
+        window.on_acknowledged(now, 1000, mark);
+        assert_eq!(window.in_flight(), 0);
+    }
+}
