@@ -4,4 +4,5 @@ pub mod clock;
 pub mod pump;
 pub mod session;
 pub mod supervision;
+pub mod session;
 pub mod transport;

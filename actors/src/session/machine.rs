@@ -56,6 +56,8 @@ pub struct LinkJoin {
     pub handshake_rtt: Duration,
     /// Longest time the peer holds an acknowledgement back.
     pub ack_delay_max: Duration,
+    /// Whether its handshake proves that the peer takes part now; else the link carries nothing before a record of the peer's opened.
+    pub confirmed: bool,
 }
 
 /// What the session wants done.
@@ -65,6 +67,8 @@ pub enum Output {
     Emit(EventKind),
     /// Close a link's connection; the machine has forgotten it.
     CloseLink(LinkId, LinkFailure),
+    /// The first record of the peer's opened on a link.
+    LinkProven(LinkId),
     /// The peer can be reached here.
     PeerAddresses(SignedAddresses),
     /// The peer ends the session.
@@ -170,8 +174,12 @@ impl Session {
             ..WindowConfig::default()
         };
         let mut path = Path::new(now, join.info, join.lanes, join.handshake_rtt, join.ack_delay_max, window);
-        // A fresh path is in `Initializing`, from where this step is possible.
-        let _ = path.step(LinkStep::Connected);
+        if join.confirmed {
+            // A fresh path is in `Initializing`, from where this step is possible.
+            let _ = path.step(LinkStep::Connected);
+        }
+        // The side that dialled speaks first: the other may be waiting for its proof.
+        path.probe_due = join.confirmed;
         let twin = self.paths.values().find(|p| p.state != LinkState::Failing && same_way(&p.info, &path.info));
         if let Some(twin) = twin.map(|twin| twin.info.clone()) {
             let by_smaller = |info: &LinkInfo| info.initiator == (local < self.peer);

@@ -109,6 +109,7 @@ pub struct Outbox {
     /// Whether the session found nothing to send and has to be woken for the next message.
     idle: bool,
     room_waiters: Vec<Waker>,
+    settled_waiters: Vec<Waker>,
 }
 
 /// What became of a `push`.
@@ -140,6 +141,7 @@ impl Outbox {
             closed: false,
             idle: true,
             room_waiters: Vec::new(),
+            settled_waiters: Vec::new(),
         }
     }
 
@@ -155,9 +157,7 @@ impl Outbox {
         if bytes > self.limits.message_bytes {
             return Err(SendError::TooLarge { bytes, limit: self.limits.message_bytes });
         }
-        if self.queued_messages >= self.limits.queue_messages
-            || (self.queued_bytes + bytes > self.limits.queue_bytes && self.queued_bytes > 0)
-        {
+        if !self.has_room(bytes) {
             return Err(SendError::Full { bytes: self.queued_bytes });
         }
         let id = message.channel;
@@ -700,7 +700,23 @@ impl Outbox {
         }
     }
 
+    /// Whether a message of so many bytes would be accepted.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.queued_messages < self.limits.queue_messages
+            && (self.queued_bytes + bytes <= self.limits.queue_bytes || self.queued_bytes == 0)
+    }
+
+    /// Has a waker called once everything is final.
+    pub fn wait_settled(&mut self, waker: &Waker) {
+        if !self.settled_waiters.iter().any(|known| known.will_wake(waker)) {
+            self.settled_waiters.push(waker.clone());
+        }
+    }
+
     fn wake_room(&mut self) {
+        if !self.settled_waiters.is_empty() && (self.closed || self.queued_messages == 0) {
+            self.settled_waiters.drain(..).for_each(Waker::wake);
+        }
         if !self.room_waiters.is_empty() && (self.closed || self.queued_bytes <= self.limits.queue_bytes / 2) {
             self.room_waiters.drain(..).for_each(Waker::wake);
         }

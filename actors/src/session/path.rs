@@ -88,6 +88,8 @@ pub(crate) struct Path {
     pub(crate) joined_at: Instant,
     /// A probe is to be sent.
     pub(crate) probe_due: bool,
+    /// Whether the peer has proven, by a record that opened, that it takes part now.
+    pub(crate) proven: bool,
     /// When it became `Degraded` last.
     pub(crate) degraded_at: Option<Instant>,
 }
@@ -115,6 +117,7 @@ impl Path {
             rerouted: false,
             joined_at: now,
             probe_due: true,
+            proven: false,
             degraded_at: None,
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bowline_messages::LinkId;
-use bowline_messages::link::LinkFailure;
+use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 use bowline_messages::wire::packet::next_packet;
 use bowline_messages::wire::{Ack, Frame, FrameReader, SignedAddresses};
 use bytes::{Bytes, BytesMut};
@@ -39,6 +39,10 @@ impl Session {
             return;
         };
         path.stats.records_received += 1;
+        if !path.proven {
+            path.proven = true;
+            self.on_proven(now, link);
+        }
         let eliciting = match self.on_frames(now, link, frames, parts) {
             Ok(eliciting) => eliciting,
             Err(violation) => return self.on_violation(now, link, violation),
@@ -96,6 +100,17 @@ impl Session {
             }
         }
         Ok(eliciting)
+    }
+
+    fn on_proven(&mut self, now: Instant, link: LinkId) {
+        if let Some(path) = self.paths.get_mut(&link)
+            && path.state == LinkState::Initializing
+            && path.step(LinkStep::Connected).is_ok()
+        {
+            path.progress_at = now;
+            path.probe_due = true;
+        }
+        self.outputs.push_back(Output::LinkProven(link));
     }
 
     fn on_ack(&mut self, now: Instant, ack: Ack, parts: &mut Parts<'_>) {

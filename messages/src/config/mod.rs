@@ -40,6 +40,8 @@ pub struct NodeConfig {
     pub trust: TrustConfig,
     /// What strangers may cost.
     pub limits: LimitsConfig,
+    /// How sessions behave.
+    pub session: SessionConfig,
     /// What peers may connect to through the node.
     pub forward: ForwardConfig,
     /// Files that peers send.
@@ -63,6 +65,7 @@ impl NodeConfig {
         peers::check_book(&self.peers, &mut checks);
         self.trust.check(&mut checks);
         self.limits.check(&mut checks);
+        self.session.check(&mut checks);
         self.forward.check(&mut checks);
         for peer in self.forward.allow.keys() {
             let known = self.peers.contains_key(peer) || peer.parse::<crate::PeerId>().is_ok();
@@ -85,6 +88,7 @@ impl NodeConfig {
         compare("identity", self.identity == other.identity);
         compare("listen", self.listen == other.listen);
         compare("limits", self.limits == other.limits);
+        compare("session", self.session == other.session);
         compare("control", self.control == other.control);
         compare("metrics", self.metrics == other.metrics);
         compare("log.format", self.log.format == other.log.format);

@@ -1,0 +1,217 @@
+//! Streams for the application: ordered bytes both ways, as `AsyncRead` and `AsyncWrite`.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix::Message;
+use bowline_messages::session::{Outgoing, SendError};
+use bowline_messages::{ChannelId, MessageClass, PeerId};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::handle::{Receipt, SessionHandle};
+use super::streams::{StreamEnd, StreamPart, StreamRead};
+
+/// Bytes in one message of a stream: large enough to be cheap, small enough that several are under way.
+const PART_BYTES: usize = 64 * 1024;
+/// Bytes that a label may have.
+const LABEL_BYTES_MAX: usize = 1024;
+
+/// A stream that the peer opened, for the application.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct IncomingStream {
+    /// Who opened it.
+    pub peer: PeerId,
+    /// What it is for, in the words of the application over there.
+    pub label: Bytes,
+    /// The stream.
+    pub stream: SessionStream,
+}
+
+/// One stream. Dropping it without [`AsyncWrite::poll_shutdown`] resets it.
+#[derive(Debug)]
+pub struct SessionStream {
+    session: SessionHandle,
+    id: ChannelId,
+    last: Option<Receipt>,
+    finished: bool,
+    read_end: bool,
+    class: MessageClass,
+}
+
+impl SessionStream {
+    pub(crate) fn open(session: SessionHandle, label: Bytes) -> Result<Self, SendError> {
+        if label.len() > LABEL_BYTES_MAX {
+            return Err(SendError::TooLarge { bytes: label.len(), limit: LABEL_BYTES_MAX });
+        }
+        let id = session.ledger().inbound().streams.open();
+        let id = id.ok_or(SendError::TooManyChannels { limit: 1 << 30 })?;
+        let mut stream = Self::accepted(session, id);
+        stream.put(StreamPart::Open(label))?;
+        Ok(stream)
+    }
+
+    pub(crate) fn accepted(session: SessionHandle, id: ChannelId) -> Self {
+        Self { session, id, last: None, finished: false, read_end: false, class: MessageClass::Bulk }
+    }
+
+    /// The class under which its bytes travel; `Bulk` unless said otherwise.
+    #[must_use]
+    pub fn with_class(mut self, class: MessageClass) -> Self {
+        self.class = class;
+        self
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> PeerId {
+        self.session.peer()
+    }
+
+    fn put(&mut self, part: StreamPart) -> Result<(), SendError> {
+        let message = Outgoing { channel: self.id, class: self.class, payload: part.encode(), ..Outgoing::default() };
+        self.last = Some(self.session.push(message)?);
+        Ok(())
+    }
+
+    /// Waits until the peer's application has read everything that was written, or it is known that it will not.
+    ///
+    /// # Errors
+    /// `ConnectionAborted` when the session ended first or the peer's process did.
+    pub async fn delivered(&mut self) -> io::Result<()> {
+        use bowline_messages::session::ReceiptState;
+        let Some(last) = self.last.clone() else { return Ok(()) };
+        match last.settled().await {
+            ReceiptState::Acknowledged => Ok(()),
+            ReceiptState::Accepted
+            | ReceiptState::OnWire
+            | ReceiptState::NotSent
+            | ReceiptState::Unknown
+            | ReceiptState::Expired
+            | ReceiptState::Quarantined => Err(lost()),
+        }
+    }
+
+    /// Resets the stream: what is under way may or may not arrive, and the peer is told why.
+    pub fn reset(&mut self, why: &str) {
+        if !self.finished {
+            self.finished = true;
+            // A session that has ended needs no reset; a full queue does not refuse a few bytes for long.
+            let why = Bytes::copy_from_slice(&why.as_bytes()[..why.floor_char_boundary(LABEL_BYTES_MAX)]);
+            let _ = self.put(StreamPart::Reset(why));
+        }
+    }
+}
+
+fn lost() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the session ended before the stream did")
+}
+
+impl AsyncRead for SessionStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if into.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let id = self.id;
+        let (read, wake) = {
+            let mut inbound = self.session.ledger().inbound();
+            let Some(stream) = inbound.stream(id) else { return Poll::Ready(Err(lost())) };
+            let (read, consumed) = stream.read(into.remaining(), cx.waker());
+            inbound.on_stream_consumed(id, consumed);
+            (read, inbound.has_announcements())
+        };
+        if wake {
+            self.session.ledger().wake();
+        }
+        match read {
+            StreamRead::Bytes(bytes) => {
+                into.put_slice(&bytes);
+                Poll::Ready(Ok(()))
+            }
+            StreamRead::Empty => Poll::Pending,
+            StreamRead::End(end) => {
+                self.read_end = true;
+                match end {
+                    StreamEnd::Finished => Poll::Ready(Ok(())),
+                    StreamEnd::Reset(why) => {
+                        let why = String::from_utf8_lossy(&why).into_owned();
+                        Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)))
+                    }
+                    StreamEnd::SessionLost => Poll::Ready(Err(lost())),
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for SessionStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.finished {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let part = &bytes[..bytes.len().min(PART_BYTES)];
+        {
+            let mut outbox = self.session.ledger().outbox();
+            if !outbox.is_closed() && !outbox.has_room(part.len() + 1) {
+                outbox.wait_room(cx.waker());
+                return Poll::Pending;
+            }
+        }
+        match self.put(StreamPart::Data(Bytes::copy_from_slice(part))) {
+            Ok(()) => Poll::Ready(Ok(part.len())),
+            // Another writer was faster; room will be announced.
+            Err(SendError::Full { .. }) => {
+                self.session.ledger().outbox().wait_room(cx.waker());
+                Poll::Pending
+            }
+            Err(_) => Poll::Ready(Err(lost())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.finished {
+            return Poll::Ready(Ok(()));
+        }
+        match self.put(StreamPart::Finish) {
+            Ok(()) => {
+                self.finished = true;
+                let id = self.id;
+                self.session.ledger().outbox().finish_channel(id);
+                Poll::Ready(Ok(()))
+            }
+            Err(SendError::Full { .. }) => {
+                self.session.ledger().outbox().wait_room(cx.waker());
+                Poll::Pending
+            }
+            Err(_) => Poll::Ready(Err(lost())),
+        }
+    }
+}
+
+impl Drop for SessionStream {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.reset("dropped");
+        }
+        let ledger = self.session.ledger();
+        ledger.outbox().finish_channel(self.id);
+        let mut inbound = ledger.inbound();
+        if let Some(stream) = inbound.stream(self.id) {
+            let consumed = stream.abandon();
+            inbound.on_stream_consumed(self.id, consumed);
+        }
+        if self.read_end {
+            inbound.forget_stream(self.id);
+        }
+        let wake = inbound.has_announcements();
+        drop(inbound);
+        if wake {
+            ledger.wake();
+        }
+    }
+}
