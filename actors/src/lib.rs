@@ -4,5 +4,4 @@ pub mod clock;
 pub mod pump;
 pub mod session;
 pub mod supervision;
-pub mod session;
 pub mod transport;
