@@ -3,6 +3,8 @@
 //!
 //! Who sends what to whom is written down in `docs/architecture.md`; a module here is named like the concern it serves.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // Tests may read the clock of the machine.
+
 pub mod address;
 pub mod class;
 pub mod config;

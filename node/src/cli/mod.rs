@@ -2,9 +2,11 @@
 //!
 //! To add a command: a `mod` line and a row in `commands!`.
 
+#[allow(clippy::disallowed_methods, reason = "it measures time")]
 pub mod bench;
 mod completions;
 mod config;
+#[allow(clippy::disallowed_methods, reason = "it measures time")]
 pub mod demo;
 mod id;
 mod output;

@@ -1,0 +1,50 @@
+# What people do with this repository. `make help` lists it.
+
+CARGO ?= cargo
+LOCKED ?= --locked
+NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+NEXTEST_PROFILE ?= default
+# How long the demonstration runs.
+SECONDS ?= 30
+
+.DEFAULT_GOAL := help
+.PHONY: run test lint fmt bench doc scripts scripts-rewrite help
+
+run: ## Watch two nodes keep their session while their links die (30 s; SECONDS=60 for longer)
+	$(CARGO) build $(LOCKED) --release --bin bowline
+	./target/release/bowline demo --seconds $(SECONDS)
+
+test: ## Run every test: units, scripts, simulations, real processes, documentation
+ifeq ($(NEXTEST),yes)
+	$(CARGO) nextest run $(LOCKED) --workspace --all-targets --profile $(NEXTEST_PROFILE)
+else
+	$(CARGO) test $(LOCKED) --workspace --all-targets
+endif
+	$(CARGO) test $(LOCKED) --workspace --doc --quiet
+
+lint: ## Check the format, the lints and the documentation
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(LOCKED) --workspace --no-deps --quiet
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --offline check --config .deny.toml bans licenses sources; \
+	else echo "cargo-deny is not installed: licences and sources are not checked"; fi
+
+fmt: ## Format everything
+	$(CARGO) fmt --all
+
+bench: ## Measure throughput, latency and failover against raw TCP and TLS (as root: failover between namespaces as well)
+	$(CARGO) build $(LOCKED) --release --bin bowline
+	./target/release/bowline bench all
+
+doc: ## Build the documentation of the crates into target/doc
+	$(CARGO) doc $(LOCKED) --workspace --no-deps
+
+scripts: ## Run the message scripts
+	$(CARGO) run $(LOCKED) --quiet --bin bowline -- script tests/scripts
+
+scripts-rewrite: ## Run the message scripts and rewrite what they record; read the difference before keeping it
+	$(CARGO) run $(LOCKED) --quiet --bin bowline -- script --rewrite tests/scripts
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
