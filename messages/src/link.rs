@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use actix::Message;
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::address::{EndpointAddress, TransportKind};
@@ -205,6 +207,78 @@ impl fmt::Display for LinkFailure {
         }
     }
 }
+
+/// Bytes for one lane of a link, whole packets. From the session actor to the link actor, which queues them behind what waits
+/// on the lane and writes. Nothing here bounds the queue: the session hands over what its window allows.
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct Transmit {
+    /// The lane, as in the transport's contract; lanes beyond those of the link share the last one.
+    pub lane: u8,
+    /// Whole packets with their lengths.
+    pub data: Bytes,
+}
+
+/// Whole packets that arrived, with their lengths. From the link actor to the session actor; the link reads on when the answer
+/// is there (two may be unanswered at a time), so a session that is busy slows the peer down.
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct Arrived {
+    /// The link.
+    pub link: LinkId,
+    /// The lane they arrived on.
+    pub lane: u8,
+    /// One or more whole packets, each with its length in front.
+    pub data: BytesMut,
+}
+
+/// The transport took everything that had to wait on the link. From the link actor to the session actor; not sent for what was
+/// taken without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct Drained {
+    /// The link.
+    pub link: LinkId,
+}
+
+/// The link is over. From the link actor to the session actor, once, behind everything that arrived; the actor stops then.
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct LinkDown {
+    /// The link.
+    pub link: LinkId,
+    /// Why.
+    pub reason: LinkFailure,
+}
+
+/// Ends a link in an orderly way: what is queued is still written when the transport takes it soon. From the session actor to
+/// the link actor, which answers with [`LinkDown`] and stops.
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct CloseLink {
+    /// Why, for events and logs.
+    pub reason: String,
+}
+
+/// What one link carried so far (SPEC T11), as its actor counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LinkCounters {
+    /// Bytes the transport took.
+    pub bytes_sent: u64,
+    /// Bytes the transport gave.
+    pub bytes_received: u64,
+    /// Packets handed to the link.
+    pub packets_sent: u64,
+    /// Whole packets that arrived.
+    pub packets_received: u64,
+    /// Bytes that wait for the transport now.
+    pub queued_bytes: u64,
+}
+
+/// Asks a link actor for its counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "LinkCounters")]
+pub struct LinkCountersQuery;
 
 /// What was counted and measured on one link (SPEC T11, F2). `None` means: not measured yet.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -1,0 +1,264 @@
+//! Owns one connection and carries bytes between it and the session, nothing else.
+//!
+//! Temporary child of a peer's group: when it ends, for whatever reason, its connection is gone with it, and the session fails
+//! over. A restart would have nothing to start from.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use actix::dev::{MessageResponse, OneshotSender};
+use actix::prelude::RecipientRequest;
+use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Handler, MailboxError, Recipient};
+use bowline_messages::LinkId;
+use bowline_messages::link::{
+    Arrived, CloseLink, Drained, LinkCounters, LinkCountersQuery, LinkDown, LinkFailure, Transmit,
+};
+use bowline_messages::wire::packet::whole_packets;
+
+use super::outgoing::{Outgoing, count_packets};
+use crate::supervision::Context;
+use crate::transport::{LaneBuffers, Link, TransportError};
+
+/// Deliveries that may be unanswered: the session works on one while the next is read.
+const OUTSTANDING_MAX: usize = 2;
+/// How long an orderly end may take; a silent network must not keep a closed link alive.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Who is told what happens on a link: the session actor.
+#[derive(Debug, Clone)]
+pub struct LinkObserver {
+    /// Gets what arrives, and answers when it may go on.
+    pub arrived: Recipient<Arrived>,
+    /// Is told when what had to wait was taken.
+    pub drained: Recipient<Drained>,
+    /// Is told the end.
+    pub down: Recipient<LinkDown>,
+}
+
+/// The actor of one link.
+pub struct LinkActor {
+    id: LinkId,
+    link: Box<dyn Link>,
+    observer: LinkObserver,
+    incoming: LaneBuffers,
+    outgoing: Outgoing,
+    outstanding: [Slot; OUTSTANDING_MAX],
+    counters: LinkCounters,
+    metrics: Metrics,
+    /// Set once the link is to be closed, with the reason.
+    closing: Option<String>,
+    /// Packets may be left in the buffers although nothing new was read.
+    unsplit: bool,
+}
+
+/// Room for one unanswered delivery, allocated once.
+type Slot = Pin<Box<Option<RecipientRequest<Arrived>>>>;
+
+/// Handles that are looked up once: a look-up per packet would cost more than the packet.
+struct Metrics {
+    sent: metrics::Counter,
+    received: metrics::Counter,
+}
+
+impl LinkActor {
+    /// An actor for an established link. `incoming` has what was read behind the handshake.
+    pub fn new(id: LinkId, link: Box<dyn Link>, incoming: LaneBuffers, observer: LinkObserver) -> Self {
+        let transport = link.ends().local.kind().to_string();
+        let bytes = |direction: &'static str| metrics::counter!("bowline_link_bytes_total", "transport" => transport.clone(), "direction" => direction);
+        Self {
+            id,
+            outgoing: Outgoing::new(link.ends().lanes),
+            metrics: Metrics { sent: bytes("out"), received: bytes("in") },
+            unsplit: !incoming.is_empty(),
+            link,
+            observer,
+            incoming,
+            outstanding: [Box::pin(None), Box::pin(None)],
+            counters: LinkCounters::default(),
+            closing: None,
+        }
+    }
+
+    /// Moves bytes as far as they go now.
+    fn drive(&mut self, cx: &mut TaskContext<'_>) -> Poll<LinkFailure> {
+        let moved = match &self.closing {
+            None => self.write(cx).and_then(|()| self.read(cx)),
+            Some(_) => return self.close(cx),
+        };
+        match moved {
+            Ok(()) => Poll::Pending,
+            Err(failure) => Poll::Ready(failure),
+        }
+    }
+
+    fn write(&mut self, cx: &mut TaskContext<'_>) -> Result<(), LinkFailure> {
+        let taken = self.outgoing.write(&mut *self.link, cx).map_err(failure)?;
+        if taken > 0 {
+            self.counters.bytes_sent += taken as u64;
+            self.metrics.sent.increment(taken as u64);
+        }
+        // What a transport holds back goes out even when nothing new was written; for most this is free.
+        if let Poll::Ready(flushed) = self.link.poll_flush(cx) {
+            flushed.map_err(failure)?;
+        }
+        if self.outgoing.take_drained() {
+            // The session's mailbox is bounded by the number of its links here: one such message per time the link was full.
+            self.observer.drained.do_send(Drained { link: self.id });
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, cx: &mut TaskContext<'_>) -> Result<(), LinkFailure> {
+        self.take_answers(cx)?;
+        if std::mem::take(&mut self.unsplit) {
+            for lane in 0..self.link.ends().lanes {
+                self.unsplit |= !self.hand_over(lane, cx)?;
+            }
+        }
+        while self.outstanding.iter().any(|slot| slot.is_none()) {
+            let before = self.incoming.len();
+            match self.link.poll_read(cx, &mut self.incoming) {
+                Poll::Ready(Ok(lane)) => {
+                    let read = (self.incoming.len() - before) as u64;
+                    self.counters.bytes_received += read;
+                    self.metrics.received.increment(read);
+                    self.hand_over(lane, cx)?;
+                }
+                Poll::Ready(Err(error)) => return Err(failure(error)),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the whole packets of a lane to the session; false when there was no room for that.
+    fn hand_over(&mut self, lane: u8, cx: &mut TaskContext<'_>) -> Result<bool, LinkFailure> {
+        let Some(free) = self.outstanding.iter().position(|slot| slot.is_none()) else { return Ok(false) };
+        let packets = whole_packets(self.incoming.lane(lane));
+        let Some(data) = packets.map_err(|error| LinkFailure::Protocol(error.to_string()))? else { return Ok(true) };
+        self.counters.packets_received += count_packets(&data);
+        let request = self.observer.arrived.send(Arrived { link: self.id, lane, data });
+        self.outstanding[free].set(Some(request));
+        // When the mailbox was full, the message is queued by the first poll: it must not come behind the next one.
+        self.take_answer(free, cx)?;
+        Ok(true)
+    }
+
+    fn take_answer(&mut self, slot: usize, cx: &mut TaskContext<'_>) -> Result<(), LinkFailure> {
+        let slot = &mut self.outstanding[slot];
+        let Some(Poll::Ready(answer)) = slot.as_mut().as_pin_mut().map(|request| request.poll(cx)) else {
+            return Ok(());
+        };
+        slot.set(None);
+        self.check_answer(answer)
+    }
+
+    fn take_answers(&mut self, cx: &mut TaskContext<'_>) -> Result<(), LinkFailure> {
+        (0..OUTSTANDING_MAX).try_for_each(|slot| self.take_answer(slot, cx))
+    }
+
+    /// A session that crashed with the packets in hand will be back, and the records in them count as lost. One that is gone for
+    /// good has no use for the link.
+    fn check_answer(&self, answer: Result<(), MailboxError>) -> Result<(), LinkFailure> {
+        match answer {
+            Ok(()) => Ok(()),
+            Err(_) if self.observer.arrived.connected() => Ok(()),
+            Err(_) => Err(LinkFailure::ClosedHere("its session is gone".into())),
+        }
+    }
+
+    fn close(&mut self, cx: &mut TaskContext<'_>) -> Poll<LinkFailure> {
+        let reason = self.closing.clone().unwrap_or_default();
+        match self.outgoing.poll_close(&mut *self.link, cx) {
+            Poll::Pending => Poll::Pending,
+            // It was to end anyway.
+            Poll::Ready(Ok(()) | Err(_)) => Poll::Ready(LinkFailure::ClosedHere(reason)),
+        }
+    }
+
+    fn end(&mut self, reason: LinkFailure, ctx: &mut Context<Self>) {
+        tracing::debug!(link = %self.id, ends = ?self.link.ends(), %reason, "link over");
+        // Sent past the mailbox's bound: it comes once in the life of a link, and losing it would cost a time-out.
+        self.observer.down.do_send(LinkDown { link: self.id, reason });
+        ctx.stop();
+    }
+}
+
+fn failure(error: TransportError) -> LinkFailure {
+    match error {
+        TransportError::Closed => LinkFailure::ClosedByPeer,
+        TransportError::Protocol { reason, .. } => LinkFailure::Protocol(reason),
+        TransportError::Address { .. }
+        | TransportError::Io(_)
+        | TransportError::Binding { .. }
+        | TransportError::TimedOut(_)
+        | TransportError::Authentication(_)
+        | TransportError::Unsupported { .. } => LinkFailure::Transport(error.to_string()),
+    }
+}
+
+/// Polled whenever the actor is: right after a `Transmit` was handled, and when the connection has news.
+struct Driver;
+
+impl ActorFuture<LinkActor> for Driver {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut LinkActor,
+        ctx: &mut Context<LinkActor>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        actor.drive(cx).map(|reason| actor.end(reason, ctx))
+    }
+}
+
+impl Actor for LinkActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(Driver);
+    }
+}
+
+impl Handler<Transmit> for LinkActor {
+    type Result = ();
+
+    fn handle(&mut self, transmit: Transmit, _: &mut Self::Context) {
+        self.counters.packets_sent += count_packets(&transmit.data);
+        self.outgoing.push(transmit.lane, transmit.data);
+    }
+}
+
+impl Handler<CloseLink> for LinkActor {
+    type Result = ();
+
+    fn handle(&mut self, close: CloseLink, ctx: &mut Self::Context) {
+        if self.closing.is_none() {
+            self.closing = Some(close.reason.clone());
+            ctx.run_later(CLOSE_LIMIT, |actor, ctx| actor.end(LinkFailure::ClosedHere(close.reason), ctx));
+        }
+    }
+}
+
+impl Handler<LinkCountersQuery> for LinkActor {
+    type Result = Counted;
+
+    fn handle(&mut self, _: LinkCountersQuery, _: &mut Self::Context) -> Counted {
+        Counted(LinkCounters { queued_bytes: self.outgoing.bytes() as u64, ..self.counters })
+    }
+}
+
+/// Lets a plain message type be an answer.
+pub struct Counted(LinkCounters);
+
+impl MessageResponse<LinkActor, LinkCountersQuery> for Counted {
+    fn handle(self, _: &mut Context<LinkActor>, answer: Option<OneshotSender<LinkCounters>>) {
+        if let Some(answer) = answer {
+            // Nobody waits for it any more.
+            let _ = answer.send(self.0);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! One actor per link: bytes between a transport's connection and the session.
+
+mod actor;
+mod outgoing;
+#[cfg(test)]
+mod tests;
+
+pub use actor::{LinkActor, LinkObserver};
