@@ -9,19 +9,23 @@
 //! | `handle`, `stream` | what the application holds |
 //! | `actor` | the actor around the machine |
 //! | `handshake`, `seal`, `replay`, `identity`, `resume` | who the peer is, and sealed records |
+//! | `keyfile`, `private_file`, `trust`, `limits` | what is kept on disk, who is let in, what strangers may cost |
 
 pub mod acks;
 pub mod handle;
 pub mod handshake;
 pub mod identity;
 pub mod inbound;
+pub mod keyfile;
 pub mod ledger;
+pub mod limits;
 mod liveness;
 pub mod machine;
-mod outcomes;
 pub mod outbox;
+mod outcomes;
 mod path;
 pub mod policy;
+pub mod private_file;
 pub mod ranges;
 mod receive;
 pub mod replay;
@@ -32,5 +36,6 @@ pub mod seal;
 pub mod stream;
 mod streams;
 mod transmit;
+pub mod trust;
 mod tx_channel;
 pub mod window;

@@ -1,0 +1,324 @@
+//! Who may have a session, and what this node thinks of its peers (SPEC I5). Pure; what has to outlive the process is a [`TrustSnapshot`].
+//!
+//! Asked in this order: denied or excluded → refused, always; named by the user → accepted; then the policy. The score is separate: it
+//! moves with behaviour, other parts weigh it, and only what a peer has *provably* done can push it so low that the peer is excluded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use bowline_messages::PeerId;
+use bowline_messages::wire::Refusal;
+use serde::{Deserialize, Serialize};
+
+use super::private_file::{self, PrivateFileError};
+
+/// What happens to peers that nobody has named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrustPolicy {
+    /// Everybody who proves a key is accepted.
+    Open,
+    /// Only peers on the allow list are accepted.
+    #[default]
+    Allow,
+    /// Everybody is accepted once and pinned; a name that was pinned to one key is refused to every other key.
+    Tofu,
+}
+
+/// Why a peer is not accepted. What it is told is [`Refusal::NotAllowed`] in every case: a stranger learns nothing about the lists.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustRefusal {
+    /// The user denied it.
+    #[error("{0} is on the deny list")]
+    Denied(PeerId),
+    /// It was excluded for what it did.
+    #[error("{peer} is excluded: {reason}")]
+    Excluded {
+        /// Who.
+        peer: PeerId,
+        /// What it did.
+        reason: String,
+    },
+    /// The policy accepts only peers that are named.
+    #[error("{0} is not on the allow list")]
+    NotListed(PeerId),
+    /// The name belongs to another key since its first use. Somebody pretends, or the peer has a new key and its pin has to be removed.
+    #[error("{name} was {pinned} before and is {found} now")]
+    KeyChanged {
+        /// The name.
+        name: String,
+        /// The key it had.
+        pinned: PeerId,
+        /// The key it has now.
+        found: PeerId,
+    },
+    /// As many peers are pinned as may be.
+    #[error("{PINS_MAX} peers are pinned already")]
+    PinsFull,
+}
+
+impl From<&TrustRefusal> for Refusal {
+    fn from(_: &TrustRefusal) -> Self {
+        Self::NotAllowed
+    }
+}
+
+/// How many peers trust on first use takes; a flood of fresh keys ends there.
+pub const PINS_MAX: usize = 4096;
+/// The longest name that is pinned, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// How many peers have a score; the least remarkable one makes room.
+const SCORES_MAX: usize = 4096;
+/// What is thought of a peer of whom nothing is known.
+pub const SCORE_NEUTRAL: f64 = 0.5;
+/// Behaviour that somebody between could have faked takes the score no lower than this.
+pub const SCORE_UNPROVEN_MIN: f64 = 0.25;
+/// Below this a peer is excluded.
+pub const SCORE_EXCLUDED: f64 = 0.1;
+
+/// What a peer did. Good steps move the score by a share of what is missing to 1, bad ones by a share of what is there, so it stays
+/// within 0 and 1 and a single step never decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Behaviour {
+    /// A link was established: +2 % of what is missing.
+    Linked,
+    /// An hour of a session went by without a complaint: +5 %.
+    GoodHour,
+    /// A transfer was completed: +1 %.
+    Delivered,
+    /// A handshake in its name failed: −10 %. Anybody can fail one.
+    FailedHandshake,
+    /// A record on its link was forged or replayed: −2 %. Anybody between can do that.
+    BadRecord,
+    /// It exceeded its budget of messages or bytes: −10 %. Sealed, so it was the peer.
+    Flooded,
+    /// It sent a frame that breaks the protocol: −40 %. Sealed, so it was the peer.
+    BrokeProtocol,
+    /// It signed something that is not true: −60 %.
+    Lied,
+}
+
+impl Behaviour {
+    /// The share by which the score moves up, or down.
+    const fn step(self) -> f64 {
+        match self {
+            Self::Linked => 0.02,
+            Self::GoodHour => 0.05,
+            Self::Delivered => 0.01,
+            Self::FailedHandshake | Self::Flooded => -0.1,
+            Self::BadRecord => -0.02,
+            Self::BrokeProtocol => -0.4,
+            Self::Lied => -0.6,
+        }
+    }
+
+    /// Whether nobody but the peer can have done it.
+    const fn is_proven(self) -> bool {
+        match self {
+            Self::Linked | Self::GoodHour | Self::Delivered | Self::Flooded | Self::BrokeProtocol | Self::Lied => true,
+            Self::FailedHandshake | Self::BadRecord => false,
+        }
+    }
+}
+
+/// What has to outlive the process.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrustSnapshot {
+    /// Peers that were excluded, and why.
+    pub excluded: BTreeMap<PeerId, String>,
+    /// Peers met under trust on first use.
+    pub met: BTreeSet<PeerId>,
+    /// Names and the keys they belong to since their first use.
+    pub pins: BTreeMap<String, PeerId>,
+    /// What is thought of peers, where it is not neutral.
+    pub scores: BTreeMap<PeerId, f64>,
+}
+
+/// Why a snapshot could not be kept or had. The user's or the system's fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustFileError {
+    /// The file cannot be used.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// The file is damaged. It is not ignored: that would let the excluded back in.
+    #[error("{path} is damaged: {source}; restore it, or remove it to forget exclusions and pins")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+const SNAPSHOT_BYTES_MAX: usize = 8 << 20;
+
+impl TrustSnapshot {
+    /// Reads what an earlier process wrote; empty when there is no such file.
+    ///
+    /// # Errors
+    /// [`TrustFileError`].
+    pub fn load(path: &Path) -> Result<Self, TrustFileError> {
+        match private_file::read(path, SNAPSHOT_BYTES_MAX) {
+            Err(error) if error.is_missing() => Ok(Self::default()),
+            content => serde_json::from_slice(&content?)
+                .map_err(|source| TrustFileError::Malformed { path: path.display().to_string(), source }),
+        }
+    }
+
+    /// Writes it, whole or not at all.
+    ///
+    /// # Errors
+    /// [`TrustFileError`].
+    pub fn save(&self, path: &Path) -> Result<(), TrustFileError> {
+        let content = serde_json::to_vec_pretty(self)
+            .map_err(|source| TrustFileError::Malformed { path: path.display().to_string(), source })?;
+        Ok(private_file::replace(path, &content)?)
+    }
+}
+
+/// Whom a node accepts and what it thinks of them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Trust {
+    policy: TrustPolicy,
+    allowed: BTreeSet<PeerId>,
+    denied: BTreeSet<PeerId>,
+    kept: TrustSnapshot,
+    /// Whether `kept` changed in a way that has to be written soon: exclusions and pins, not every step of a score.
+    unsaved: bool,
+}
+
+impl Trust {
+    /// From the configuration and what an earlier process kept.
+    pub fn new(
+        policy: TrustPolicy,
+        allowed: impl IntoIterator<Item = PeerId>,
+        denied: impl IntoIterator<Item = PeerId>,
+        mut kept: TrustSnapshot,
+    ) -> Self {
+        // The file may have been edited by hand.
+        kept.scores.retain(|_, score| (0.0..=1.0).contains(score));
+        Self {
+            policy,
+            allowed: allowed.into_iter().collect(),
+            denied: denied.into_iter().collect(),
+            kept,
+            unsaved: false,
+        }
+    }
+
+    /// Accepts a peer from now on: the user named it. A deny list and an exclusion still win.
+    pub fn allow(&mut self, peer: PeerId) {
+        self.allowed.insert(peer);
+    }
+
+    /// Refuses a peer from now on, whatever else is said about it.
+    pub fn deny(&mut self, peer: PeerId) {
+        self.denied.insert(peer);
+    }
+
+    /// Whether a peer that has proven its key may have a session. `name` is under which it was sought or announces itself, when
+    /// there is one; under trust on first use it is pinned to the key.
+    ///
+    /// # Errors
+    /// [`TrustRefusal`].
+    pub fn admit(&mut self, peer: &PeerId, name: Option<&str>) -> Result<(), TrustRefusal> {
+        if self.denied.contains(peer) {
+            return Err(TrustRefusal::Denied(*peer));
+        }
+        if let Some(reason) = self.kept.excluded.get(peer) {
+            return Err(TrustRefusal::Excluded { peer: *peer, reason: reason.clone() });
+        }
+        match self.policy {
+            TrustPolicy::Open => Ok(()),
+            TrustPolicy::Allow | TrustPolicy::Tofu if self.allowed.contains(peer) => Ok(()),
+            TrustPolicy::Allow => Err(TrustRefusal::NotListed(*peer)),
+            TrustPolicy::Tofu => self.meet(peer, name.filter(|name| name.len() <= NAME_BYTES_MAX)),
+        }
+    }
+
+    fn meet(&mut self, peer: &PeerId, name: Option<&str>) -> Result<(), TrustRefusal> {
+        let pinned = name.and_then(|name| self.kept.pins.get(name));
+        if let (Some(name), Some(pinned)) = (name, pinned.filter(|pinned| *pinned != peer)) {
+            return Err(TrustRefusal::KeyChanged { name: name.into(), pinned: *pinned, found: *peer });
+        }
+        let new_peer = !self.kept.met.contains(peer);
+        let new_name = name.filter(|_| pinned.is_none());
+        if (new_peer && self.kept.met.len() >= PINS_MAX) || (new_name.is_some() && self.kept.pins.len() >= PINS_MAX) {
+            return Err(TrustRefusal::PinsFull);
+        }
+        if let Some(name) = new_name {
+            self.kept.pins.insert(name.into(), *peer);
+        }
+        self.kept.met.insert(*peer);
+        self.unsaved |= new_peer || new_name.is_some();
+        Ok(())
+    }
+
+    /// Excludes a peer, also for later processes.
+    pub fn exclude(&mut self, peer: PeerId, reason: &str) {
+        self.unsaved |= self.kept.excluded.insert(peer, reason.into()).is_none();
+    }
+
+    /// Lets a peer back in: the user says so. Its score starts anew.
+    pub fn readmit(&mut self, peer: &PeerId) {
+        self.unsaved |= self.kept.excluded.remove(peer).is_some();
+        self.kept.scores.remove(peer);
+    }
+
+    /// Removes the pin of a name and what is remembered of its peer: the peer has a new key.
+    pub fn forget_name(&mut self, name: &str) {
+        if let Some(peer) = self.kept.pins.remove(name) {
+            self.kept.met.remove(&peer);
+            self.unsaved = true;
+        }
+    }
+
+    /// What is thought of a peer, 0 (the worst) to 1.
+    pub fn score(&self, peer: &PeerId) -> f64 {
+        self.kept.scores.get(peer).copied().unwrap_or(SCORE_NEUTRAL)
+    }
+
+    /// Takes note of what a peer did: its new score. When that falls below [`SCORE_EXCLUDED`] the peer is excluded.
+    pub fn observe(&mut self, peer: &PeerId, behaviour: Behaviour) -> f64 {
+        let before = self.score(peer);
+        let step = behaviour.step();
+        let moved = if step > 0.0 { before + step * (1.0 - before) } else { before + step * before };
+        let after =
+            if behaviour.is_proven() || moved >= SCORE_UNPROVEN_MIN { moved } else { before.min(SCORE_UNPROVEN_MIN) };
+        self.make_room(peer);
+        self.kept.scores.insert(*peer, after);
+        if after < SCORE_EXCLUDED && !self.kept.excluded.contains_key(peer) {
+            self.exclude(*peer, &format!("its score fell to {after:.2}, last for {behaviour:?}"));
+        }
+        after
+    }
+
+    /// At the bound the score nearest to neutral goes: it says the least.
+    fn make_room(&mut self, peer: &PeerId) {
+        if self.kept.scores.len() < SCORES_MAX || self.kept.scores.contains_key(peer) {
+            return;
+        }
+        let distance = |score: &f64| (score - SCORE_NEUTRAL).abs();
+        let dullest = self.kept.scores.iter().min_by(|(_, a), (_, b)| distance(a).total_cmp(&distance(b)));
+        if let Some(dullest) = dullest.map(|(peer, _)| *peer) {
+            self.kept.scores.remove(&dullest);
+        }
+    }
+
+    /// What has to outlive the process.
+    pub const fn snapshot(&self) -> &TrustSnapshot {
+        &self.kept
+    }
+
+    /// Whether exclusions or pins changed since this was last asked: the snapshot has to be saved.
+    pub fn take_unsaved(&mut self) -> bool {
+        std::mem::take(&mut self.unsaved)
+    }
+}
+
+#[cfg(test)]
+mod tests;

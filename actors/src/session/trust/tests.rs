@@ -1,0 +1,145 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn peer(n: u16) -> PeerId {
+    let mut key = [0; 32];
+    key[..2].copy_from_slice(&n.to_be_bytes());
+    PeerId::from_bytes(key)
+}
+
+fn trust(policy: TrustPolicy) -> Trust {
+    Trust::new(policy, [], [], TrustSnapshot::default())
+}
+
+#[test]
+fn the_deny_list_wins_over_everything() {
+    for policy in [TrustPolicy::Open, TrustPolicy::Allow, TrustPolicy::Tofu] {
+        let mut trust = Trust::new(policy, [peer(1)], [peer(1)], TrustSnapshot::default());
+        trust.allow(peer(1));
+        assert_eq!(trust.admit(&peer(1), None), Err(TrustRefusal::Denied(peer(1))));
+    }
+}
+
+#[test]
+fn each_policy_decides_about_strangers() {
+    assert_eq!(trust(TrustPolicy::Open).admit(&peer(1), None), Ok(()));
+    assert_eq!(trust(TrustPolicy::Tofu).admit(&peer(1), None), Ok(()));
+    let mut allow = trust(TrustPolicy::Allow);
+    assert_eq!(allow.admit(&peer(1), None), Err(TrustRefusal::NotListed(peer(1))));
+    allow.allow(peer(1));
+    assert_eq!(allow.admit(&peer(1), None), Ok(()));
+}
+
+#[test]
+fn a_name_that_was_pinned_is_refused_to_another_key_until_it_is_forgotten() {
+    let mut trust = trust(TrustPolicy::Tofu);
+    assert_eq!(trust.admit(&peer(1), Some("table.example")), Ok(()));
+    assert!(trust.take_unsaved());
+    assert_eq!(trust.admit(&peer(1), Some("table.example")), Ok(()));
+    assert!(!trust.take_unsaved());
+    let changed = TrustRefusal::KeyChanged { name: "table.example".into(), pinned: peer(1), found: peer(2) };
+    assert_eq!(trust.admit(&peer(2), Some("table.example")), Err(changed));
+    trust.forget_name("table.example");
+    assert_eq!(trust.admit(&peer(2), Some("table.example")), Ok(()));
+}
+
+#[test]
+fn a_flood_of_fresh_keys_ends_at_the_bound_and_known_peers_come_in_still() {
+    let mut trust = trust(TrustPolicy::Tofu);
+    for n in 0..PINS_MAX as u16 {
+        assert_eq!(trust.admit(&peer(n), None), Ok(()));
+    }
+    assert_eq!(trust.admit(&peer(u16::MAX), None), Err(TrustRefusal::PinsFull));
+    assert_eq!(trust.admit(&peer(7), None), Ok(()));
+}
+
+#[test]
+fn the_excluded_stay_excluded_across_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trust.json");
+    let mut before = trust(TrustPolicy::Open);
+    before.exclude(peer(1), "rolled sevens only");
+    assert!(before.take_unsaved());
+    before.snapshot().save(&path).unwrap();
+    let mut after = Trust::new(TrustPolicy::Open, [peer(1)], [], TrustSnapshot::load(&path).unwrap());
+    let reason = "rolled sevens only".to_owned();
+    assert_eq!(after.admit(&peer(1), None), Err(TrustRefusal::Excluded { peer: peer(1), reason }));
+    after.readmit(&peer(1));
+    assert_eq!(after.admit(&peer(1), None), Ok(()));
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_a_missing_one_is_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trust.json");
+    assert_eq!(TrustSnapshot::load(&path).unwrap(), TrustSnapshot::default());
+    private_file::create(&path, b"{\"excluded\":{").unwrap();
+    assert!(matches!(TrustSnapshot::load(&path), Err(TrustFileError::Malformed { .. })));
+}
+
+#[test]
+fn what_somebody_between_can_fake_never_excludes_a_peer() {
+    let mut trust = trust(TrustPolicy::Open);
+    for _ in 0..10_000 {
+        trust.observe(&peer(1), Behaviour::BadRecord);
+        trust.observe(&peer(1), Behaviour::FailedHandshake);
+    }
+    assert_eq!(trust.score(&peer(1)), SCORE_UNPROVEN_MIN);
+    assert_eq!(trust.admit(&peer(1), None), Ok(()));
+    // Nor does it help a peer that is below already.
+    trust.observe(&peer(2), Behaviour::BrokeProtocol);
+    trust.observe(&peer(2), Behaviour::BrokeProtocol);
+    let low = trust.score(&peer(2));
+    assert_eq!(trust.observe(&peer(2), Behaviour::BadRecord), low);
+}
+
+#[test]
+fn what_a_peer_provably_did_excludes_it_and_once_is_not_enough() {
+    let mut trust = trust(TrustPolicy::Open);
+    trust.observe(&peer(1), Behaviour::Lied);
+    assert_eq!(trust.admit(&peer(1), None), Ok(()));
+    trust.observe(&peer(1), Behaviour::Lied);
+    assert!(matches!(trust.admit(&peer(1), None), Err(TrustRefusal::Excluded { .. })));
+    assert!(trust.take_unsaved());
+}
+
+#[test]
+fn scores_are_bounded_in_number_and_the_remarkable_ones_stay() {
+    let mut trust = trust(TrustPolicy::Open);
+    trust.observe(&peer(0), Behaviour::BrokeProtocol);
+    for n in 1..SCORES_MAX as u16 + 100 {
+        trust.observe(&peer(n), Behaviour::Delivered);
+    }
+    assert_eq!(trust.snapshot().scores.len(), SCORES_MAX);
+    assert!(trust.score(&peer(0)) < 0.4);
+}
+
+#[test]
+fn what_a_stranger_is_told_is_the_same_in_every_case() {
+    let reasons = [TrustRefusal::Denied(peer(1)), TrustRefusal::NotListed(peer(1)), TrustRefusal::PinsFull];
+    assert!(reasons.iter().all(|reason| Refusal::from(reason) == Refusal::NotAllowed));
+}
+
+proptest! {
+    #[test]
+    fn a_score_stays_within_its_bounds(steps in vec(0..8usize, 0..500)) {
+        let all = [
+            Behaviour::Linked, Behaviour::GoodHour, Behaviour::Delivered, Behaviour::FailedHandshake,
+            Behaviour::BadRecord, Behaviour::Flooded, Behaviour::BrokeProtocol, Behaviour::Lied,
+        ];
+        let mut trust = trust(TrustPolicy::Open);
+        for step in steps {
+            let before = trust.score(&peer(1));
+            let after = trust.observe(&peer(1), all[step]);
+            prop_assert!((0.0..=1.0).contains(&after));
+            prop_assert_eq!(after >= before, all[step].step() > 0.0 || after == before);
+        }
+    }
+
+    #[test]
+    fn any_file_is_read_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = serde_json::from_slice::<TrustSnapshot>(&bytes);
+    }
+}
