@@ -1,14 +1,13 @@
 //! The key file: what makes a node itself. Created once with mode 0600 and refused when others can read it.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use bowline_actors::session::identity::Identity;
 use bowline_messages::PeerId;
 use data_encoding::BASE32_NOPAD;
 use ring::rand::SecureRandom as _;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
 /// What stands before the key, so that the file is recognised and its format can change.
@@ -17,13 +16,6 @@ const MARK: &str = "bowline-secret-key-1";
 const HEAD: &str = "# Whoever has this file is this peer. Keep it secret; a copy is a backup.";
 /// Key files are a few hundred bytes; more is never read.
 const FILE_BYTES_MAX: u64 = 4096;
-
-/// A secret key and the peer it makes. Wiped from memory when dropped, never printed.
-#[derive(Clone)]
-pub struct SecretKey {
-    seed: Zeroizing<[u8; 32]>,
-    peer: PeerId,
-}
 
 /// Why a key file could not be read or made. The user's mistake or the system's; no existing file was changed.
 #[derive(Debug, thiserror::Error)]
@@ -59,117 +51,94 @@ pub enum KeyFileError {
     NoRandomness,
 }
 
-impl SecretKey {
-    /// A new key from the system's randomness.
-    ///
-    /// # Errors
-    /// [`KeyFileError::NoRandomness`].
-    pub fn generate() -> Result<Self, KeyFileError> {
-        let mut seed = Zeroizing::new([0; 32]);
-        ring::rand::SystemRandom::new().fill(&mut seed[..]).map_err(|_| KeyFileError::NoRandomness)?;
-        Self::from_seed(seed).ok_or(KeyFileError::NoRandomness)
-    }
+/// A new identity from the system's randomness.
+///
+/// # Errors
+/// [`KeyFileError::NoRandomness`].
+pub fn generate() -> Result<Identity, KeyFileError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    ring::rand::SystemRandom::new().fill(&mut seed[..]).map_err(|_| KeyFileError::NoRandomness)?;
+    Ok(Identity::from_seed(&seed))
+}
 
-    /// The key of a seed (RFC 8032); `None` when the seed is unusable, which no seed of 32 bytes is.
-    pub fn from_seed(seed: Zeroizing<[u8; 32]>) -> Option<Self> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seed[..]).ok()?;
-        let peer = PeerId::from_bytes(pair.public_key().as_ref().try_into().ok()?);
-        Some(Self { seed, peer })
-    }
+/// Reads a key file.
+///
+/// # Errors
+/// [`KeyFileError`]; nothing was changed.
+pub fn read(path: &Path) -> Result<Identity, KeyFileError> {
+    let file = File::open(path).map_err(|error| failed(path, error))?;
+    refuse_when_wide(&file, path)?;
+    let mut text = Zeroizing::new(String::new());
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| failed(path, error))?;
+    parse(&text).ok_or_else(|| KeyFileError::Malformed(path.to_owned()))
+}
 
-    /// The peer this key makes.
-    pub fn peer(&self) -> PeerId {
-        self.peer
+/// Writes an identity to a new file of mode 0600, making its directory (mode 0700) where it is missing.
+///
+/// # Errors
+/// [`KeyFileError::Exists`] when there is a file already, which stays as it is; [`KeyFileError::Io`].
+pub fn write_new(identity: &Identity, path: &Path) -> Result<(), KeyFileError> {
+    if let Some(parent) = path.parent() {
+        make_private_dir(parent).map_err(|error| failed(parent, error))?;
     }
+    let mut file = open_new_private(path).map_err(|error| failed(path, error))?;
+    let written = file.write_all(print(identity).as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        // Half a key is no key: the next start would refuse it, so it goes at once; its own failure says nothing new.
+        let _ = std::fs::remove_file(path);
+        failed(path, error)
+    })
+}
 
-    /// The seed, for the handshake.
-    pub fn seed(&self) -> &Zeroizing<[u8; 32]> {
-        &self.seed
+/// Reads the key file, or makes one when there is none. The flag tells whether it was made.
+///
+/// # Errors
+/// [`KeyFileError`].
+pub fn read_or_create(path: &Path) -> Result<(Identity, bool), KeyFileError> {
+    match read(path) {
+        Err(KeyFileError::Missing(_)) => {}
+        other => return other.map(|identity| (identity, false)),
     }
-
-    /// Reads a key file.
-    ///
-    /// # Errors
-    /// [`KeyFileError`]; nothing was changed.
-    pub fn read(path: &Path) -> Result<Self, KeyFileError> {
-        let failed = |error: std::io::Error| match error.kind() {
-            ErrorKind::NotFound => KeyFileError::Missing(path.to_owned()),
-            _ => KeyFileError::Io { path: path.to_owned(), error },
-        };
-        let file = File::open(path).map_err(failed)?;
-        refuse_when_wide(&file, path)?;
-        let mut text = Zeroizing::new(String::new());
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => KeyFileError::Malformed(path.to_owned()),
-            _ => failed(error),
-        })?;
-        Self::parse(&text).ok_or_else(|| KeyFileError::Malformed(path.to_owned()))
-    }
-
-    /// Writes the key to a new file of mode 0600, making its directory (mode 0700) where it is missing.
-    ///
-    /// # Errors
-    /// [`KeyFileError::Exists`] when there is a file already, which stays as it is; [`KeyFileError::Io`].
-    pub fn write_new(&self, path: &Path) -> Result<(), KeyFileError> {
-        let failed = |path: &Path, error| KeyFileError::Io { path: path.to_owned(), error };
-        if let Some(parent) = path.parent() {
-            make_private_dir(parent).map_err(|error| failed(parent, error))?;
-        }
-        let mut file = open_new_private(path).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
-            _ => failed(path, error),
-        })?;
-        let text = self.print();
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-        written.map_err(|error| {
-            // Half a key is no key: the next start would refuse it, so it goes at once; its own failure says nothing new.
-            let _ = std::fs::remove_file(path);
-            failed(path, error)
-        })
-    }
-
-    /// Reads the key file, or makes one when there is none. The flag tells whether it was made.
-    ///
-    /// # Errors
-    /// [`KeyFileError`].
-    pub fn read_or_create(path: &Path) -> Result<(Self, bool), KeyFileError> {
-        match Self::read(path) {
-            Err(KeyFileError::Missing(_)) => {}
-            other => return other.map(|key| (key, false)),
-        }
-        let key = Self::generate()?;
-        match key.write_new(path) {
-            Ok(()) => Ok((key, true)),
-            Err(KeyFileError::Exists(_)) => Self::read(path).map(|key| (key, false)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The text of the key file. The peer id is in it to be read, and as a check of the key.
-    fn print(&self) -> Zeroizing<String> {
-        let seed = Zeroizing::new(BASE32_NOPAD.encode(&self.seed[..]));
-        Zeroizing::new(format!("{HEAD}\n# peer {}\n{MARK}:{}\n", self.peer, *seed))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
-        let encoded = line.strip_prefix(MARK)?.strip_prefix(':')?;
-        let bytes = Zeroizing::new(BASE32_NOPAD.decode(encoded.as_bytes()).ok()?);
-        let mut seed = Zeroizing::new([0; 32]);
-        if bytes.len() != seed.len() {
-            return None;
-        }
-        seed.copy_from_slice(&bytes);
-        let key = Self::from_seed(seed)?;
-        let named = text.lines().find_map(|line| line.trim().strip_prefix("# peer ")?.trim().parse::<PeerId>().ok());
-        named.is_none_or(|peer| peer == key.peer).then_some(key)
+    let identity = generate()?;
+    match write_new(&identity, path) {
+        Ok(()) => Ok((identity, true)),
+        // Somebody else was faster; one of the two is the node's name from now on.
+        Err(KeyFileError::Exists(_)) => read(path).map(|identity| (identity, false)),
+        Err(error) => Err(error),
     }
 }
 
-impl fmt::Debug for SecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretKey").field("peer", &self.peer).finish_non_exhaustive()
+fn failed(path: &Path, error: std::io::Error) -> KeyFileError {
+    let kind = error.kind();
+    if kind == ErrorKind::NotFound {
+        KeyFileError::Missing(path.to_owned())
+    } else if kind == ErrorKind::AlreadyExists {
+        KeyFileError::Exists(path.to_owned())
+    } else if kind == ErrorKind::InvalidData {
+        KeyFileError::Malformed(path.to_owned())
+    } else {
+        KeyFileError::Io { path: path.to_owned(), error }
     }
+}
+
+/// The text of the key file. The peer id is in it to be read, and as a check of the key.
+fn print(identity: &Identity) -> Zeroizing<String> {
+    let seed = Zeroizing::new(BASE32_NOPAD.encode(&identity.seed()[..]));
+    Zeroizing::new(format!("{HEAD}\n# peer {}\n{MARK}:{}\n", identity.peer_id(), *seed))
+}
+
+fn parse(text: &str) -> Option<Identity> {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    let encoded = line.strip_prefix(MARK)?.strip_prefix(':')?;
+    let bytes = Zeroizing::new(BASE32_NOPAD.decode(encoded.as_bytes()).ok()?);
+    let mut seed = Zeroizing::new([0; 32]);
+    if bytes.len() != seed.len() {
+        return None;
+    }
+    seed.copy_from_slice(&bytes);
+    let identity = Identity::from_seed(&seed);
+    let named = text.lines().find_map(|line| line.trim().strip_prefix("# peer ")?.trim().parse::<PeerId>().ok());
+    named.is_none_or(|peer| peer == identity.peer_id()).then_some(identity)
 }
 
 #[cfg(unix)]
@@ -216,12 +185,12 @@ mod tests {
     fn a_key_is_made_once_and_stays_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state/identity.key");
-        assert!(matches!(SecretKey::read(&path), Err(KeyFileError::Missing(_))));
-        let (made, true) = SecretKey::read_or_create(&path).unwrap() else { panic!("a new key was expected") };
-        let (read, false) = SecretKey::read_or_create(&path).unwrap() else { panic!("the same key was expected") };
-        assert_eq!(read.peer(), made.peer());
-        assert_eq!(*read.seed(), *made.seed());
-        assert!(matches!(made.write_new(&path), Err(KeyFileError::Exists(_))));
+        assert!(matches!(read(&path), Err(KeyFileError::Missing(_))));
+        let (made, true) = read_or_create(&path).unwrap() else { panic!("a new key was expected") };
+        let (again, false) = read_or_create(&path).unwrap() else { panic!("the same key was expected") };
+        assert_eq!(again.peer_id(), made.peer_id());
+        assert_eq!(*again.seed(), *made.seed());
+        assert!(matches!(write_new(&made, &path), Err(KeyFileError::Exists(_))));
     }
 
     #[cfg(unix)]
@@ -230,29 +199,29 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("identity.key");
-        SecretKey::generate().unwrap().write_new(&path).unwrap();
+        write_new(&generate().unwrap(), &path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         for mode in [0o640, 0o604, 0o620] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(SecretKey::read(&path), Err(KeyFileError::TooWide { mode: found, .. }) if found == mode));
+            assert!(matches!(read(&path), Err(KeyFileError::TooWide { mode: found, .. }) if found == mode));
         }
     }
 
     #[test]
     fn the_secret_is_in_the_file_and_in_no_debug_output() {
-        let key = SecretKey::from_seed(Zeroizing::new([7; 32])).unwrap();
+        let key = Identity::from_seed(&[7; 32]);
         let secret = BASE32_NOPAD.encode(&[7; 32]);
-        assert!(key.print().contains(&secret));
+        assert!(print(&key).contains(&secret));
         assert!(!format!("{key:?}").contains(&secret));
-        assert_eq!(SecretKey::parse(&key.print()).unwrap().peer(), key.peer());
+        assert_eq!(parse(&print(&key)).unwrap().peer_id(), key.peer_id());
     }
 
     #[test]
     fn a_damaged_file_is_refused() {
-        let key = SecretKey::from_seed(Zeroizing::new([7; 32])).unwrap();
-        let good = key.print().clone();
+        let key = Identity::from_seed(&[7; 32]);
+        let good = print(&key).to_string();
         for bad in ["", "nonsense", &good.replace(MARK, "other"), &good.replace("A4", "B4"), &good[..good.len() - 5]] {
-            assert!(SecretKey::parse(bad).is_none(), "{bad}");
+            assert!(parse(bad).is_none(), "{bad}");
         }
     }
 }

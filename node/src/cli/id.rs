@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Global;
 use crate::exit::{Exit, Failure};
-use crate::identity::{KeyFileError, SecretKey};
+use crate::identity::{self, KeyFileError};
 
 /// Make or show this node's identity
 #[derive(Debug, clap::Args)]
@@ -32,17 +32,17 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let (key, path, made) = match args.action {
         Action::New { output } => {
             let path = output.map_or_else(|| global.load().map(|loaded| loaded.key_file()), Ok)?;
-            let key = SecretKey::generate().map_err(key_failure)?;
-            key.write_new(&path).map_err(key_failure)?;
+            let key = identity::generate().map_err(key_failure)?;
+            identity::write_new(&key, &path).map_err(key_failure)?;
             (key, path, true)
         }
         Action::Show => {
             let path = global.load()?.key_file();
-            (SecretKey::read(&path).map_err(key_failure)?, path, false)
+            (identity::read(&path).map_err(key_failure)?, path, false)
         }
     };
-    let value = json!({ "peer": key.peer(), "key_file": path, "created": made });
-    global.output().result("id", &value, || key.peer().to_string())?;
+    let value = json!({ "peer": key.peer_id(), "key_file": path, "created": made });
+    global.output().result("id", &value, || key.peer_id().to_string())?;
     if made {
         global.output().remark(&format!("the key is in {}", path.display()));
     }
@@ -61,10 +61,10 @@ pub(crate) fn key_failure(error: KeyFileError) -> Failure {
             (Exit::Permission, format!("make it private with `chmod 600 {}`", path.display()))
         }
         KeyFileError::Malformed(_) => (Exit::Configuration, "restore it from a backup, or move it away".to_owned()),
-        KeyFileError::Io { error, .. } => match error.kind() {
-            std::io::ErrorKind::PermissionDenied => (Exit::Permission, "check who may use this place".to_owned()),
-            _ => (Exit::Configuration, "check identity.state_dir".to_owned()),
-        },
+        KeyFileError::Io { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            (Exit::Permission, "check who may use this place".to_owned())
+        }
+        KeyFileError::Io { .. } => (Exit::Configuration, "check identity.state_dir".to_owned()),
         KeyFileError::NoRandomness => (Exit::GaveUp, "the operating system has to provide them".to_owned()),
     };
     Failure::new(exit, error).hint(hint)

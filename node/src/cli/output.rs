@@ -53,11 +53,10 @@ pub(crate) fn with_schema(name: &str, value: &impl Serialize) -> Result<Value, F
     let value = serde_json::to_value(value)
         .map_err(|error| Failure::new(Exit::GaveUp, format_args!("a result could not be written as JSON: {error}")))?;
     let mut object = serde_json::Map::from_iter([("schema".to_owned(), json!(format!("bowline.{name}/v1")))]);
-    match value {
-        Value::Object(fields) => object.extend(fields),
-        other => {
-            object.insert("items".into(), other);
-        }
+    if let Value::Object(fields) = value {
+        object.extend(fields);
+    } else {
+        object.insert("items".into(), value);
     }
     Ok(Value::Object(object))
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Global;
 use super::id::key_failure;
 use crate::exit::{Exit, Failure};
-use crate::identity::SecretKey;
+use crate::identity;
 
 /// Make and read tickets: a peer's key and addresses in one text to paste
 #[derive(Debug, clap::Args)]
@@ -34,8 +34,8 @@ enum Action {
 pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     match args.action {
         Action::New { to } => {
-            let key = SecretKey::read(&global.load()?.key_file()).map_err(key_failure)?;
-            print(&Ticket::new(key.peer(), to), global)
+            let key = identity::read(&global.load()?.key_file()).map_err(key_failure)?;
+            print(&Ticket::new(key.peer_id(), to), global)
         }
         Action::Parse { ticket } => {
             let ticket: Ticket = ticket.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
