@@ -1,0 +1,280 @@
+//! Keeps links to one peer established: which addresses are known, which to dial now, when to try again (SPEC S6, S7). Pure.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bowline_messages::EndpointAddress;
+use bowline_messages::link::LinkInfo;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// Addresses of one peer that are remembered: the given ones and the most recent others.
+const ADDRESSES_MAX: usize = 64;
+/// The first wait after a failed attempt; doubled by each further one.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+/// The longest wait between attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Bounds of the adaptive time-out of an attempt.
+const TIMEOUT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// What a success and a time-out do to it (SPEC S6).
+const TIMEOUT_SUCCESS: f64 = 0.95;
+const TIMEOUT_EXPIRED: f64 = 1.5;
+/// An address that the peer told is dialled only after this long, by the side with the smaller `PeerId`; the links that are being
+/// dialled already come first.
+const LEARNT_GRACE: Duration = Duration::from_millis(500);
+/// The same for the other side, so that both do not dial at once.
+const LEARNT_GRACE_LARGER: Duration = Duration::from_millis(1500);
+
+/// Where an address comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The user or the application gave it: it is tried for as long as the session lives.
+    Given,
+    /// The peer told it.
+    Learnt,
+}
+
+#[derive(Debug)]
+struct Target {
+    source: Source,
+    next: Instant,
+    failures: u32,
+    dialling: bool,
+    timeout: Duration,
+}
+
+/// An attempt to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialOrder {
+    /// Where to.
+    pub address: EndpointAddress,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// Keeps links to one peer established.
+#[derive(Debug)]
+pub struct Keeper {
+    links_wanted: usize,
+    larger_side: bool,
+    targets: BTreeMap<EndpointAddress, Target>,
+    rng: ChaCha8Rng,
+}
+
+impl Keeper {
+    /// A keeper that wants so many links. `larger_side`: whether this side has the larger `PeerId`.
+    pub fn new(links_wanted: usize, larger_side: bool, rng: ChaCha8Rng) -> Self {
+        Self { links_wanted, larger_side, targets: BTreeMap::new(), rng }
+    }
+
+    /// An address is known.
+    pub fn add(&mut self, now: Instant, address: EndpointAddress, source: Source) {
+        if let Some(target) = self.targets.get_mut(&address) {
+            if source == Source::Given {
+                target.source = Source::Given;
+                target.next = target.next.min(now);
+            }
+            return;
+        }
+        if self.targets.len() >= ADDRESSES_MAX && source == Source::Learnt {
+            return;
+        }
+        let grace = match source {
+            Source::Given => Duration::ZERO,
+            Source::Learnt if self.larger_side => LEARNT_GRACE_LARGER,
+            Source::Learnt => LEARNT_GRACE,
+        };
+        let timeout = Duration::from_secs(5);
+        self.targets.insert(address, Target { source, next: now + grace, failures: 0, dialling: false, timeout });
+    }
+
+    /// The addresses that the peer tells are these: others that it told before are forgotten.
+    pub fn set_learnt(&mut self, now: Instant, addresses: impl Iterator<Item = EndpointAddress>) {
+        let addresses: Vec<_> = addresses.collect();
+        self.targets.retain(|address, target| target.source == Source::Given || addresses.contains(address));
+        for address in addresses {
+            self.add(now, address, Source::Learnt);
+        }
+    }
+
+    /// Every address known.
+    pub fn addresses(&self) -> Vec<EndpointAddress> {
+        self.targets.keys().cloned().collect()
+    }
+
+    /// The attempts to make now, given the links there are.
+    pub fn orders(&mut self, now: Instant, links: &[&LinkInfo]) -> Vec<DialOrder> {
+        let dialling = self.targets.values().filter(|target| target.dialling).count();
+        let mut room = self.links_wanted.saturating_sub(links.len() + dialling);
+        let mut due: Vec<_> = self
+            .targets
+            .iter()
+            .filter(|(address, target)| !target.dialling && target.next <= now && !covered(address, target.source, links))
+            .map(|(address, target)| (has_transport(address, links), target.failures, address.clone()))
+            .collect();
+        // Transports that are not in use yet first, then those that failed least.
+        due.sort();
+        let mut orders = Vec::new();
+        for (_, _, address) in due {
+            if room == 0 {
+                break;
+            }
+            if let Some(target) = self.targets.get_mut(&address) {
+                target.dialling = true;
+                room -= 1;
+                orders.push(DialOrder { timeout: target.timeout, address });
+            }
+        }
+        orders
+    }
+
+    /// An attempt succeeded.
+    pub fn on_success(&mut self, now: Instant, address: &EndpointAddress) {
+        if let Some(target) = self.targets.get_mut(address) {
+            target.dialling = false;
+            target.failures = 0;
+            // Should the link die at once, the next attempt is immediate; the one after it is not.
+            target.next = now;
+            target.timeout = target.timeout.mul_f64(TIMEOUT_SUCCESS).max(TIMEOUT_BOUNDS.0);
+        }
+    }
+
+    /// An attempt failed.
+    pub fn on_failure(&mut self, now: Instant, address: &EndpointAddress, timed_out: bool) {
+        let jitter = 0.5 + self.rng.random::<f64>() / 2.0;
+        if let Some(target) = self.targets.get_mut(address) {
+            target.dialling = false;
+            target.failures = target.failures.saturating_add(1);
+            let wait = BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(target.failures - 1)).min(BACKOFF_MAX);
+            target.next = now + wait.mul_f64(jitter);
+            if timed_out {
+                target.timeout = target.timeout.mul_f64(TIMEOUT_EXPIRED).min(TIMEOUT_BOUNDS.1);
+            }
+        }
+    }
+
+    /// The network changed: every address is worth an attempt now.
+    pub fn on_network_change(&mut self, now: Instant) {
+        for target in self.targets.values_mut() {
+            target.failures = 0;
+            target.next = target.next.min(now);
+        }
+    }
+
+    /// The next moment at which [`Keeper::orders`] may give something.
+    pub fn deadline(&self, links: &[&LinkInfo]) -> Option<Instant> {
+        let dialling = self.targets.values().filter(|target| target.dialling).count();
+        if links.len() + dialling >= self.links_wanted {
+            return None;
+        }
+        let open = self.targets.iter().filter(|(address, t)| !t.dialling && !covered(address, t.source, links));
+        open.map(|(_, target)| target.next).min()
+    }
+}
+
+/// Whether a link stands already where this address leads.
+fn covered(address: &EndpointAddress, source: Source, links: &[&LinkInfo]) -> bool {
+    links.iter().any(|link| match (link.initiator, source) {
+        (true, Source::Given) => link.remote == *address,
+        // What the peer tells leads to the same host as a link over the same transport that stands already, whoever dialled it.
+        _ => link.transport == *address.kind() && link.remote.host() == address.host(),
+    })
+}
+
+fn has_transport(address: &EndpointAddress, links: &[&LinkInfo]) -> bool {
+    links.iter().any(|link| link.transport == *address.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bowline_messages::LinkId;
+    use rand::SeedableRng;
+
+    fn keeper(links: usize) -> Keeper {
+        Keeper::new(links, false, ChaCha8Rng::seed_from_u64(1))
+    }
+
+    fn address(text: &str) -> EndpointAddress {
+        text.parse().unwrap()
+    }
+
+    fn link(remote: &str, initiator: bool) -> LinkInfo {
+        let remote = address(remote);
+        LinkInfo {
+            id: LinkId(1),
+            transport: remote.kind().clone(),
+            local: remote.clone(),
+            remote,
+            interface: None,
+            initiator,
+        }
+    }
+
+    #[test]
+    fn given_addresses_are_dialled_at_once_up_to_the_number_wanted() {
+        let now = Instant::now();
+        let mut keeper = keeper(2);
+        for text in ["tcp://a:1", "quic://a:1", "ws://a:1"] {
+            keeper.add(now, address(text), Source::Given);
+        }
+        assert_eq!(keeper.orders(now, &[]).len(), 2);
+        assert_eq!(keeper.orders(now, &[]), []);
+    }
+
+    #[test]
+    fn a_spare_prefers_a_transport_that_is_not_in_use() {
+        let now = Instant::now();
+        let mut keeper = keeper(2);
+        keeper.add(now, address("tcp://b:1"), Source::Given);
+        keeper.add(now, address("ws://c:1"), Source::Given);
+        let tcp = link("tcp://a:1", true);
+        let orders = keeper.orders(now, &[&tcp]);
+        assert_eq!(orders.iter().map(|o| o.address.to_string()).collect::<Vec<_>>(), ["ws://c:1"]);
+    }
+
+    #[test]
+    fn failures_back_off_without_end_and_a_network_change_starts_over() {
+        let mut now = Instant::now();
+        let mut keeper = keeper(1);
+        let only = address("tcp://a:1");
+        keeper.add(now, only.clone(), Source::Given);
+        let mut waits = Vec::new();
+        for _ in 0..20 {
+            assert_eq!(keeper.orders(now, &[]).len(), 1);
+            keeper.on_failure(now, &only, false);
+            let next = keeper.deadline(&[]).unwrap();
+            waits.push(next - now);
+            now = next;
+        }
+        assert!(waits[0] <= BACKOFF_FIRST && waits[19] <= BACKOFF_MAX && waits[19] >= BACKOFF_MAX / 2);
+        assert_eq!(keeper.orders(now, &[]).len(), 1);
+        keeper.on_failure(now, &only, true);
+        assert_eq!(keeper.orders(now, &[]), []);
+        keeper.on_network_change(now);
+        assert_eq!(keeper.orders(now, &[]).len(), 1);
+    }
+
+    #[test]
+    fn what_the_peer_tells_is_not_dialled_where_its_own_link_stands() {
+        let now = Instant::now();
+        let mut keeper = keeper(4);
+        keeper.set_learnt(now, [address("tcp://10.0.0.2:8765"), address("quic://10.0.0.2:8765")].into_iter());
+        let accepted = link("tcp://10.0.0.2:51234", false);
+        assert_eq!(keeper.orders(now, &[&accepted]), [], "not yet");
+        let later = now + LEARNT_GRACE;
+        let orders = keeper.orders(later, &[&accepted]);
+        assert_eq!(orders.iter().map(|o| o.address.to_string()).collect::<Vec<_>>(), ["quic://10.0.0.2:8765"]);
+    }
+
+    #[test]
+    fn the_peer_cannot_make_the_list_grow() {
+        let now = Instant::now();
+        let mut keeper = keeper(4);
+        for host in 0..10_000 {
+            keeper.add(now, address(&format!("tcp://h{host}:1")), Source::Learnt);
+        }
+        assert_eq!(keeper.addresses().len(), ADDRESSES_MAX);
+    }
+}
