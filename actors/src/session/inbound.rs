@@ -57,7 +57,7 @@ pub enum InboundError {
 #[derive(Debug)]
 enum Slot {
     Complete(MessageClass, Bytes),
-    Partial { class: MessageClass, bytes: BytesMut, have: RangeSet },
+    Partial { bytes: BytesMut, have: RangeSet },
 }
 
 impl Slot {
@@ -83,6 +83,8 @@ struct RxChannel {
     unannounced: u64,
     waiting: BTreeMap<u64, Slot>,
     skipped: RangeSet,
+    /// A stream whose reader is done: forgotten once the peer knows.
+    closing: bool,
 }
 
 /// The receiving half of a ledger.
@@ -94,6 +96,8 @@ pub struct Inbound {
     deliver: VecDeque<Received>,
     /// Channels of which the peer is to be told how far they are.
     announce: BTreeSet<ChannelId>,
+    /// Messages that were set aside and of which the peer is to be told.
+    rejected: BTreeSet<(ChannelId, u64)>,
     pub(crate) streams: StreamTable,
     held: u64,
     duplicates: u64,
@@ -102,12 +106,13 @@ pub struct Inbound {
 
 impl Inbound {
     /// An empty half. `streams` tells which stream numbers belong to whom.
-    pub fn new(limits: InboundLimits, streams: StreamTable) -> Self {
+    pub(crate) fn new(limits: InboundLimits, streams: StreamTable) -> Self {
         Self {
             limits,
             channels: BTreeMap::new(),
             deliver: VecDeque::new(),
             announce: BTreeSet::new(),
+            rejected: BTreeSet::new(),
             streams,
             held: 0,
             duplicates: 0,
@@ -177,7 +182,6 @@ impl Inbound {
         }
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
         let slot = channel.waiting.entry(sequence).or_insert_with(|| Slot::Partial {
-            class,
             bytes: BytesMut::zeroed(total),
             have: RangeSet::default(),
         });
@@ -320,6 +324,7 @@ impl Inbound {
         if id.is_stream() {
             let consumed = self.streams.on_message(id, sequence, payload);
             self.on_stream_consumed(id, consumed);
+            self.check_stream(id);
         } else {
             self.deliver.push_back(Received { channel: id, sequence, class, payload });
         }
@@ -397,8 +402,26 @@ impl Inbound {
         self.streams.get(id)
     }
 
-    /// Forgets a stream whose both ends are done; its number is remembered as ended.
-    pub(crate) fn forget_stream(&mut self, id: ChannelId) {
+    /// The reader of a stream is done with it, or gone: it is forgotten once its end came and the peer knows that all was taken.
+    pub(crate) fn close_stream(&mut self, id: ChannelId) {
+        if let Some(stream) = self.streams.get(id) {
+            let consumed = stream.abandon();
+            self.on_stream_consumed(id, consumed);
+        }
+        self.check_stream(id);
+    }
+
+    fn check_stream(&mut self, id: ChannelId) {
+        if self.streams.get(id).is_some_and(|stream| stream.is_done())
+            && let Some(channel) = self.channels.get_mut(&id)
+        {
+            channel.closing = true;
+            self.announce.insert(id);
+        }
+    }
+
+    /// Forgets a stream; its number is remembered as ended.
+    fn forget_stream(&mut self, id: ChannelId) {
         if let Some(channel) = self.channels.remove(&id) {
             self.held = self.held.saturating_sub(channel.held);
         }
@@ -429,7 +452,38 @@ impl Inbound {
 
     /// Whether the peer is to be told something.
     pub fn has_announcements(&self) -> bool {
-        !self.announce.is_empty()
+        !self.announce.is_empty() || !self.rejected.is_empty()
+    }
+
+    /// The peer knows how far a channel is. One that is done is forgotten then.
+    pub fn on_announced(&mut self, id: ChannelId) {
+        if self.channels.get(&id).is_some_and(|c| c.closing && c.delivered == c.next && c.queued == 0) {
+            self.forget_stream(id);
+        }
+    }
+
+    /// Sets the next message for the application aside; the peer is told.
+    pub fn reject_next(&mut self) -> Option<(ChannelId, u64)> {
+        let message = self.deliver.pop_front()?;
+        let (id, sequence) = (message.channel, message.sequence);
+        self.on_consumed(id, sequence, 1, window_cost(message.payload.len()));
+        self.delivered -= 1;
+        self.rejected.insert((id, sequence));
+        Some((id, sequence))
+    }
+
+    /// Messages that were set aside and of which the peer is to be told.
+    pub(crate) fn take_rejections(&mut self, most: usize) -> Vec<(ChannelId, u64)> {
+        std::iter::from_fn(|| self.rejected.pop_first()).take(most).collect()
+    }
+
+    pub(crate) fn reject_again(&mut self, id: ChannelId, sequence: u64) {
+        self.rejected.insert((id, sequence));
+    }
+
+    /// The next message for the application: its channel, its number.
+    pub fn next_delivery(&self) -> Option<&Received> {
+        self.deliver.front()
     }
 
     /// The session actor was restarted: the peer is told once more how far every channel is.

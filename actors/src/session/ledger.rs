@@ -10,7 +10,6 @@ use std::task::Waker;
 use bowline_messages::config::SessionConfig;
 use bowline_messages::{Incarnation, LinkId, PeerId};
 
-use super::handshake::PeerParameters;
 use super::inbound::{Inbound, InboundLimits};
 use super::machine::LinkKeys;
 use super::outbox::{Outbox, OutboxLimits};
@@ -18,13 +17,6 @@ use super::streams::StreamTable;
 
 /// A session's window is so many channel windows. Part of the wire contract.
 pub const SESSION_WINDOW_CHANNELS: u64 = 4;
-
-/// What is known of the peer's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerSide {
-    /// The life of it that the ledger belongs to.
-    pub incarnation: Incarnation,
-}
 
 /// What must survive the session actor.
 pub struct Ledger {
@@ -34,7 +26,7 @@ pub struct Ledger {
     outbox: Mutex<Outbox>,
     inbound: Mutex<Inbound>,
     keys: Mutex<BTreeMap<LinkId, LinkKeys>>,
-    peer_side: Mutex<Option<PeerSide>>,
+    peer_incarnation: Mutex<Option<Incarnation>>,
     next_link: AtomicU64,
     waker: Mutex<Option<Waker>>,
     /// Messages that an actor panicked over, with how often.
@@ -87,7 +79,7 @@ impl Ledger {
             outbox: Mutex::new(Outbox::new(outbox, channel_window, channel_window * SESSION_WINDOW_CHANNELS)),
             inbound: Mutex::new(Inbound::new(inbound, StreamTable::new(local > peer))),
             keys: Mutex::default(),
-            peer_side: Mutex::default(),
+            peer_incarnation: Mutex::default(),
             next_link: AtomicU64::new(0),
             waker: Mutex::default(),
             strikes: Mutex::default(),
@@ -111,7 +103,7 @@ impl Ledger {
 
     /// The life of the peer's side, once a link stood.
     pub fn peer_incarnation(&self) -> Option<Incarnation> {
-        lock(&self.peer_side).map(|side| side.incarnation)
+        *lock(&self.peer_incarnation)
     }
 
     /// A fresh number for a link that this side dials: its lowest bit says which side that is. Never given twice.
@@ -137,26 +129,8 @@ impl Ledger {
         lock(&self.strikes)
     }
 
-    /// Notes which life of the peer a new link leads to.
-    pub(crate) fn on_peer(&self, parameters: &PeerParameters) -> PeerNews {
-        let incarnation = parameters.parameters.incarnation;
-        let mut side = lock(&self.peer_side);
-        let window = u64::from(parameters.parameters.channel_window);
-        let known = side.map(|side| side.incarnation);
-        match known {
-            Some(known) if incarnation < known => return PeerNews::Stale,
-            Some(known) if incarnation == known => return PeerNews::Same,
-            Some(_) => {
-                self.inbound().on_peer_restarted();
-                let unknown = self.outbox().on_peer_restarted(window, window * SESSION_WINDOW_CHANNELS);
-                *side = Some(PeerSide { incarnation });
-                return PeerNews::Restarted { unknown };
-            }
-            None => {}
-        }
-        self.outbox().set_windows(window, window * SESSION_WINDOW_CHANNELS);
-        *side = Some(PeerSide { incarnation });
-        PeerNews::First
+    pub(crate) fn set_peer_incarnation(&self, incarnation: Incarnation) {
+        *lock(&self.peer_incarnation) = Some(incarnation);
     }
 
     /// Wakes the session actor.
@@ -180,17 +154,4 @@ impl Ledger {
         self.inbound().streams.reset();
         self.keys().clear();
     }
-}
-
-/// What a link's handshake says about the peer's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PeerNews {
-    /// The first link of the session.
-    First,
-    /// The life that is known.
-    Same,
-    /// A new life; so many messages were on a wire to the old one.
-    Restarted { unknown: u64 },
-    /// An older life than the one that is known: not to be talked to.
-    Stale,
 }

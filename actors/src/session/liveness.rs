@@ -185,6 +185,7 @@ impl Session {
                 RecordItem::Addresses => self.addresses_due = true,
                 // Each surviving link carries its own copy of the notice.
                 RecordItem::LinkDown(_) => {}
+                RecordItem::Quarantined(channel, sequence) => parts.inbound.reject_again(channel, sequence),
             }
         }
         self.busy_at = Some(now);

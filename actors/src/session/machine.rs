@@ -16,7 +16,7 @@ use bowline_messages::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
 use bowline_messages::session::{LinkChoice, LinkStatus};
 use bowline_messages::wire::SignedAddresses;
 use bowline_messages::wire::frame::{CloseCode, LinkDownCode};
-use bowline_messages::{LinkId, MessageClass, PeerId, PolicyName, TransportKind};
+use bowline_messages::{Incarnation, LinkId, MessageClass, PeerId, PolicyName, TransportKind};
 
 use super::inbound::Inbound;
 use super::outbox::{CLASSES, Outbox, SentItem};
@@ -58,6 +58,8 @@ pub struct LinkJoin {
     pub ack_delay_max: Duration,
     /// Whether its handshake proves that the peer takes part now; else the link carries nothing before a record of the peer's opened.
     pub confirmed: bool,
+    /// Bytes per channel that the peer allows to be outstanding.
+    pub channel_window: u64,
 }
 
 /// What the session wants done.
@@ -69,6 +71,8 @@ pub enum Output {
     CloseLink(LinkId, LinkFailure),
     /// The first record of the peer's opened on a link.
     LinkProven(LinkId),
+    /// The peer's life is known now: for the first time, or anew because its process was restarted.
+    PeerKnown(Incarnation),
     /// The peer can be reached here.
     PeerAddresses(SignedAddresses),
     /// The peer ends the session.
@@ -92,6 +96,9 @@ const ROUTES_MAX: usize = 64;
 /// The session machine.
 pub struct Session {
     pub(super) peer: PeerId,
+    /// The life of this side that the session belongs to, and that of the peer's side once known.
+    pub(super) incarnation: Incarnation,
+    pub(super) peer_incarnation: Option<Incarnation>,
     pub(super) config: SessionConfig,
     pub(super) damping: Damping,
     pub(super) paths: BTreeMap<LinkId, Path>,
@@ -111,6 +118,7 @@ pub struct Session {
     pub(super) addresses: Option<SignedAddresses>,
     pub(super) addresses_due: bool,
     pub(super) peer_addresses_version: u64,
+    pub(super) peer_window: u64,
     pub(super) failover: Option<Failover>,
     pub(super) failovers: u64,
     /// When a message was last sent or received on any link.
@@ -124,8 +132,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session without links.
-    pub fn new(peer: PeerId, config: SessionConfig) -> Self {
+    /// A session without links. `peer_incarnation`: what the ledger knows of the peer's life.
+    pub fn new(peer: PeerId, incarnation: Incarnation, peer_incarnation: Option<Incarnation>, config: SessionConfig) -> Self {
         let damping = Damping {
             margin: config.switch_margin,
             dwell: config.switch_dwell,
@@ -134,6 +142,8 @@ impl Session {
         };
         Self {
             peer,
+            incarnation,
+            peer_incarnation,
             config,
             damping,
             paths: BTreeMap::new(),
@@ -148,6 +158,7 @@ impl Session {
             addresses: None,
             addresses_due: false,
             peer_addresses_version: 0,
+            peer_window: 0,
             failover: None,
             failovers: 0,
             busy_at: None,
@@ -168,6 +179,7 @@ impl Session {
     /// smaller `PeerId` stays, and among two dialled by the same side the newer.
     pub fn on_link_up(&mut self, now: Instant, local: PeerId, join: LinkJoin) {
         let id = join.info.id;
+        self.peer_window = join.channel_window;
         let window = WindowConfig {
             max_bytes: self.config.in_flight_bytes,
             queue_delay: self.config.queue_delay,
@@ -193,6 +205,8 @@ impl Session {
             self.remove(now, twin.id, LinkFailure::ClosedHere("replaced by a duplicate".into()), true);
             return;
         }
+        // A peer that lost its memory numbers its links anew.
+        self.remove(now, id, LinkFailure::ClosedHere("replaced by a link of the same number".into()), false);
         self.insert(path);
     }
 
@@ -300,7 +314,9 @@ impl Session {
     pub(super) fn gather_candidates(&mut self, now: Instant, class: usize) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
-        for path in self.paths.values().filter(|p| p.state.is_usable()) {
+        // The memory of a life of the peer that may be over must not go to the one behind a new link: it has to say who it is first.
+        let known = self.peer_incarnation.is_some();
+        for path in self.paths.values().filter(|p| p.state.is_usable() && (p.proven || !known)) {
             candidates.push(self.candidate(now, path, class));
         }
         self.candidates = candidates;

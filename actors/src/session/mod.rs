@@ -5,7 +5,7 @@
 //! | `machine`, `receive`, `transmit`, `liveness` | the pure machine: what goes over which link, which links live |
 //! | `ledger`, `outbox`, `tx_channel`, `outcomes`, `inbound`, `streams` | what must survive the session actor |
 //! | `path`, `acks`, `rtt`, `window`, `ranges` | one link as its session sees it |
-//! | `policy`, `scheduler` | which link, which class next |
+//! | `policy`, `scheduler`, `keeper` | which link, which class next, which addresses to dial |
 //! | `handle`, `stream` | what the application holds |
 //! | `actor` | the actor around the machine |
 //! | `handshake`, `seal`, `replay`, `identity`, `resume` | who the peer is, and sealed records |
@@ -17,6 +17,7 @@ pub mod handshake;
 pub mod identity;
 pub mod inbound;
 pub mod keyfile;
+pub mod keeper;
 pub mod ledger;
 pub mod limits;
 mod liveness;

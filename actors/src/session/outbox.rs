@@ -493,6 +493,16 @@ impl Outbox {
         Ok(finalised)
     }
 
+    /// The peer's session set a message aside. It is passed over there like one that was delivered.
+    pub fn on_quarantined(&mut self, id: ChannelId, sequence: u64) {
+        if let Some(channel) = self.channels.get_mut(&id)
+            && channel.entry(sequence).is_some_and(|entry| entry.was_on_wire())
+        {
+            channel.outcomes.insert(sequence..sequence + 1, ReceiptState::Quarantined);
+            channel.waiters.remove(&sequence).unwrap_or_default().into_iter().for_each(Waker::wake);
+        }
+    }
+
     /// Sets a message aside: its outcome is `state` and the peer will be told to go on without it.
     pub fn skip(&mut self, id: ChannelId, sequence: u64, state: ReceiptState) {
         let Some(channel) = self.channels.get_mut(&id) else { return };

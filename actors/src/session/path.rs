@@ -22,6 +22,8 @@ pub(crate) enum RecordItem {
     Addresses,
     /// That another link is dead or suspected.
     LinkDown(LinkId),
+    /// That a message was set aside.
+    Quarantined(ChannelId, u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +87,10 @@ pub(crate) struct Path {
     pub(crate) failing_since: Option<Instant>,
     /// Its unacknowledged messages were given to other links already.
     pub(crate) rerouted: bool,
-    pub(crate) joined_at: Instant,
     /// A probe is to be sent.
     pub(crate) probe_due: bool,
+    /// Whether a record sent on it was acknowledged: until then each says which life of ours it belongs to.
+    pub(crate) introduced: bool,
     /// Whether the peer has proven, by a record that opened, that it takes part now.
     pub(crate) proven: bool,
     /// When it became `Degraded` last.
@@ -115,8 +118,8 @@ impl Path {
             suspicions: 0,
             failing_since: None,
             rerouted: false,
-            joined_at: now,
             probe_due: true,
+            introduced: false,
             proven: false,
             degraded_at: None,
         }
@@ -204,6 +207,7 @@ impl Path {
             }
         }
         if let Some((_, sent_at, mark)) = largest {
+            self.introduced = true;
             if !late_only {
                 self.rtt.on_sample(now, now.saturating_duration_since(sent_at), delay.min(self.ack_delay_max));
                 self.window.on_acknowledged(now, bytes, mark);
@@ -268,7 +272,10 @@ impl Path {
                 }
                 found.extend(self.items.range(from..from + items).filter_map(|item| match item {
                     RecordItem::Data(item) => Some(*item),
-                    RecordItem::Delivered(_) | RecordItem::Addresses | RecordItem::LinkDown(_) => None,
+                    RecordItem::Delivered(_)
+                    | RecordItem::Addresses
+                    | RecordItem::LinkDown(_)
+                    | RecordItem::Quarantined(..) => None,
                 }));
             }
             from += items;

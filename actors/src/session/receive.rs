@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use bowline_messages::LinkId;
+use bowline_messages::event::EventKind;
 use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 use bowline_messages::wire::packet::next_packet;
 use bowline_messages::wire::{Ack, Frame, FrameReader, SignedAddresses};
+use bowline_messages::{Incarnation, LinkId};
 use bytes::{Bytes, BytesMut};
 
+use super::ledger::SESSION_WINDOW_CHANNELS;
 use super::machine::{Output, Parts, Session};
 use super::path::{AckOutcome, RecordItem};
 
@@ -95,6 +97,11 @@ impl Session {
                         self.on_peer_report(now, dead, reason);
                     }
                 }
+                Frame::Session { incarnation } => self.on_session_frame(now, link, incarnation, parts)?,
+                Frame::Quarantined { channel, sequence } => {
+                    eliciting = true;
+                    parts.outbox.on_quarantined(channel, sequence);
+                }
                 Frame::Close { code, text } => self.outputs.push_back(Output::ClosedByPeer(code, text)),
                 Frame::Padding { .. } | Frame::Unknown { .. } => {}
             }
@@ -113,14 +120,59 @@ impl Session {
         self.outputs.push_back(Output::LinkProven(link));
     }
 
+    /// The peer says which life of it speaks.
+    fn on_session_frame(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        incarnation: Incarnation,
+        parts: &mut Parts<'_>,
+    ) -> Result<(), String> {
+        let window = self.peer_window;
+        match self.peer_incarnation {
+            Some(known) if incarnation == known => return Ok(()),
+            Some(known) if incarnation < known => return Err("a life of the peer that is over".into()),
+            Some(_) => {
+                // What was in flight to the old life is not to be sent to the new one: its links are forgotten first.
+                let old: Vec<_> = self.paths.keys().copied().filter(|id| *id != link).collect();
+                for id in old {
+                    self.remove(now, id, LinkFailure::ClosedHere("the peer started anew".into()), true);
+                }
+                if let Some(path) = self.paths.get_mut(&link) {
+                    path.lose_all();
+                }
+                self.orphans.clear();
+                self.hedges.clear();
+                self.copies.clear();
+                self.failover = None;
+                self.peer_addresses_version = 0;
+                parts.inbound.on_peer_restarted();
+                let unknown = parts.outbox.on_peer_restarted(window, window * SESSION_WINDOW_CHANNELS);
+                let event = EventKind::PeerRestarted { peer: self.peer, incarnation, unknown };
+                self.outputs.push_back(Output::Emit(event));
+            }
+            None => {
+                parts.outbox.set_windows(window, window * SESSION_WINDOW_CHANNELS);
+                self.outputs.push_back(Output::Emit(EventKind::SessionUp { peer: self.peer, incarnation }));
+            }
+        }
+        self.peer_incarnation = Some(incarnation);
+        self.outputs.push_back(Output::PeerKnown(incarnation));
+        Ok(())
+    }
+
     fn on_ack(&mut self, now: Instant, ack: Ack, parts: &mut Parts<'_>) {
         let Some(path) = self.paths.get_mut(&ack.link) else { return };
         let mut outcome = AckOutcome::default();
         let ranges = ack.ranges.map(|range| (*range.start(), *range.end()));
         path.on_ack(now, ranges, Duration::from_micros(ack.delay_us), &mut outcome);
         for item in &outcome.items {
-            if let RecordItem::Data(item) = item {
-                parts.outbox.on_acknowledged(*item);
+            match item {
+                RecordItem::Data(item) => {
+                    parts.outbox.on_acknowledged(*item);
+                }
+                RecordItem::Delivered(channel) => parts.inbound.on_announced(*channel),
+                RecordItem::Addresses | RecordItem::LinkDown(_) | RecordItem::Quarantined(..) => {}
             }
         }
         if outcome.news {

@@ -37,7 +37,6 @@ pub struct SessionStream {
     id: ChannelId,
     last: Option<Receipt>,
     finished: bool,
-    read_end: bool,
     class: MessageClass,
 }
 
@@ -54,7 +53,7 @@ impl SessionStream {
     }
 
     pub(crate) fn accepted(session: SessionHandle, id: ChannelId) -> Self {
-        Self { session, id, last: None, finished: false, read_end: false, class: MessageClass::Bulk }
+        Self { session, id, last: None, finished: false, class: MessageClass::Bulk }
     }
 
     /// The class under which its bytes travel; `Bulk` unless said otherwise.
@@ -131,7 +130,6 @@ impl AsyncRead for SessionStream {
             }
             StreamRead::Empty => Poll::Pending,
             StreamRead::End(end) => {
-                self.read_end = true;
                 match end {
                     StreamEnd::Finished => Poll::Ready(Ok(())),
                     StreamEnd::Reset(why) => {
@@ -201,13 +199,7 @@ impl Drop for SessionStream {
         let ledger = self.session.ledger();
         ledger.outbox().finish_channel(self.id);
         let mut inbound = ledger.inbound();
-        if let Some(stream) = inbound.stream(self.id) {
-            let consumed = stream.abandon();
-            inbound.on_stream_consumed(self.id, consumed);
-        }
-        if self.read_end {
-            inbound.forget_stream(self.id);
-        }
+        inbound.close_stream(self.id);
         let wake = inbound.has_announcements();
         drop(inbound);
         if wake {

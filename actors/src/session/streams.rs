@@ -166,9 +166,9 @@ impl StreamRx {
         consumed
     }
 
-    /// Whether nothing more can come and the reader knows it, or is gone.
+    /// Whether nothing more can come and the reader is gone.
     pub(crate) fn is_done(&self) -> bool {
-        self.end.is_some() && self.parts.is_empty()
+        self.abandoned && self.end.is_some()
     }
 
     fn wake(&mut self) {
@@ -298,6 +298,7 @@ mod tests {
         assert_eq!(read(stream, 3), (StreamRead::Bytes(Bytes::from_static(b"abc")), Consumed { count: 1, cost: 37 }));
         assert_eq!(read(stream, 3), (StreamRead::Bytes(Bytes::from_static(b"d")), Consumed { count: 1, cost: 37 }));
         assert_eq!(read(stream, 3), (StreamRead::End(StreamEnd::Finished), Consumed { count: 1, cost: 33 }));
+        stream.abandon();
         assert!(stream.is_done());
     }
 

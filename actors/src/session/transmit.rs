@@ -139,7 +139,10 @@ impl Session {
             if let Some(second) = second.filter(|second| room_of(self, *second) > 0) {
                 let copies = self.record_items.iter().filter_map(|item| match item {
                     RecordItem::Data(item) => Some((second, *item)),
-                    RecordItem::Delivered(_) | RecordItem::Addresses | RecordItem::LinkDown(_) => None,
+                    RecordItem::Delivered(_)
+                    | RecordItem::Addresses
+                    | RecordItem::LinkDown(_)
+                    | RecordItem::Quarantined(..) => None,
                 });
                 self.copies.extend(copies);
                 break;
@@ -212,6 +215,9 @@ impl Session {
         }
         let at = data.len();
         let start = keys.sealer.begin(data);
+        if self.paths.get(&link).is_some_and(|path| !path.introduced) {
+            frame::put_session(data, self.incarnation);
+        }
         let begun = data.len();
         self.record_items.clear();
         let pinged = self.put_control(now, link, fill, data, parts);
@@ -253,6 +259,10 @@ impl Session {
     fn put_control(&mut self, now: Instant, link: LinkId, fill: &Fill, data: &mut BytesMut, parts: &mut Parts<'_>) -> bool {
         self.put_acks(now, link, data);
         if parts.inbound.has_announcements() {
+            for (channel, sequence) in parts.inbound.take_rejections(ANNOUNCEMENTS_MAX) {
+                frame::put_quarantined(data, channel, sequence);
+                self.record_items.push(RecordItem::Quarantined(channel, sequence));
+            }
             let window = parts.inbound.channel_window();
             for (channel, next) in parts.inbound.take_announcements(ANNOUNCEMENTS_MAX) {
                 frame::put_delivered(data, channel, next, window);

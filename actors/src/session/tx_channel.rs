@@ -128,7 +128,7 @@ impl TxChannel {
         match self.entry(sequence) {
             Some(entry) => match entry.phase {
                 Phase::Skipped => self.outcomes.get(sequence).unwrap_or(ReceiptState::Unknown),
-                Phase::InFlight | Phase::Received => ReceiptState::OnWire,
+                Phase::InFlight | Phase::Received => self.outcomes.get(sequence).unwrap_or(ReceiptState::OnWire),
                 Phase::Waiting if entry.was_on_wire() => ReceiptState::OnWire,
                 Phase::Waiting => ReceiptState::Accepted,
             },

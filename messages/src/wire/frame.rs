@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::reader::{Reader, Short};
 use super::varint;
 use crate::class::MessageClass;
-use crate::id::{ChannelId, LinkId};
+use crate::id::{ChannelId, Incarnation, LinkId};
 
 pub mod ack;
 mod control;
@@ -16,7 +16,7 @@ mod control;
 pub use ack::{Ack, AckRanges, put_ack};
 pub use control::{
     CloseCode, LinkDownCode, SignedAddresses, put_addresses, put_close, put_delivered, put_link_down, put_padding,
-    put_ping, put_skip,
+    put_ping, put_quarantined, put_session, put_skip,
 };
 
 /// The types of frames, as they stand on the wire.
@@ -37,6 +37,10 @@ pub mod types {
     pub const LINK_DOWN: u8 = 0x06;
     /// The end of the session.
     pub const CLOSE: u8 = 0x07;
+    /// Which life of the sender the session belongs to.
+    pub const SESSION: u8 = 0x0d;
+    /// Messages that were set aside: they are passed over and will not reach the application.
+    pub const QUARANTINED: u8 = 0x0e;
     /// A whole message; the class is added.
     pub const MESSAGE: u8 = 0x08;
     /// A part of a message; the class is added.
@@ -132,6 +136,18 @@ pub enum Frame {
         link: LinkId,
         /// Why.
         reason: LinkDownCode,
+    },
+    /// Which life of the sender this session belongs to. In every record of a link until one of them was acknowledged, first.
+    Session {
+        /// The sender's life.
+        incarnation: Incarnation,
+    },
+    /// A message was set aside by the receiver: it does not reach the application.
+    Quarantined {
+        /// Its channel.
+        channel: ChannelId,
+        /// Its number.
+        sequence: u64,
     },
     /// The end of the session.
     Close {
@@ -300,6 +316,8 @@ impl FrameReader {
             types::ADDRESSES => control::read_addresses(&mut reader),
             types::LINK_DOWN => control::read_link_down(&mut reader),
             types::CLOSE => control::read_close(&mut reader),
+            types::SESSION => reader.u64().map(|life| Frame::Session { incarnation: Incarnation(life) }),
+            types::QUARANTINED => control::read_quarantined(&mut reader),
             0x40.. => return self.skippable(),
             _ => return Err(FrameError::UnknownFrame(kind)),
         };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ADDRESSES_MAX, CLOSE_TEXT_BYTES_MAX, Frame, types};
 use crate::address::EndpointAddress;
-use crate::id::{ChannelId, LinkId, PeerId};
+use crate::id::{ChannelId, Incarnation, LinkId, PeerId};
 use crate::link::LinkFailure;
 use crate::wire::hello::SIGNATURE_BYTES;
 use crate::wire::reader::{Reader, Short};
@@ -237,6 +237,22 @@ pub fn put_link_down(into: &mut BytesMut, link: LinkId, reason: LinkDownCode) {
     varint::put(into, reason.code().into());
 }
 
+/// Appends a SESSION frame.
+pub fn put_session(into: &mut BytesMut, incarnation: Incarnation) {
+    into.put_u8(types::SESSION);
+    into.put_u64(incarnation.0);
+}
+
+/// Appends a QUARANTINED frame.
+///
+/// # Panics
+/// When `sequence` is above [`varint::MAX`].
+pub fn put_quarantined(into: &mut BytesMut, channel: ChannelId, sequence: u64) {
+    into.put_u8(types::QUARANTINED);
+    varint::put(into, channel.0.into());
+    varint::put(into, sequence);
+}
+
 /// Appends a CLOSE frame. A text above 256 bytes is cut at a character.
 pub fn put_close(into: &mut BytesMut, code: CloseCode, text: &str) {
     let text = &text[..text.floor_char_boundary(CLOSE_TEXT_BYTES_MAX)];
@@ -253,6 +269,10 @@ pub(super) fn read_padding(reader: &mut Reader<'_>, record: &Bytes) -> Frame {
     // `more` bytes are there: they were just counted.
     let _ = reader.take(more);
     Frame::Padding { bytes: 1 + more }
+}
+
+pub(super) fn read_quarantined(reader: &mut Reader<'_>) -> Result<Frame, Short> {
+    Ok(Frame::Quarantined { channel: ChannelId(reader.varint_u32()?), sequence: reader.varint()? })
 }
 
 pub(super) fn read_skip(reader: &mut Reader<'_>) -> Result<Frame, Short> {
