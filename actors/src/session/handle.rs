@@ -130,7 +130,10 @@ pub struct Receipt {
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receipt").field("channel", &self.channel).field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("Receipt")
+            .field("channel", &self.channel)
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
     }
 }
 

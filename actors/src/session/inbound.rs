@@ -181,10 +181,10 @@ impl Inbound {
             self.hold(id, window_cost(total), 0)?;
         }
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
-        let slot = channel.waiting.entry(sequence).or_insert_with(|| Slot::Partial {
-            bytes: BytesMut::zeroed(total),
-            have: RangeSet::default(),
-        });
+        let slot = channel
+            .waiting
+            .entry(sequence)
+            .or_insert_with(|| Slot::Partial { bytes: BytesMut::zeroed(total), have: RangeSet::default() });
         let Slot::Partial { bytes, have, .. } = slot else { return Ok(()) };
         if bytes.len() != total {
             return Err(InboundError::Fragments);

@@ -109,7 +109,9 @@ impl Keeper {
         let mut due: Vec<_> = self
             .targets
             .iter()
-            .filter(|(address, target)| !target.dialling && target.next <= now && !covered(address, target.source, links))
+            .filter(|(address, target)| {
+                !target.dialling && target.next <= now && !covered(address, target.source, links)
+            })
             .map(|(address, target)| (has_transport(address, links), target.failures, address.clone()))
             .collect();
         // Transports that are not in use yet first, then those that failed least.

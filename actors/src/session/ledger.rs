@@ -46,7 +46,10 @@ pub(crate) type InHand = (bool, u32, u64);
 
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ledger").field("peer", &self.peer).field("incarnation", &self.incarnation).finish_non_exhaustive()
+        f.debug_struct("Ledger")
+            .field("peer", &self.peer)
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
     }
 }
 

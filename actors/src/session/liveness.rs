@@ -33,7 +33,13 @@ impl Session {
     /// The next moment at which [`Session::on_timeout`] wants to run.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let paths = self.paths.values().flat_map(|path| {
-            [path.acks.deadline(), self.suspicion_at(path), self.close_at(path), Some(self.probe_at(now, path)), improvement_at(path)]
+            [
+                path.acks.deadline(),
+                self.suspicion_at(path),
+                self.close_at(path),
+                Some(self.probe_at(now, path)),
+                improvement_at(path),
+            ]
         });
         paths.flatten().min()
     }
@@ -160,7 +166,11 @@ impl Session {
             return;
         }
         let reason = reason.clone();
-        self.outputs.push_back(super::machine::Output::Emit(EventKind::FailoverStarted { peer: self.peer, from, reason }));
+        self.outputs.push_back(super::machine::Output::Emit(EventKind::FailoverStarted {
+            peer: self.peer,
+            from,
+            reason,
+        }));
         self.failovers += 1;
         self.failover.get_or_insert(Failover { from, since: now, moved: 0 });
         if !self.paths.values().any(|path| path.info.id != from && path.state.is_usable()) {
@@ -262,7 +272,11 @@ impl Session {
     }
 
     /// The policy for the next message of a class.
-    pub(super) fn policy_of(&self, class: usize, wanted: Option<bowline_messages::PolicyName>) -> bowline_messages::PolicyName {
+    pub(super) fn policy_of(
+        &self,
+        class: usize,
+        wanted: Option<bowline_messages::PolicyName>,
+    ) -> bowline_messages::PolicyName {
         let class = MessageClass::from_index(class).unwrap_or_default();
         wanted.unwrap_or_else(|| self.config.policies.of(class))
     }

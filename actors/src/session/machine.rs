@@ -133,7 +133,12 @@ pub struct Session {
 
 impl Session {
     /// A session without links. `peer_incarnation`: what the ledger knows of the peer's life.
-    pub fn new(peer: PeerId, incarnation: Incarnation, peer_incarnation: Option<Incarnation>, config: SessionConfig) -> Self {
+    pub fn new(
+        peer: PeerId,
+        incarnation: Incarnation,
+        peer_incarnation: Option<Incarnation>,
+        config: SessionConfig,
+    ) -> Self {
         let damping = Damping {
             margin: config.switch_margin,
             dwell: config.switch_dwell,
@@ -325,9 +330,10 @@ impl Session {
     fn candidate(&self, now: Instant, path: &Path, class: usize) -> Candidate {
         let in_flight = path.window.in_flight() as f64;
         let rate = path.window.rate().filter(|rate| *rate > 0.0);
-        let delay = path.rtt.is_measured().then(|| {
-            path.rtt.smoothed().as_secs_f64() / 2.0 + path.rtt.variation().as_secs_f64() * 2.0
-        });
+        let delay = path
+            .rtt
+            .is_measured()
+            .then(|| path.rtt.smoothed().as_secs_f64() / 2.0 + path.rtt.variation().as_secs_f64() * 2.0);
         Candidate {
             link: path.info.id,
             delay,

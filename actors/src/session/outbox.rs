@@ -222,9 +222,9 @@ impl Outbox {
     /// The policy that the next message of a class asks for, if it asks for one.
     pub fn head_policy(&self, class: usize) -> Option<PolicyName> {
         let (channel, sequence) = match self.lost[class].front() {
-            Some(SentItem::Messages { channel, first: sequence, .. } | SentItem::Fragment { channel, sequence, .. }) => {
-                (channel, *sequence)
-            }
+            Some(
+                SentItem::Messages { channel, first: sequence, .. } | SentItem::Fragment { channel, sequence, .. },
+            ) => (channel, *sequence),
             Some(SentItem::Skip { .. }) => return None,
             None => {
                 let id = self.ready[class].front()?;
@@ -339,7 +339,11 @@ impl Outbox {
         match item {
             SentItem::Messages { channel, first, count } => {
                 for sequence in first..first + u64::from(count) {
-                    let rest = SentItem::Messages { channel, first: sequence, count: (first + u64::from(count) - sequence) as u32 };
+                    let rest = SentItem::Messages {
+                        channel,
+                        first: sequence,
+                        count: (first + u64::from(count) - sequence) as u32,
+                    };
                     let Some(entry) = self.live_entry(channel, sequence) else { continue };
                     let room = end.saturating_sub(out.len());
                     if frame::message_bytes(channel, sequence, entry.payload.len()) <= room {

@@ -98,7 +98,14 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    pub(crate) fn new(now: Instant, info: LinkInfo, lanes: u8, initial_rtt: Duration, ack_delay_max: Duration, window: WindowConfig) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        info: LinkInfo,
+        lanes: u8,
+        initial_rtt: Duration,
+        ack_delay_max: Duration,
+        window: WindowConfig,
+    ) -> Self {
         Self {
             info,
             lanes: lanes.max(1),

@@ -174,9 +174,12 @@ impl Policy for LoadBalanced {
     fn choose(&self, _: Instant, links: &[Candidate], _: Option<Standing>, _: &Damping) -> Choice {
         let finish = |c: &Candidate| c.cost() + if c.backlog.is_finite() { c.backlog.max(0.0) } else { 0.0 };
         let trusted = |c: &&Candidate| c.room > 0 && (!c.suspected || links.iter().all(|other| other.suspected));
-        let chosen = links.iter().filter(trusted).min_by(|a, b| finish(a).total_cmp(&finish(b)).then(a.link.cmp(&b.link)));
+        let chosen =
+            links.iter().filter(trusted).min_by(|a, b| finish(a).total_cmp(&finish(b)).then(a.link.cmp(&b.link)));
         match chosen {
-            Some(candidate) => Choice { links: [Some(candidate.link), None], rule: "earliest expected arrival with room" },
+            Some(candidate) => {
+                Choice { links: [Some(candidate.link), None], rule: "earliest expected arrival with room" }
+            }
             None => Choice { links: [None; 2], rule: "no link has room" },
         }
     }
@@ -252,7 +255,8 @@ mod tests {
         let now = Instant::now();
         let busy = Candidate { backlog: 0.05, ..link(1, 5.0) };
         let full = Candidate { room: 0, ..link(3, 1.0) };
-        let choice = policy(PolicyName::LoadBalanced).choose(now, &[busy, link(2, 30.0), full], None, &Damping::default());
+        let choice =
+            policy(PolicyName::LoadBalanced).choose(now, &[busy, link(2, 30.0), full], None, &Damping::default());
         assert_eq!(choice.links, [Some(LinkId(2)), None]);
     }
 

@@ -18,7 +18,9 @@ pub struct Scheduler {
 impl Scheduler {
     /// The class to serve next among those that are ready. A class that was idle begins where the others stand.
     pub fn next(&self, ready: impl Fn(usize) -> bool) -> Option<usize> {
-        (0..CLASSES).filter(|class| ready(*class)).min_by_key(|class| (self.finish[*class].max(self.virtual_time), *class))
+        (0..CLASSES)
+            .filter(|class| ready(*class))
+            .min_by_key(|class| (self.finish[*class].max(self.virtual_time), *class))
     }
 
     /// Notes that a class was served.

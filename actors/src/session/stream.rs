@@ -129,16 +129,14 @@ impl AsyncRead for SessionStream {
                 Poll::Ready(Ok(()))
             }
             StreamRead::Empty => Poll::Pending,
-            StreamRead::End(end) => {
-                match end {
-                    StreamEnd::Finished => Poll::Ready(Ok(())),
-                    StreamEnd::Reset(why) => {
-                        let why = String::from_utf8_lossy(&why).into_owned();
-                        Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)))
-                    }
-                    StreamEnd::SessionLost => Poll::Ready(Err(lost())),
+            StreamRead::End(end) => match end {
+                StreamEnd::Finished => Poll::Ready(Ok(())),
+                StreamEnd::Reset(why) => {
+                    let why = String::from_utf8_lossy(&why).into_owned();
+                    Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)))
                 }
-            }
+                StreamEnd::SessionLost => Poll::Ready(Err(lost())),
+            },
         }
     }
 }

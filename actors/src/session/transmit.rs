@@ -256,7 +256,14 @@ impl Session {
     }
 
     /// What is due on a link besides messages. Says whether a probe is among it.
-    fn put_control(&mut self, now: Instant, link: LinkId, fill: &Fill, data: &mut BytesMut, parts: &mut Parts<'_>) -> bool {
+    fn put_control(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        fill: &Fill,
+        data: &mut BytesMut,
+        parts: &mut Parts<'_>,
+    ) -> bool {
         self.put_acks(now, link, data);
         if parts.inbound.has_announcements() {
             for (channel, sequence) in parts.inbound.take_rejections(ANNOUNCEMENTS_MAX) {
@@ -276,7 +283,10 @@ impl Session {
             }
         }
         let control = matches!(fill, Fill::Control);
-        if control && self.addresses_due && let Some(addresses) = &self.addresses {
+        if control
+            && self.addresses_due
+            && let Some(addresses) = &self.addresses
+        {
             frame::put_addresses(data, addresses);
             self.record_items.push(RecordItem::Addresses);
             self.addresses_due = false;
@@ -317,7 +327,14 @@ impl Session {
         self.scratch = items;
     }
 
-    fn put_copies(&mut self, link: LinkId, room: usize, data: &mut BytesMut, items: &mut Vec<SentItem>, parts: &mut Parts<'_>) {
+    fn put_copies(
+        &mut self,
+        link: LinkId,
+        room: usize,
+        data: &mut BytesMut,
+        items: &mut Vec<SentItem>,
+        parts: &mut Parts<'_>,
+    ) {
         let end = data.len() + room;
         while let Some((_, item)) = self.copies.pop_front_if(|(target, _)| *target == link) {
             let rest = parts.outbox.write_item(item, end.saturating_sub(data.len()), data, items);

@@ -23,8 +23,8 @@ pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, TrustR
 pub use quantity::{
     QuantityError, duration, optional_text, parse_duration, parse_size, print_duration, print_size, size,
 };
-pub use session::{ClassPolicies, SessionConfig};
 pub use services::{ForwardConfig, ForwardRule, ForwardRuleError, ReceiveConfig};
+pub use session::{ClassPolicies, SessionConfig};
 
 /// Everything that can be configured, one field per section. `docs/config.example.toml` shows it with its defaults.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
