@@ -1,0 +1,336 @@
+//! Files over a stream: sent in blocks with their digest at the end, received into one folder and never outside it.
+//!
+//! After the label, the receiver answers [`Consent`]. Then come blocks, each `length u32 ‖ bytes`; a block of length 0 is
+//! followed by the BLAKE3 digest of all bytes, and the receiver answers [`Outcome`].
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use futures_util::future::Either;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::file_name::{numbered, plain_name};
+use super::label::{Consent, read_answer, write_answer};
+
+/// Bytes in one block. Disk and digest take a block at a time off the arbiter.
+pub(crate) const BLOCK_BYTES: usize = 256 * 1024;
+/// Names that are tried before a file is refused because all are taken.
+const NAMES_TRIED: u32 = 1000;
+
+/// What a received file may be like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReceiveRules {
+    /// The folder it goes into.
+    pub(crate) dir: PathBuf,
+    /// Its size at most, in bytes.
+    pub(crate) bytes_max: u64,
+    /// Whether it may replace one of the same name.
+    pub(crate) overwrite: bool,
+}
+
+/// What became of a file, as the receiver tells the sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// It is there, complete.
+    Stored {
+        /// What it is called over there.
+        name: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// It was thrown away.
+    Failed(String),
+}
+
+/// Why a file was not transferred. Nothing of it is left in the folder.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum FileError {
+    /// The receiver did not want it, or could not keep it; its words.
+    #[error("the peer refused the file: {0}")]
+    Refused(String),
+    /// Larger than allowed here. The peer's mistake.
+    #[error("the file is larger than {0} bytes")]
+    TooLarge(u64),
+    /// Its digest does not fit. The peer's mistake, or its file changed while it was read.
+    #[error("the file's digest does not fit its content")]
+    Digest,
+    /// The peer broke the rules of the transfer.
+    #[error("the peer broke the rules of the transfer: {0}")]
+    Protocol(&'static str),
+    /// The folder or the file made trouble here.
+    #[error("{path}: {error}", path = path.display())]
+    Disk {
+        /// Where.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// What is being sent could not be read here.
+    #[error("the file could not be read: {0}")]
+    Source(#[source] io::Error),
+    /// The stream broke.
+    #[error("the transfer broke off: {0}")]
+    Stream(#[from] io::Error),
+}
+
+/// A file that was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// Its BLAKE3 digest.
+    pub(crate) digest: blake3::Hash,
+}
+
+/// Sends everything that `source` gives. `progress` is called with the bytes sent so far.
+///
+/// # Errors
+/// [`FileError::Refused`] when the receiver does not want it or could not keep it, [`FileError::Stream`].
+pub(crate) async fn send(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    source: &mut (impl AsyncRead + Unpin),
+    mut progress: impl FnMut(u64),
+) -> Result<(String, u64, blake3::Hash), FileError> {
+    match read_answer(stream).await? {
+        Consent::Accepted => {}
+        Consent::Refused(why) => return Err(FileError::Refused(why)),
+    }
+    let (mut answers, mut blocks) = tokio::io::split(stream);
+    let answer = std::pin::pin!(read_answer::<Outcome>(&mut answers));
+    let upload = std::pin::pin!(send_blocks(&mut blocks, source, &mut progress));
+    // A receiver that gives up says why at once, and the rest is not sent.
+    let (uploaded, outcome) = match futures_util::future::select(answer, upload).await {
+        Either::Left((answer, _)) => (Err(FileError::Protocol("stored before it was sent")), answer),
+        Either::Right((Err(error @ FileError::Source(_)), _)) => return Err(error),
+        Either::Right((uploaded, answer)) => (uploaded, answer.await),
+    };
+    match (outcome, uploaded) {
+        (Ok(Outcome::Failed(why)), _) => Err(FileError::Refused(why)),
+        (_, Err(error @ (FileError::Disk { .. } | FileError::Source(_) | FileError::Stream(_)))) => Err(error),
+        (Err(error), _) => Err(FileError::Stream(error)),
+        (Ok(Outcome::Stored { name, bytes }), Ok((sent, digest))) if bytes == sent => Ok((name, sent, digest)),
+        (Ok(Outcome::Stored { .. }), Ok(_)) => Err(FileError::Protocol("it stored another number of bytes")),
+        (Ok(Outcome::Stored { .. }), Err(error)) => Err(error),
+    }
+}
+
+/// Sends all blocks and the digest; returns the number of bytes and the digest.
+async fn send_blocks(
+    stream: &mut (impl AsyncWrite + Unpin),
+    source: &mut (impl AsyncRead + Unpin),
+    progress: &mut impl FnMut(u64),
+) -> Result<(u64, blake3::Hash), FileError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut sent = 0;
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        let filled = fill(source, &mut block).await.map_err(FileError::Source)?;
+        if filled == 0 {
+            break;
+        }
+        hasher.update(&block[..filled]);
+        stream.write_u32(u32::try_from(filled).map_err(io::Error::other)?).await?;
+        stream.write_all(&block[..filled]).await?;
+        sent += filled as u64;
+        progress(sent);
+    }
+    let digest = hasher.finalize();
+    stream.write_u32(0).await?;
+    stream.write_all(digest.as_bytes()).await?;
+    Ok((sent, digest))
+}
+
+/// Reads until the block is full or the source ends.
+async fn fill(source: &mut (impl AsyncRead + Unpin), block: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < block.len() {
+        match source.read(&mut block[filled..]).await? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}
+
+/// Receives a file into the folder of the rules, tells the sender what became of it, and returns it.
+///
+/// # Errors
+/// [`FileError`]; nothing of the file is left then.
+pub(crate) async fn receive(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    name: &str,
+    announced: Option<u64>,
+    rules: &ReceiveRules,
+    progress: impl FnMut(u64),
+) -> Result<Stored, FileError> {
+    let prepared = match announced {
+        Some(bytes) if bytes > rules.bytes_max => Err(FileError::TooLarge(rules.bytes_max)),
+        _ => Partial::create(&rules.dir).await,
+    };
+    let partial = match prepared {
+        Ok(partial) => partial,
+        Err(error) => {
+            write_answer(stream, &Consent::Refused(public_reason(&error))).await?;
+            return Err(error);
+        }
+    };
+    write_answer(stream, &Consent::Accepted).await?;
+    let result = match receive_blocks(stream, partial, rules, progress).await {
+        Ok((partial, digest)) => partial.keep(plain_name(name), digest, rules.clone()).await,
+        Err(error) => Err(error),
+    };
+    let outcome = match &result {
+        Ok(stored) => Outcome::Stored { name: file_name(&stored.path), bytes: stored.bytes },
+        Err(error) => Outcome::Failed(public_reason(error)),
+    };
+    write_answer(stream, &outcome).await?;
+    result
+}
+
+async fn receive_blocks(
+    stream: &mut (impl AsyncRead + Unpin),
+    mut partial: Partial,
+    rules: &ReceiveRules,
+    mut progress: impl FnMut(u64),
+) -> Result<(Partial, blake3::Hash), FileError> {
+    loop {
+        let length = stream.read_u32().await? as usize;
+        if length > BLOCK_BYTES {
+            return Err(FileError::Protocol("a block is too long"));
+        }
+        if length == 0 {
+            break;
+        }
+        if partial.bytes + length as u64 > rules.bytes_max {
+            return Err(FileError::TooLarge(rules.bytes_max));
+        }
+        let mut block = vec![0; length];
+        stream.read_exact(&mut block).await?;
+        partial = partial.write(block).await?;
+        progress(partial.bytes);
+    }
+    let mut digest = [0; 32];
+    stream.read_exact(&mut digest).await?;
+    // `blake3::Hash` compares in constant time, which does no harm.
+    let digest = blake3::Hash::from_bytes(digest);
+    if digest == partial.hasher.finalize() { Ok((partial, digest)) } else { Err(FileError::Digest) }
+}
+
+/// What the peer is told: never a path of this machine.
+fn public_reason(error: &FileError) -> String {
+    match error {
+        FileError::Disk { error, .. } => format!("it cannot be stored: {}", error.kind()),
+        FileError::Source(_) | FileError::Stream(_) => "the transfer broke off".to_owned(),
+        FileError::Refused(_) | FileError::TooLarge(_) | FileError::Digest | FileError::Protocol(_) => {
+            error.to_string()
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A file under way: a temporary one in the folder, removed unless it is kept.
+#[derive(Debug)]
+struct Partial {
+    path: PathBuf,
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+    kept: bool,
+}
+
+impl Partial {
+    async fn create(dir: &Path) -> Result<Self, FileError> {
+        let dir = dir.to_owned();
+        off_the_arbiter(move || {
+            let disk = |path: &Path, error| FileError::Disk { path: path.to_owned(), error };
+            std::fs::create_dir_all(&dir).map_err(|error| disk(&dir, error))?;
+            let mut random = [0; 8];
+            ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
+                .map_err(|_| disk(&dir, io::Error::other("no random numbers")))?;
+            let path = dir.join(format!(".bowline-{:016x}.part", u64::from_be_bytes(random)));
+            // `create_new` follows no link and opens nothing that is there.
+            let file =
+                OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| disk(&path, error))?;
+            Ok(Self { path, file, hasher: blake3::Hasher::new(), bytes: 0, kept: false })
+        })
+        .await
+    }
+
+    async fn write(mut self, block: Vec<u8>) -> Result<Self, FileError> {
+        off_the_arbiter(move || {
+            self.hasher.update(&block);
+            match self.file.write_all(&block) {
+                Ok(()) => {
+                    self.bytes += block.len() as u64;
+                    Ok(self)
+                }
+                Err(error) => Err(FileError::Disk { path: self.path.clone(), error }),
+            }
+        })
+        .await
+    }
+
+    /// Gives the complete file its name.
+    async fn keep(mut self, name: String, digest: blake3::Hash, rules: ReceiveRules) -> Result<Stored, FileError> {
+        off_the_arbiter(move || {
+            let placed = self.file.sync_all().and_then(|()| place(&self.path, &rules.dir, &name, rules.overwrite));
+            let path = placed.map_err(|error| FileError::Disk { path: rules.dir.join(&name), error })?;
+            self.kept = true;
+            Ok(Stored { path, bytes: self.bytes, digest })
+        })
+        .await
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.kept {
+            // A leftover is named so that its owner sees what it is; there is no more to do about it here.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Moves a complete file to its name. Without `overwrite` the name is taken first, atomically and following no link, so that
+/// two files that arrive at once never meet.
+fn place(partial: &Path, dir: &Path, name: &str, overwrite: bool) -> io::Result<PathBuf> {
+    if overwrite {
+        let path = dir.join(name);
+        std::fs::rename(partial, &path)?;
+        return Ok(path);
+    }
+    for n in 0..NAMES_TRIED {
+        let path = dir.join(numbered(name, n));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(placeholder) => {
+                drop(placeholder);
+                std::fs::rename(partial, &path).inspect_err(|_| {
+                    // The empty file that held the name is ours.
+                    let _ = std::fs::remove_file(&path);
+                })?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(ErrorKind::AlreadyExists, "all names for it are taken"))
+}
+
+async fn off_the_arbiter<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+) -> Result<T, FileError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| FileError::Stream(io::Error::other(error)))?
+}
+
+#[cfg(test)]
+mod tests;
