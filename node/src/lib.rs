@@ -5,5 +5,4 @@
 pub mod cli;
 pub mod config;
 pub mod exit;
-pub mod identity;
 mod services;

@@ -7,41 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+pub use bowline_messages::config::LimitsConfig as InboundConfig;
 use bowline_messages::wire::Refusal;
-
-/// The numbers of SPEC I7; all defaults are from there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InboundConfig {
-    /// Connections that have not proven who they are, in total; default 100. One instance of [`InboundLimits`] per transport.
-    pub unproven_total: usize,
-    /// The same per source; default 3.
-    pub unproven_per_source: usize,
-    /// New connections a minute per source; default 10.
-    pub per_source_per_minute: usize,
-    /// How long a source is turned away after a failed attempt; default 60 s.
-    pub cool_down: Duration,
-    /// How long a source is remembered after its last attempt; default 5 minutes.
-    pub remember: Duration,
-    /// How often forgotten sources are swept out; default 1 minute.
-    pub sweep: Duration,
-    /// Sources remembered at most; default 10,000. At the bound the one that was quiet for longest is forgotten, so that a flood
-    /// from many sources costs memory for this many and keeps nobody else out.
-    pub sources_max: usize,
-}
-
-impl Default for InboundConfig {
-    fn default() -> Self {
-        Self {
-            unproven_total: 100,
-            unproven_per_source: 3,
-            per_source_per_minute: 10,
-            cool_down: Duration::from_secs(60),
-            remember: Duration::from_secs(300),
-            sweep: Duration::from_secs(60),
-            sources_max: 10_000,
-        }
-    }
-}
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -7,23 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bowline_messages::PeerId;
+pub use bowline_messages::config::TrustPolicy;
 use bowline_messages::wire::Refusal;
 use serde::{Deserialize, Serialize};
 
 use super::private_file::{self, PrivateFileError};
-
-/// What happens to peers that nobody has named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TrustPolicy {
-    /// Everybody who proves a key is accepted.
-    Open,
-    /// Only peers on the allow list are accepted.
-    #[default]
-    Allow,
-    /// Everybody is accepted once and pinned; a name that was pinned to one key is refused to every other key.
-    Tofu,
-}
 
 /// Why a peer is not accepted. What it is told is [`Refusal::NotAllowed`] in every case: a stranger learns nothing about the lists.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

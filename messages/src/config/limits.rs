@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::check::Checks;
 
 /// Section `[limits]`: what strangers may cost. All are checked before any expensive work. A change needs a restart.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// Inbound connections in their handshake, per transport. Default: 100.
@@ -25,7 +25,8 @@ pub struct LimitsConfig {
     /// How often forgotten attempts are swept out. Default: 1 min.
     #[serde(with = "super::duration")]
     pub sweep: Duration,
-    /// Sources that are remembered at most; at the limit, new sources are turned away. Default: 10,000.
+    /// Sources that are remembered at most; at the bound the one that was quiet for longest is forgotten, so that a flood from
+    /// many sources costs memory for this many and keeps nobody else out. Default: 10,000.
     pub sources_max: usize,
 }
 

@@ -19,7 +19,7 @@ pub use check::{Checks, ConfigError, suggest};
 pub use limits::LimitsConfig;
 pub use listen::{DEFAULT_PORT, ListenConfig};
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
-pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, TrustRules, TrustVerdict, is_peer_name};
+pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_peer_name};
 pub use quantity::{
     QuantityError, duration, optional_text, parse_duration, parse_size, print_duration, print_size, size,
 };

@@ -1,13 +1,16 @@
 //! `bowline id`.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use bowline_actors::session::keyfile::{self, KeyFileError};
 use clap::Subcommand;
+use rand::SeedableRng as _;
+use rand::rngs::{StdRng, SysRng};
 use serde_json::json;
 
 use super::Global;
 use crate::exit::{Exit, Failure};
-use crate::identity::{self, KeyFileError};
 
 /// Make or show this node's identity
 #[derive(Debug, clap::Args)]
@@ -32,13 +35,12 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let (key, path, made) = match args.action {
         Action::New { output } => {
             let path = output.map_or_else(|| global.load().map(|loaded| loaded.key_file()), Ok)?;
-            let key = identity::generate().map_err(key_failure)?;
-            identity::write_new(&key, &path).map_err(key_failure)?;
+            let key = keyfile::create(&path, &mut randomness()?).map_err(|error| key_failure(&error))?;
             (key, path, true)
         }
         Action::Show => {
             let path = global.load()?.key_file();
-            (identity::read(&path).map_err(key_failure)?, path, false)
+            (keyfile::load(&path).map_err(|error| key_failure(&error))?, path, false)
         }
     };
     let value = json!({ "peer": key.peer_id(), "key_file": path, "created": made });
@@ -49,23 +51,26 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// A failure of the key file, with what to do about it.
-pub(crate) fn key_failure(error: KeyFileError) -> Failure {
-    let (exit, hint) = match &error {
-        KeyFileError::Missing(_) => (Exit::False, "make one with `bowline id new`".to_owned()),
-        KeyFileError::Exists(_) => (
-            Exit::False,
-            "it stays as it is: whoever loses a key loses its name; move it away to make another".to_owned(),
-        ),
-        KeyFileError::TooWide { path, .. } => {
-            (Exit::Permission, format!("make it private with `chmod 600 {}`", path.display()))
+/// The system's randomness.
+pub(crate) fn randomness() -> Result<StdRng, Failure> {
+    StdRng::try_from_rng(&mut SysRng)
+        .map_err(|error| Failure::new(Exit::GaveUp, format_args!("the system gives no random numbers: {error}")))
+}
+
+/// A failure of the key file, with its exit code.
+pub(crate) fn key_failure(error: &KeyFileError) -> Failure {
+    use bowline_actors::session::private_file::PrivateFileError;
+    let (exit, hint) = match error {
+        KeyFileError::File(file) if file.is_missing() => (Exit::False, "make one with `bowline id new`"),
+        KeyFileError::File(file) if file.is_taken() => {
+            (Exit::False, "it stays as it is: whoever loses a key loses its name; move it away to make another")
         }
-        KeyFileError::Malformed(_) => (Exit::Configuration, "restore it from a backup, or move it away".to_owned()),
-        KeyFileError::Io { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            (Exit::Permission, "check who may use this place".to_owned())
+        KeyFileError::File(PrivateFileError::Io { source, .. }) if source.kind() != ErrorKind::PermissionDenied => {
+            (Exit::Configuration, "check identity.state_dir")
         }
-        KeyFileError::Io { .. } => (Exit::Configuration, "check identity.state_dir".to_owned()),
-        KeyFileError::NoRandomness => (Exit::GaveUp, "the operating system has to provide them".to_owned()),
+        KeyFileError::File(PrivateFileError::Io { .. }) => (Exit::Permission, "check who may use this place"),
+        KeyFileError::File(_) => return Failure::new(Exit::Permission, error),
+        _ => return Failure::new(Exit::Configuration, error),
     };
     Failure::new(exit, error).hint(hint)
 }

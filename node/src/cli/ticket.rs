@@ -1,5 +1,6 @@
 //! `bowline ticket`.
 
+use bowline_actors::session::keyfile;
 use bowline_messages::{EndpointAddress, Ticket};
 use clap::Subcommand;
 use serde_json::json;
@@ -7,7 +8,6 @@ use serde_json::json;
 use super::Global;
 use super::id::key_failure;
 use crate::exit::{Exit, Failure};
-use crate::identity;
 
 /// Make and read tickets: a peer's key and addresses in one text to paste
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ enum Action {
 pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     match args.action {
         Action::New { to } => {
-            let key = identity::read(&global.load()?.key_file()).map_err(key_failure)?;
+            let key = keyfile::load(&global.load()?.key_file()).map_err(|error| key_failure(&error))?;
             print(&Ticket::new(key.peer_id(), to), global)
         }
         Action::Parse { ticket } => {
