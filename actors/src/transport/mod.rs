@@ -6,6 +6,7 @@
 //!
 //! To add one: implement the three traits in a module of its own, add a row to `registry.rs`, run the conformance suite.
 
+pub mod breaker;
 pub mod interfaces;
 pub mod memory;
 mod read_size;
@@ -161,8 +162,9 @@ pub struct LinkEnds {
     pub lanes: Lane,
 }
 
-/// One established connection. Polled by exactly one task; dropping it closes it abruptly.
-pub trait Link {
+/// One established connection. Polled by exactly one task; dropping it closes it abruptly. It is `Send` because it travels in an
+/// actor message, from the transport's actor to its own.
+pub trait Link: Send {
     /// Its two ends.
     fn ends(&self) -> &LinkEnds;
 

@@ -12,6 +12,7 @@ mod peers;
 mod quantity;
 mod services;
 mod session;
+mod transport;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,7 @@ pub use quantity::{
 };
 pub use services::{ForwardConfig, ForwardRule, ForwardRuleError, ReceiveConfig};
 pub use session::{ClassPolicies, SessionConfig};
+pub use transport::{TlsConfig, TransportConfig};
 
 /// Everything that can be configured, one field per section. `docs/config.example.toml` shows it with its defaults.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub struct NodeConfig {
     pub limits: LimitsConfig,
     /// How sessions behave.
     pub session: SessionConfig,
+    /// How transports behave.
+    pub transport: TransportConfig,
     /// What peers may connect to through the node.
     pub forward: ForwardConfig,
     /// Files that peers send.
@@ -66,6 +70,7 @@ impl NodeConfig {
         self.trust.check(&mut checks);
         self.limits.check(&mut checks);
         self.session.check(&mut checks);
+        self.transport.check(&mut checks);
         self.forward.check(&mut checks);
         for peer in self.forward.allow.keys() {
             let known = self.peers.contains_key(peer) || peer.parse::<crate::PeerId>().is_ok();
@@ -89,6 +94,7 @@ impl NodeConfig {
         compare("listen", self.listen == other.listen);
         compare("limits", self.limits == other.limits);
         compare("session", self.session == other.session);
+        compare("transport", self.transport == other.transport);
         compare("control", self.control == other.control);
         compare("metrics", self.metrics == other.metrics);
         compare("log.format", self.log.format == other.log.format);

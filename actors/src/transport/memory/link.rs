@@ -1,10 +1,9 @@
 //! A simulated link, its arrival at a listener, and the listener.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bowline_messages::EndpointAddress;
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::{Instant, Sleep};
 
-use super::network::{ListenerKey, MemoryNetwork};
+use super::network::{ListenerKey, MemoryNetwork, lock};
 use super::path::Path;
 use super::pipe::{End, Found, Pipe};
 use crate::transport::{Incoming, Lane, LaneBuffers, Link, LinkEnds, Listener, READ_BYTES, TransportError};
@@ -26,10 +25,6 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(forward: (Path, Pipe), backward: (Path, Pipe)) -> Self {
         Self { directions: [forward, backward] }
-    }
-
-    pub(super) fn uses(&self, path: &Path) -> bool {
-        self.directions.iter().any(|(own, _)| own == path)
     }
 
     pub(super) fn pipe_on(&mut self, path: &Path) -> Option<&mut Pipe> {
@@ -46,7 +41,7 @@ impl Connection {
 /// One end of a link.
 pub(super) struct MemoryLink {
     network: MemoryNetwork,
-    connection: Rc<RefCell<Connection>>,
+    connection: Arc<Mutex<Connection>>,
     /// Which of the two directions this end writes; it reads the other.
     writes: usize,
     ends: LinkEnds,
@@ -58,7 +53,7 @@ pub(super) struct MemoryLink {
 impl MemoryLink {
     pub(super) fn new(
         network: MemoryNetwork,
-        connection: Rc<RefCell<Connection>>,
+        connection: Arc<Mutex<Connection>>,
         writes: usize,
         ends: LinkEnds,
     ) -> Self {
@@ -68,7 +63,7 @@ impl MemoryLink {
     /// Takes as much as windows and queues allow; `Err` tells when to try again, if that is known.
     fn write_now(&mut self, lane: Lane, data: &mut Bytes) -> Result<Result<(), Option<Instant>>, TransportError> {
         let now = Instant::now();
-        let mut connection = self.connection.borrow_mut();
+        let mut connection = lock(&self.connection);
         let was_reset = connection.directions.iter().any(|(_, pipe)| pipe.was_reset(now));
         if was_reset {
             return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
@@ -92,7 +87,7 @@ impl MemoryLink {
 
     fn finish(&mut self, end: End) {
         let now = Instant::now();
-        let mut connection = self.connection.borrow_mut();
+        let mut connection = lock(&self.connection);
         let (path, pipe) = &mut connection.directions[self.writes];
         let (settings, _) = self.network.look_at(path);
         pipe.finish(end, now, settings.delay());
@@ -110,7 +105,7 @@ impl Link for MemoryLink {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(wait) => wait,
             };
-            self.connection.borrow_mut().directions[self.writes].1.writer = Some(cx.waker().clone());
+            lock(&self.connection).directions[self.writes].1.writer = Some(cx.waker().clone());
             let Some(until) = wait else { return Poll::Pending };
             if sleep_until(&mut self.writing, until, cx).is_pending() {
                 return Poll::Pending;
@@ -125,7 +120,7 @@ impl Link for MemoryLink {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut LaneBuffers) -> Poll<Result<Lane, TransportError>> {
         loop {
             let now = Instant::now();
-            let mut connection = self.connection.borrow_mut();
+            let mut connection = lock(&self.connection);
             let pipe = &mut connection.directions[1 - self.writes].1;
             match pipe.take(now) {
                 Found::Bytes(lane, bytes) => {
@@ -221,15 +216,17 @@ impl Listener for MemoryListener {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn Incoming>, TransportError>> {
-        let Some(mut backlog) = self.network.backlog(&self.key) else {
-            return Poll::Ready(Err(TransportError::Closed));
-        };
-        match backlog.waiting.pop_front() {
-            Some(incoming) => Poll::Ready(Ok(Box::new(incoming))),
-            None => {
+        let next = self.network.with_backlog(&self.key, |backlog| {
+            let next = backlog.waiting.pop_front();
+            if next.is_none() {
                 backlog.acceptor = Some(cx.waker().clone());
-                Poll::Pending
             }
+            next
+        });
+        match next {
+            Some(Some(incoming)) => Poll::Ready(Ok(Box::new(incoming))),
+            Some(None) => Poll::Pending,
+            None => Poll::Ready(Err(TransportError::Closed)),
         }
     }
 }

@@ -21,9 +21,8 @@ mod pipe;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bowline_messages::link::{Binding, Interface, Medium};
@@ -127,24 +126,25 @@ impl MemoryTransport {
         let key = ListenerKey::of(address);
         let (settings, cut) = self.network.look_at(forward);
         let (_, cut_back) = self.network.look_at(backward);
-        let full = self.network.backlog(&key).is_none_or(|backlog| backlog.waiting.len() >= BACKLOG);
+        let full = self.network.with_backlog(&key, |backlog| backlog.waiting.len() >= BACKLOG).unwrap_or(true);
         if settings.refuse_dials || full {
             return Err(refused());
         }
         let there = (forward.clone(), Pipe::new(self.lanes, cut.map(|(_, how)| (now, how))));
         let back = (backward.clone(), Pipe::new(self.lanes, cut_back.map(|(_, how)| (now, how))));
-        let connection = Rc::new(RefCell::new(Connection::new(there, back)));
-        self.network.register(&connection);
+        let connection = Arc::new(Mutex::new(Connection::new(there, back)));
+        self.network.register(forward, &connection);
         let here = EndpointAddress::new(self.kind.clone(), &self.host, None, "");
         let accepted =
-            MemoryLink::new(self.network.clone(), Rc::clone(&connection), 1, self.ends(address.host(), here));
+            MemoryLink::new(self.network.clone(), Arc::clone(&connection), 1, self.ends(address.host(), here));
         let dialled = MemoryLink::new(self.network.clone(), connection, 0, self.ends(&self.host, address.clone()));
-        let mut backlog = self.network.backlog(&key).ok_or_else(refused)?;
-        backlog.waiting.push_back(MemoryIncoming { link: accepted });
-        if let Some(acceptor) = backlog.acceptor.take() {
-            acceptor.wake();
-        }
-        drop(backlog);
+        let waits = self.network.with_backlog(&key, |backlog| {
+            backlog.waiting.push_back(MemoryIncoming { link: accepted });
+            if let Some(acceptor) = backlog.acceptor.take() {
+                acceptor.wake();
+            }
+        });
+        waits.ok_or_else(refused)?;
         Ok(Box::new(dialled))
     }
 

@@ -1,8 +1,7 @@
 //! The simulated network: hosts, listeners, paths and the links on them.
 
-use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::{Rc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -19,10 +18,16 @@ const EPHEMERAL_PORT: u16 = 49152;
 
 /// A network inside this process, for message scripts, simulation and embedders' tests. A clone is the same network.
 ///
-/// It lives on one thread and on tokio's clock: with the clock paused, the same seed and the same calls give the same run.
+/// It lives on tokio's clock: with the clock paused and everything on one thread, the same seed and the same calls give the same
+/// run. (It is not bound to that thread only because links travel in messages.)
 #[derive(Clone)]
 pub struct MemoryNetwork {
-    inner: Rc<RefCell<Inner>>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// Locks what no code can leave half done: nothing in here panics between two steps that belong together.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Inner {
@@ -30,7 +35,8 @@ struct Inner {
     defaults: BTreeMap<TransportKind, PathSettings>,
     paths: BTreeMap<Path, PathState>,
     listeners: BTreeMap<ListenerKey, Backlog>,
-    connections: BTreeMap<u64, Weak<RefCell<Connection>>>,
+    /// The two paths of each link, and the link.
+    connections: BTreeMap<u64, (Path, Path, Weak<Mutex<Connection>>)>,
     next_connection: u64,
     next_port: u16,
 }
@@ -68,7 +74,7 @@ impl MemoryNetwork {
     /// An empty network in which every path is perfect until told otherwise. `seed` decides all jitter.
     pub fn new(seed: u64) -> Self {
         Self {
-            inner: Rc::new(RefCell::new(Inner {
+            inner: Arc::new(Mutex::new(Inner {
                 random: ChaCha12Rng::seed_from_u64(seed),
                 defaults: BTreeMap::new(),
                 paths: BTreeMap::new(),
@@ -83,20 +89,23 @@ impl MemoryNetwork {
     /// Sets what paths of a kind are like that nothing else was said of. Paths that were used or set before keep what they
     /// have.
     pub fn set_default(&self, kind: &TransportKind, settings: PathSettings) {
-        self.inner.borrow_mut().defaults.insert(kind.clone(), settings);
+        lock(&self.inner).defaults.insert(kind.clone(), settings);
     }
 
     /// What a path is like now.
     pub fn settings(&self, path: &Path) -> PathSettings {
-        self.inner.borrow_mut().path(path).settings.clone()
+        lock(&self.inner).path(path).settings.clone()
     }
 
     /// Changes one path now.
     pub fn apply(&self, path: &Path, change: Change) {
         let now = Instant::now();
-        let mut inner = self.inner.borrow_mut();
+        // Links look at the network while they are locked, so the network is let go before they are.
+        let mut inner = lock(&self.inner);
+        let connections = inner.connections_on(path);
         if change == Change::Reset {
-            return inner.reset(path, now);
+            drop(inner);
+            return connections.iter().for_each(|connection| lock(connection).reset(now));
         }
         let state = inner.path(path);
         let before = state.settings.cut;
@@ -106,8 +115,9 @@ impl MemoryNetwork {
             return;
         }
         state.cut_since = after.map(|_| now);
-        for connection in inner.connections_on(path) {
-            let mut connection = connection.borrow_mut();
+        drop(inner);
+        for connection in connections {
+            let mut connection = lock(&connection);
             let Some(pipe) = connection.pipe_on(path) else { continue };
             match after {
                 Some(cut) => pipe.cut(now, cut),
@@ -133,12 +143,12 @@ impl MemoryNetwork {
 
     /// Links that exist, each counted once.
     pub fn links(&self) -> usize {
-        let inner = self.inner.borrow();
-        inner.connections.values().filter(|connection| connection.strong_count() > 0).count()
+        let inner = lock(&self.inner);
+        inner.connections.values().filter(|(_, _, connection)| connection.strong_count() > 0).count()
     }
 
     pub(super) fn bind(&self, address: &EndpointAddress) -> Result<ListenerKey, std::io::Error> {
-        let mut inner = self.inner.borrow_mut();
+        let mut inner = lock(&self.inner);
         let mut key = ListenerKey::of(address);
         if key.port == Some(0) {
             key.port = Some(inner.free_port(&key));
@@ -152,25 +162,26 @@ impl MemoryNetwork {
 
     pub(super) fn unbind(&self, key: &ListenerKey) {
         // Taken out first: dropping what waits in it ends links, and those look at the network again.
-        let backlog = self.inner.borrow_mut().listeners.remove(key);
+        let backlog = lock(&self.inner).listeners.remove(key);
         drop(backlog);
     }
 
-    pub(super) fn backlog(&self, key: &ListenerKey) -> Option<RefMut<'_, Backlog>> {
-        RefMut::filter_map(self.inner.borrow_mut(), |inner| inner.listeners.get_mut(key)).ok()
+    /// Works on the connections that wait at a listener; `None` when there is no such listener.
+    pub(super) fn with_backlog<T>(&self, key: &ListenerKey, work: impl FnOnce(&mut Backlog) -> T) -> Option<T> {
+        lock(&self.inner).listeners.get_mut(key).map(work)
     }
 
-    pub(super) fn register(&self, connection: &Rc<RefCell<Connection>>) {
-        let mut inner = self.inner.borrow_mut();
+    pub(super) fn register(&self, path: &Path, connection: &Arc<Mutex<Connection>>) {
+        let mut inner = lock(&self.inner);
         inner.next_connection += 1;
         let id = inner.next_connection;
-        inner.connections.retain(|_, connection| connection.strong_count() > 0);
-        inner.connections.insert(id, Rc::downgrade(connection));
+        inner.connections.retain(|_, (_, _, connection)| connection.strong_count() > 0);
+        inner.connections.insert(id, (path.clone(), path.reversed(), Arc::downgrade(connection)));
     }
 
     /// Settings of a path, and since when it is cut.
     pub(super) fn look_at(&self, path: &Path) -> (PathSettings, Option<(Instant, Cut)>) {
-        let mut inner = self.inner.borrow_mut();
+        let mut inner = lock(&self.inner);
         let state = inner.path(path);
         let cut = state.cut_since.zip(state.settings.cut);
         (state.settings.clone(), cut)
@@ -178,7 +189,7 @@ impl MemoryNetwork {
 
     /// Lets so many bytes take their turn on a path: when they have left, and how long they travel then.
     pub(super) fn send(&self, path: &Path, now: Instant, bytes: usize) -> (Instant, Duration) {
-        let mut inner = self.inner.borrow_mut();
+        let mut inner = lock(&self.inner);
         let state = inner.path(path);
         let occupied = state.settings.occupied_by(bytes);
         let departs = state.busy_until.map_or(now, |busy| busy.max(now)) + occupied;
@@ -198,15 +209,9 @@ impl Inner {
         self.paths.get_mut(path).expect("it was inserted two lines above when it was not there")
     }
 
-    fn connections_on(&self, path: &Path) -> Vec<Rc<RefCell<Connection>>> {
-        let alive = self.connections.values().filter_map(Weak::upgrade);
-        alive.filter(|connection| connection.borrow().uses(path)).collect()
-    }
-
-    fn reset(&mut self, path: &Path, now: Instant) {
-        for connection in self.connections_on(path) {
-            connection.borrow_mut().reset(now);
-        }
+    fn connections_on(&self, path: &Path) -> Vec<Arc<Mutex<Connection>>> {
+        let on_path = self.connections.values().filter(|(one, other, _)| one == path || other == path);
+        on_path.filter_map(|(_, _, connection)| connection.upgrade()).collect()
     }
 
     fn jitter(&mut self, at_most: Duration) -> Duration {
