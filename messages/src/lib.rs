@@ -14,6 +14,7 @@ pub mod link;
 pub mod session;
 pub mod supervision;
 pub mod ticket;
+pub mod transport;
 pub mod wire;
 
 pub use address::{AddressError, EndpointAddress, TransportKind};

@@ -8,9 +8,8 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use actix::dev::{MessageResponse, OneshotSender};
 use actix::prelude::RecipientRequest;
-use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Handler, MailboxError, Recipient};
+use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Handler, MailboxError, MessageResult, Recipient};
 use bowline_messages::LinkId;
 use bowline_messages::link::{
     Arrived, CloseLink, Drained, LinkCounters, LinkCountersQuery, LinkDown, LinkFailure, Transmit,
@@ -18,7 +17,9 @@ use bowline_messages::link::{
 use bowline_messages::wire::packet::whole_packets;
 
 use super::outgoing::{Outgoing, count_packets};
+use crate::session::handshake::Established;
 use crate::supervision::Context;
+use crate::transport::actor::{ConnectionGuard, EstablishedLink};
 use crate::transport::{LaneBuffers, Link, TransportError};
 
 /// Deliveries that may be unanswered: the session works on one while the next is read.
@@ -47,6 +48,8 @@ pub struct LinkActor {
     outstanding: [Slot; OUTSTANDING_MAX],
     counters: LinkCounters,
     metrics: Metrics,
+    /// Counts the connection as long as this actor lives.
+    _guard: Option<ConnectionGuard>,
     /// Set once the link is to be closed, with the reason.
     closing: Option<String>,
     /// Packets may be left in the buffers although nothing new was read.
@@ -78,7 +81,15 @@ impl LinkActor {
             outstanding: [Box::pin(None), Box::pin(None)],
             counters: LinkCounters::default(),
             closing: None,
+            _guard: None,
         }
+    }
+
+    /// The actor for a link that a transport's actor gave, and the keys for its session.
+    pub fn of(established: EstablishedLink, observer: LinkObserver) -> (Self, Box<Established>) {
+        let EstablishedLink { link, buffers, established, guard, .. } = established;
+        let actor = Self { _guard: Some(guard), ..Self::new(established.link, link, buffers, observer) };
+        (actor, established)
     }
 
     /// Moves bytes as far as they go now.
@@ -244,21 +255,9 @@ impl Handler<CloseLink> for LinkActor {
 }
 
 impl Handler<LinkCountersQuery> for LinkActor {
-    type Result = Counted;
+    type Result = MessageResult<LinkCountersQuery>;
 
-    fn handle(&mut self, _: LinkCountersQuery, _: &mut Self::Context) -> Counted {
-        Counted(LinkCounters { queued_bytes: self.outgoing.bytes() as u64, ..self.counters })
-    }
-}
-
-/// Lets a plain message type be an answer.
-pub struct Counted(LinkCounters);
-
-impl MessageResponse<LinkActor, LinkCountersQuery> for Counted {
-    fn handle(self, _: &mut Context<LinkActor>, answer: Option<OneshotSender<LinkCounters>>) {
-        if let Some(answer) = answer {
-            // Nobody waits for it any more.
-            let _ = answer.send(self.0);
-        }
+    fn handle(&mut self, _: LinkCountersQuery, _: &mut Self::Context) -> Self::Result {
+        MessageResult(LinkCounters { queued_bytes: self.outgoing.bytes() as u64, ..self.counters })
     }
 }

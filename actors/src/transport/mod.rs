@@ -6,10 +6,13 @@
 //!
 //! To add one: implement the three traits in a module of its own, add a row to `registry.rs`, run the conformance suite.
 
+pub mod actor;
 pub mod breaker;
+mod establish;
 pub mod interfaces;
 pub mod memory;
 mod read_size;
+pub mod registry;
 pub mod socket;
 pub mod tcp;
 

@@ -165,7 +165,7 @@ fn bind_to_interface(socket: SockRef<'_>, to: SocketAddr, name: &str) -> io::Res
     socket.bind(&SocketAddr::new(ip, 0).into())
 }
 
-/// Opens a TCP listener. An IPv6 listener takes IPv6 only, so that `[::]` and `0.0.0.0` can be had side by side.
+/// Opens a TCP listener. `[::]` takes IPv4 connections as well, where the system can.
 ///
 /// # Errors
 /// [`TransportError::Address`] or what the operating system says.
@@ -186,7 +186,7 @@ pub(crate) async fn listen(
 fn listen_one(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
     if at.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(!at.ip().is_unspecified())?;
     }
     // A listener that is restarted must not wait for the old connections' TIME_WAIT. (On Windows the option means another
     // thing, and is not needed.)

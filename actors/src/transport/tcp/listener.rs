@@ -70,7 +70,7 @@ impl Acceptor {
 
 /// Out of file descriptors (this process or all) or of memory for sockets. The numbers of the errors are those of POSIX
 /// systems; `std` has kinds for none of them but the last.
-fn is_exhaustion(error: &io::Error) -> bool {
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };

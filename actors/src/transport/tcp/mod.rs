@@ -10,6 +10,7 @@ use futures_util::future::LocalBoxFuture;
 
 pub(crate) use link::TcpLink;
 pub use listener::TcpTransportListener;
+pub(crate) use listener::is_exhaustion;
 
 use super::interfaces::InterfaceTable;
 use super::socket::{self, SocketTuning};
@@ -30,6 +31,12 @@ impl TcpTransport {
     /// A transport with this tuning; `interfaces` tells over which interface a link runs.
     pub fn new(tuning: SocketTuning, interfaces: InterfaceTable) -> Self {
         Self { kind: TransportKind::new(SCHEME), tuning: Rc::new(tuning), interfaces }
+    }
+}
+
+impl Default for TcpTransport {
+    fn default() -> Self {
+        Self::new(SocketTuning::default(), InterfaceTable::default())
     }
 }
 
