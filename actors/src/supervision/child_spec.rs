@@ -13,7 +13,7 @@ use bowline_messages::supervision::{ChildError, Restart, ShutdownMode};
 
 use super::cell::{ChildCell, ChildHandle};
 use super::context::{Context, Mailbox};
-use super::policy::ChildRules;
+use super::rules::ChildRules;
 use super::supervisor::Below;
 use super::task::ChildTask;
 

@@ -36,7 +36,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `policy` | the pure machine: strategies, intensity, back-off, order of starts and stops |
+//! | `policy`, `rules` | the pure machine: strategies, intensity, back-off, order of starts and stops |
 //! | `supervisor`, `report` | the actor around it; lists, counts, the live tree |
 //! | `child_spec` | what to start, and the address it will have |
 //! | `context` | what an actor sees; one life of it; its mailbox |
@@ -50,6 +50,7 @@ mod contain;
 mod context;
 pub mod policy;
 mod report;
+pub mod rules;
 mod supervisor;
 mod task;
 
@@ -57,5 +58,5 @@ pub use call::{CallError, call, call_within, notify};
 pub use child_spec::{ChildSpec, MAILBOX_DEFAULT, SHUTDOWN_DEFAULT, StartChild};
 pub use contain::report_contained_panics_quietly;
 pub use context::Context;
-pub use policy::{Backoff, Intensity, OnExceeded};
+pub use rules::{Backoff, Intensity, OnExceeded};
 pub use supervisor::{RootHandle, SupervisorActor, SupervisorSpec};

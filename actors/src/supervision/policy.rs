@@ -16,93 +16,13 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::supervision::{ChildError, ChildState, ExitReason, Restart, ShutdownMode, Strategy};
 
+use super::rules::{ChildRules, Intensity, OnExceeded, Rules};
+
 /// Longest wait for a child that was cut off; after it the child is counted as gone (it hangs in a handler).
 const KILL_GRACE: Duration = Duration::from_secs(1);
 
 /// Names a child within its supervisor; keys grow, so their order is the start order.
 pub type Key = u64;
-
-/// Restart intensity: more than `restarts` restarts within `period` and the supervisor gives up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Intensity {
-    /// Restarts allowed within the period; zero means the first crash is one too many.
-    pub restarts: u32,
-    /// The period; also how long a child must live for its back-off to begin anew.
-    pub period: Duration,
-}
-
-impl Default for Intensity {
-    /// Five in sixty seconds: long enough for the back-off between restarts to matter.
-    fn default() -> Self {
-        Self { restarts: 5, period: Duration::from_secs(60) }
-    }
-}
-
-/// Wait before a restart: none before the first, then drawn evenly from `min` to `min * 2^n`, `max` at most, where
-/// `n` counts the child's crashes since it last lived for a whole intensity period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    /// Shortest wait before a second restart.
-    pub min: Duration,
-    /// Longest wait.
-    pub max: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { min: Duration::from_millis(100), max: Duration::from_secs(30) }
-    }
-}
-
-impl Backoff {
-    /// The wait after `failures` earlier crashes; `random` picks the place within the range.
-    #[must_use]
-    pub fn delay(&self, failures: u32, random: u64) -> Duration {
-        if failures == 0 {
-            return Duration::ZERO;
-        }
-        let ceiling =
-            self.min.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(self.max).max(self.min);
-        let span = (ceiling - self.min).as_nanos();
-        let drawn = span * u128::from(random) / u128::from(u64::MAX);
-        self.min + Duration::from_nanos(u64::try_from(drawn).unwrap_or(u64::MAX))
-    }
-}
-
-/// What a supervisor does when its intensity is exceeded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnExceeded {
-    /// It ends with [`ExitReason::IntensityExceeded`], which its parent counts as a crash.
-    #[default]
-    Escalate,
-    /// It ends with [`ExitReason::GroupEnded`], which no parent counts as a crash: a remote peer can end its own group
-    /// and never spend the restarts of anything above.
-    EndGroup,
-}
-
-/// The fixed part of a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// Who is restarted with whom.
-    pub strategy: Strategy,
-    /// How many restarts are too many.
-    pub intensity: Intensity,
-    /// How long to wait before one.
-    pub backoff: Backoff,
-    /// What then.
-    pub on_exceeded: OnExceeded,
-}
-
-/// The part of a child's specification that the policy reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChildRules {
-    /// When it is restarted.
-    pub restart: Restart,
-    /// How it is stopped.
-    pub shutdown: ShutdownMode,
-    /// Whether the whole group ends when this child ends for good (OTP's `significant`).
-    pub significant: bool,
-}
 
 /// What the policy needs to know of the data kept with a child.
 pub trait Named {
@@ -813,3 +733,6 @@ impl<T: Named> Policy<T> {
 fn not_found(key: Key) -> ChildError {
     ChildError::NotFound { id: key.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

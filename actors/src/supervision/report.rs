@@ -9,6 +9,7 @@ use bowline_messages::supervision::{
 };
 use futures_util::future::join_all;
 
+use super::call::call_within;
 use super::cell::ChildCell;
 use super::context::Context;
 use super::policy::{Key, Named as _};
@@ -90,14 +91,14 @@ impl SupervisorActor {
         };
         let depth = depth(&child.handle.0);
         let below = child.below.as_ref().filter(|_| up_since.is_some());
-        let below = below.map(|below| below.address.send(Tree));
+        let below = below.map(|below| below.address.clone());
         async move {
+            // First the count, then the question, or the question would be counted.
             let mailbox = depth.await;
             let below = match below {
-                Some(answer) => tokio::time::timeout(ANSWER_MAX, answer).await.ok(),
+                Some(below) => call_within(&below, Tree, ANSWER_MAX).await.ok(),
                 None => None,
             };
-            let below = below.and_then(Result::ok);
             TreeNode {
                 mailbox,
                 strategy: below.as_ref().and_then(|below| below.strategy),

@@ -20,7 +20,8 @@ use tokio::sync::{oneshot, watch};
 use super::cell::{ChildHandle, Report, Reporter};
 use super::child_spec::{ChildSpec, StartChild};
 use super::context::Context;
-use super::policy::{Backoff, Intensity, Key, Named, OnExceeded, Output, Policy, Rules};
+use super::policy::{Key, Named, Output, Policy};
+use super::rules::{Backoff, Intensity, OnExceeded, Rules};
 use crate::clock;
 use crate::pump::{Pump, Pumped, arm};
 
