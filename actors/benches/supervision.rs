@@ -1,7 +1,7 @@
 //! What supervision costs: restart time, a supervised message against a plain actix one, ten thousand children.
 //!
 //! `cargo bench -p bowline-actors --bench supervision [-- --json]`. Ratios are what counts; the times are of this machine.
-#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ const MESSAGES: u32 = 200_000;
 const CALLS: u32 = 50_000;
 const RESTARTS: u32 = 2_000;
 const CHILDREN: usize = 10_000;
+const GROUPS: usize = 5_000;
 
 fn main() {
     report_contained_panics_quietly();
@@ -45,7 +46,7 @@ async fn measure() -> Vec<(&'static str, f64)> {
     let (tell_plain, tell_supervised) = medians(told);
     let (ask_plain, ask_supervised) = medians(asked);
     let restart = restarts().await;
-    let (start, stop, memory) = many().await;
+    let (start, stop, memory, groups) = many().await;
     vec![
         ("one_way_plain_ns", tell_plain),
         ("one_way_supervised_ns", tell_supervised),
@@ -58,6 +59,7 @@ async fn measure() -> Vec<(&'static str, f64)> {
         ("children_start_us_each", start),
         ("children_stop_us_each", stop),
         ("child_idle_bytes", memory),
+        ("group_of_three_idle_bytes", groups),
     ]
 }
 
@@ -112,8 +114,9 @@ async fn restarts() -> f64 {
     median(times)
 }
 
-/// Microseconds to start and to stop one of many dynamic children, and the bytes each one keeps.
-async fn many() -> (f64, f64, f64) {
+/// Microseconds to start and to stop one of many dynamic children, and the bytes each one keeps; and those of a group,
+/// measured before the children are gone, because memory they freed would be used again and not be seen.
+async fn many() -> (f64, f64, f64, f64) {
     let root = root(Strategy::Dynamic, Vec::new());
     let address = root.address().clone();
     let before = resident_bytes();
@@ -130,10 +133,31 @@ async fn many() -> (f64, f64, f64) {
     let start = begun.elapsed().as_secs_f64() * 1e6 / CHILDREN as f64;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let bytes = resident_bytes().saturating_sub(before) as f64 / CHILDREN as f64;
+    let groups = groups().await;
     let begun = Instant::now();
     root.shutdown().await;
     let stop = begun.elapsed().as_secs_f64() * 1e6 / CHILDREN as f64;
-    (start, stop, bytes)
+    (start, stop, bytes, groups)
+}
+
+/// Bytes that one idle supervisor with three idle children keeps, as each connected peer has one.
+async fn groups() -> f64 {
+    let root = root(Strategy::Dynamic, Vec::new());
+    let address = root.address().clone();
+    let before = resident_bytes();
+    for number in 0..GROUPS {
+        let group = SupervisorSpec::new(format!("peer-{number}"), Strategy::OneForOne);
+        let group = ["session", "link-1", "link-2"]
+            .into_iter()
+            .fold(group, |group, id| group.child(ChildSpec::new(id, || Supervised { seen: 0 }).0));
+        let (spec, _) = group.into_child();
+        address.do_send(StartChild::new(spec.restart(Restart::Temporary)));
+        address.send(CountChildren).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let bytes = resident_bytes().saturating_sub(before) as f64 / GROUPS as f64;
+    root.shutdown().await;
+    bytes
 }
 
 /// Resident memory of this process in bytes; zero where the system does not tell.

@@ -325,7 +325,9 @@ async fn the_same_seed_gives_the_same_waits() {
         let events = events.borrow();
         let waits = events.iter().filter_map(|event| match event {
             SupervisionEvent::ChildRestarting { delay, .. } => Some(*delay),
-            _ => None,
+            SupervisionEvent::ChildStarted { .. }
+            | SupervisionEvent::ChildExited { .. }
+            | SupervisionEvent::IntensityExceeded { .. } => None,
         });
         waits.collect()
     }
@@ -1006,7 +1008,7 @@ impl World {
     }
 
     async fn watch(&self, root: &RootHandle, path: &str) -> Downs {
-        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
         let recipient = Context::run(16, Watcher(sender)).recipient();
         let path = path.to_string();
         root.address().send(Monitor { path, recipient }).await.unwrap();
@@ -1027,7 +1029,7 @@ fn one(child: ChildSpec) -> RootHandle {
     SupervisorSpec::new("node", Strategy::OneForOne).child(child).start_root()
 }
 
-struct Downs(tokio::sync::mpsc::UnboundedReceiver<Down>);
+struct Downs(tokio::sync::mpsc::Receiver<Down>);
 
 impl Downs {
     async fn next(&mut self) -> Down {
@@ -1043,7 +1045,7 @@ impl Downs {
     }
 }
 
-struct Watcher(tokio::sync::mpsc::UnboundedSender<Down>);
+struct Watcher(tokio::sync::mpsc::Sender<Down>);
 
 impl Actor for Watcher {
     type Context = Context<Self>;
@@ -1053,7 +1055,7 @@ impl Handler<Down> for Watcher {
     type Result = ();
 
     fn handle(&mut self, down: Down, _: &mut Context<Self>) {
-        self.0.send(down).ok();
+        self.0.try_send(down).unwrap();
     }
 }
 

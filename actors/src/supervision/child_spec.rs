@@ -45,7 +45,7 @@ impl ChildSpec {
         F: FnMut() -> A + 'static,
     {
         let (mailbox, address) = Mailbox::new(MAILBOX_DEFAULT);
-        let own = address.clone();
+        let own = Rc::new(address.clone());
         let launcher = Box::new(move |cell: Rc<ChildCell>| ChildTask::spawn(cell, factory, mailbox, own));
         let cell = ChildCell::new(id.into(), label::<A>(), MAILBOX_DEFAULT, launcher);
         let spec = Self {

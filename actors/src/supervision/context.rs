@@ -37,7 +37,8 @@ pub struct Context<A>
 where
     A: Actor<Context = Self>,
 {
-    address: Addr<A>,
+    /// Shared with the task: each clone of an actix address costs two allocations.
+    address: Rc<Addr<A>>,
     cell: Option<Rc<ChildCell>>,
     state: ActorState,
     last_handle: SpawnHandle,
@@ -54,7 +55,7 @@ impl<A: Actor<Context = Self>> fmt::Debug for Context<A> {
 }
 
 impl<A: Actor<Context = Self>> Context<A> {
-    pub(crate) fn new(address: Addr<A>, cell: Option<Rc<ChildCell>>) -> Self {
+    pub(crate) fn new(address: Rc<Addr<A>>, cell: Option<Rc<ChildCell>>) -> Self {
         Self {
             address,
             cell,
@@ -71,7 +72,7 @@ impl<A: Actor<Context = Self>> Context<A> {
     /// and otherwise it runs until it stops itself. `mailbox` is the bound of its mailbox in messages.
     pub fn run(mailbox: usize, actor: A) -> Addr<A> {
         let (mut mailbox, address) = Mailbox::new(mailbox);
-        let mut life = Life::new(actor, Self::new(address.clone(), None));
+        let mut life = Life::new(actor, Self::new(Rc::new(address.clone()), None));
         actix::spawn(std::future::poll_fn(move |cx| life.poll(&mut mailbox, cx)));
         address
     }
@@ -121,7 +122,7 @@ impl<A: Actor<Context = Self>> ActorContext for Context<A> {
 
 impl<A: Actor<Context = Self>> AsyncContext<A> for Context<A> {
     fn address(&self) -> Addr<A> {
-        self.address.clone()
+        Addr::clone(&self.address)
     }
 
     fn spawn<F>(&mut self, future: F) -> SpawnHandle

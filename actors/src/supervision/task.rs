@@ -21,7 +21,7 @@ use super::policy::Key;
 pub(crate) struct ChildTask<A: Actor<Context = Context<A>>, F> {
     cell: Rc<ChildCell>,
     factory: F,
-    address: Addr<A>,
+    address: Rc<Addr<A>>,
     mailbox: Mailbox<A>,
     life: Option<Life<A>>,
     /// Key and number of the present life, or of the last.
@@ -37,7 +37,7 @@ where
     A: Actor<Context = Context<A>>,
     F: FnMut() -> A + 'static,
 {
-    pub(crate) fn spawn(cell: Rc<ChildCell>, factory: F, mut mailbox: Mailbox<A>, address: Addr<A>) {
+    pub(crate) fn spawn(cell: Rc<ChildCell>, factory: F, mut mailbox: Mailbox<A>, address: Rc<Addr<A>>) {
         mailbox.set_capacity(cell.capacity());
         actix::spawn(Self {
             cell,
@@ -84,7 +84,7 @@ where
         self.announced = false;
         self.asked_to_stop = false;
         self.cell.count_life();
-        let context = Context::new(self.address.clone(), Some(Rc::clone(&self.cell)));
+        let context = Context::new(Rc::clone(&self.address), Some(Rc::clone(&self.cell)));
         let factory = &mut self.factory;
         match contain(|| Life::new(factory(), context)) {
             Ok(life) => self.life = Some(life),
