@@ -169,6 +169,10 @@ pub enum Frame {
     },
 }
 
+/// How many classes there are: as many types of MESSAGE and of FRAGMENT frames.
+const CLASSES: u8 = MessageClass::ALL.len() as u8;
+const FRAGMENT_END: u8 = types::FRAGMENT + CLASSES;
+
 /// The longest header of a MESSAGE or FRAGMENT frame, in bytes: type, channel, sequence, total, offset, length.
 const HEADER_BYTES_MAX: usize = 1 + 8 + 8 + 8 + 8 + 8;
 
@@ -255,33 +259,44 @@ impl FrameReader {
     #[allow(clippy::should_implement_trait)] // An iterator of results would hide that the first error is the end.
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(&kind) = self.record.get(self.at) else { return Ok(None) };
-        let class = usize::from(kind & 0x07);
-        let (frame, at) = match kind {
-            0x08..=0x0c => self.message(class),
-            0x10..=0x14 => self.fragment(class),
-            _ => self.other(kind),
+        // Messages are nearly all there is, so they come first and stay in line.
+        if (types::MESSAGE..types::MESSAGE + CLASSES).contains(&kind) {
+            if let Some(message) = self.message(kind) {
+                return Ok(Some(Frame::Message(message)));
+            }
+            return Err(self.malformed(types::MESSAGE.into()));
         }
-        .inspect_err(|_| self.at = self.record.len())?;
-        self.at = at;
-        Ok(Some(frame))
+        self.rare(kind).map(Some)
+    }
+
+    /// Ends the reading.
+    #[cold]
+    fn malformed(&mut self, kind: u64) -> FrameError {
+        self.at = self.record.len();
+        FrameError::Malformed(kind)
     }
 
     #[inline]
-    fn message(&self, class: usize) -> Result<(Frame, usize), FrameError> {
+    fn message(&mut self, kind: u8) -> Option<MessageFrame> {
+        let class = MessageClass::from_index((kind - types::MESSAGE).into())?;
         let mut reader = Reader::new(&self.record, self.at + 1);
-        let mut read = || -> Result<(MessageFrame, usize), Short> {
-            let class = MessageClass::from_index(class).ok_or(Short)?;
-            let channel = ChannelId(reader.varint_u32()?);
-            let sequence = reader.varint()?;
-            let length = reader.varint_length()?;
-            let begin = reader.at();
-            let payload = self.record.slice(begin..begin + length);
-            Ok((MessageFrame { class, channel, sequence, payload }, begin + length))
+        let channel = ChannelId(reader.varint_u32().ok()?);
+        let sequence = reader.varint().ok()?;
+        let length = reader.varint_length().ok()?;
+        let begin = reader.at();
+        self.at = begin + length;
+        Some(MessageFrame { class, channel, sequence, payload: self.record.slice(begin..begin + length) })
+    }
+
+    #[inline(never)]
+    fn rare(&mut self, kind: u8) -> Result<Frame, FrameError> {
+        let read = match kind {
+            types::FRAGMENT..FRAGMENT_END => self.fragment((kind - types::FRAGMENT).into()),
+            _ => self.other(kind),
         };
-        match read() {
-            Ok((message, at)) => Ok((Frame::Message(message), at)),
-            Err(Short) => Err(FrameError::Malformed(types::MESSAGE.into())),
-        }
+        let (frame, at) = read.inspect_err(|_| self.at = self.record.len())?;
+        self.at = at;
+        Ok(frame)
     }
 
     fn fragment(&self, class: usize) -> Result<(Frame, usize), FrameError> {

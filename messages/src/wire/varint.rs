@@ -56,8 +56,12 @@ pub fn put(into: &mut BytesMut, value: u64) {
 #[inline]
 pub fn read(data: &[u8]) -> Option<(u64, usize)> {
     let first = *data.first()?;
+    if first < 0x40 { Some((u64::from(first), 1)) } else { read_long(data, first) }
+}
+
+#[inline]
+fn read_long(data: &[u8], first: u8) -> Option<(u64, usize)> {
     match first >> 6 {
-        0 => Some((u64::from(first), 1)),
         1 => Some((u64::from(u16::from_be_bytes(*data.first_chunk()?) & 0x3fff), 2)),
         2 => Some((u64::from(u32::from_be_bytes(*data.first_chunk()?) & 0x3fff_ffff), 4)),
         _ => Some((u64::from_be_bytes(*data.first_chunk()?) & MAX, 8)),
