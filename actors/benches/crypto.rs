@@ -2,7 +2,7 @@
 //!
 //! One thread, CPU time is wall time. Each figure is the best of five rounds: what the code can do, not what else the machine did.
 //! Without `--bench` (as `cargo test` calls it) every measurement runs once, to show that it still works.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use bowline_fuzz::{linked, packet};
 use bowline_actors::session::handshake::{InitiatorStep, ResponderStep};
+use bowline_fuzz::{linked, packet};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -47,7 +47,7 @@ impl Node {
             config: Arc::new(config),
             tickets: ResumeStore::new(ResumeLimits::default()),
             refuse: None,
-            now: Instant::now(),
+            now: crate::clock::now(),
             rng: ChaCha20Rng::from_seed([seed ^ 0x55; 32]),
         }
     }

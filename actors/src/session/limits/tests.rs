@@ -12,7 +12,7 @@ fn ip(n: u32) -> Option<IpAddr> {
 }
 
 fn limits() -> (InboundLimits, Instant) {
-    (InboundLimits::new(InboundConfig::default()), Instant::now())
+    (InboundLimits::new(InboundConfig::default()), crate::clock::now())
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn attempts_are_remembered_for_five_minutes_and_swept() {
 fn a_flood_from_many_sources_costs_bounded_memory_and_keeps_nobody_else_out() {
     let config = InboundConfig { sources_max: 1000, ..InboundConfig::default() };
     let mut limits = InboundLimits::new(config);
-    let mut now = Instant::now();
+    let mut now = crate::clock::now();
     let held = limits.admit(ip(0), now).unwrap();
     for n in 1..100_000 {
         now += Duration::from_micros(1);
@@ -112,7 +112,7 @@ proptest! {
     ) {
         let config = InboundConfig { unproven_total: 8, sources_max: 9, ..InboundConfig::default() };
         let mut limits = InboundLimits::new(config);
-        let mut now = Instant::now();
+        let mut now = crate::clock::now();
         let mut held: Vec<(u32, Slot)> = Vec::new();
         let mut begun: Vec<(u32, Instant)> = Vec::new();
         for (source, pause, index, what) in steps {
@@ -144,7 +144,7 @@ proptest! {
         steps in vec((0..50u64, 0..5000u64, 0..200u64), 1..100),
     ) {
         let config = BudgetConfig { messages_per_second: 100, messages_burst: 50, bytes_per_second: 10_000, bytes_burst: 5_000 };
-        let begin = Instant::now();
+        let begin = crate::clock::now();
         let mut budget = PeerBudget::new(&config, begin);
         let (mut now, mut messages, mut bytes) = (begin, 0, 0);
         for (m, b, pause) in steps {
@@ -169,7 +169,7 @@ proptest! {
 #[test]
 fn a_wish_above_the_burst_is_granted_when_the_bucket_is_full() {
     let config = BudgetConfig { messages_per_second: 10, messages_burst: 5, bytes_per_second: 100, bytes_burst: 100 };
-    let now = Instant::now();
+    let now = crate::clock::now();
     let mut budget = PeerBudget::new(&config, now);
     assert_eq!(budget.take(1, 1_000_000, now), Ok(()));
     assert_eq!(budget.take(1, 100, now), Err(SECOND));

@@ -11,7 +11,7 @@ fn secret(byte: u8) -> TrafficSecret {
 }
 
 fn pair() -> (Sealer, Opener) {
-    let sealer = Sealer::new(LINK, secret(1), RotationLimits::default(), Instant::now());
+    let sealer = Sealer::new(LINK, secret(1), RotationLimits::default(), crate::clock::now());
     (sealer, Opener::new(LINK, secret(1)))
 }
 
@@ -74,7 +74,7 @@ fn too_many_frames_are_refused_and_taken_back() {
 #[test]
 fn nonces_rule_no_epoch_and_number_are_used_twice_over_rotations_and_restarts() {
     let limits = RotationLimits { records: 3, ..RotationLimits::default() };
-    let mut sealer = Sealer::new(LINK, secret(1), limits, Instant::now());
+    let mut sealer = Sealer::new(LINK, secret(1), limits, crate::clock::now());
     let mut used = std::collections::BTreeSet::new();
     let mut last = None;
     for n in 0..200 {
@@ -85,7 +85,7 @@ fn nonces_rule_no_epoch_and_number_are_used_twice_over_rotations_and_restarts() 
         if n % 10 == 0 {
             // The session actor was restarted; the sealer was kept.
             let before = sealer.epoch();
-            sealer.rotate(Instant::now()).unwrap();
+            sealer.rotate(crate::clock::now()).unwrap();
             assert_eq!(sealer.epoch(), before + 1);
         }
     }
@@ -107,7 +107,7 @@ fn nonces_rule_a_panic_in_the_middle_of_sealing_never_leads_to_a_second_use_of_a
     }));
     assert!(panicked.is_err());
     let mut sealer = kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    sealer.rotate(Instant::now()).unwrap();
+    sealer.rotate(crate::clock::now()).unwrap();
     let next = header(&seal(&mut sealer, b"after"));
     assert_eq!((first.epoch, first.number), (0, RecordNumber(0)));
     assert_eq!((next.epoch, next.number), (1, RecordNumber(2)));
@@ -133,7 +133,7 @@ fn nonces_rule_the_epoch_is_in_the_header_and_authenticated() {
 fn keys_rule_every_epoch_has_another_key_and_the_old_one_opens_nothing_new() {
     let (mut sealer, _) = pair();
     let old = TrafficSecret::new(secret(1).0);
-    sealer.rotate(Instant::now()).unwrap();
+    sealer.rotate(crate::clock::now()).unwrap();
     let packet = seal(&mut sealer, b"x");
     let (head, body) = packet.split_at(RecordHeader::BYTES);
     assert!(decrypt(&old.key(), LINK, RecordNumber(0), head, &mut body.to_vec()).is_err());
@@ -145,7 +145,7 @@ fn keys_rule_every_epoch_has_another_key_and_the_old_one_opens_nothing_new() {
 fn keys_rule_the_previous_epoch_is_kept_until_it_is_forgotten() {
     let (mut sealer, mut opener) = pair();
     let [late, later] = [seal(&mut sealer, b"late"), seal(&mut sealer, b"later")];
-    sealer.rotate(Instant::now()).unwrap();
+    sealer.rotate(crate::clock::now()).unwrap();
     assert!(opener.open(seal(&mut sealer, b"new")).is_ok());
     assert_eq!(opener.previous_epoch(), Some(0));
     assert_eq!(opener.open(late).unwrap().1, "late");
@@ -158,11 +158,11 @@ fn keys_rule_the_previous_epoch_is_kept_until_it_is_forgotten() {
 fn keys_rule_a_sender_that_moved_on_unheard_is_followed_up_to_a_bound() {
     let (mut sealer, mut opener) = pair();
     for _ in 0..EPOCH_JUMP_MAX {
-        sealer.rotate(Instant::now()).unwrap();
+        sealer.rotate(crate::clock::now()).unwrap();
     }
     assert!(opener.open(seal(&mut sealer, b"x")).is_ok());
     for _ in 0..=EPOCH_JUMP_MAX {
-        sealer.rotate(Instant::now()).unwrap();
+        sealer.rotate(crate::clock::now()).unwrap();
     }
     let epoch = sealer.epoch();
     assert_eq!(opener.open(seal(&mut sealer, b"x")), Err(OpenError::Epoch { epoch, current: EPOCH_JUMP_MAX }));
@@ -170,7 +170,7 @@ fn keys_rule_a_sender_that_moved_on_unheard_is_followed_up_to_a_bound() {
 
 #[test]
 fn keys_rule_rotation_is_due_by_records_by_bytes_and_by_age() {
-    let now = Instant::now();
+    let now = crate::clock::now();
     let limits = RotationLimits { records: 2, bytes: 100, age: Duration::from_secs(10) };
     let due = |frames: &[&[u8]], after| {
         let mut sealer = Sealer::new(LINK, secret(1), limits, now);
@@ -187,7 +187,7 @@ fn keys_rule_rotation_is_due_by_records_by_bytes_and_by_age() {
 #[test]
 fn keys_rule_a_key_is_not_used_beyond_its_limits_even_by_a_caller_that_never_rotates() {
     let limits = RotationLimits { records: 5, ..RotationLimits::default() };
-    let mut sealer = Sealer::new(LINK, secret(1), limits, Instant::now());
+    let mut sealer = Sealer::new(LINK, secret(1), limits, crate::clock::now());
     let mut opener = Opener::new(LINK, secret(1));
     for n in 0..23u16 {
         let packet = seal(&mut sealer, b"x");
@@ -200,7 +200,7 @@ fn keys_rule_a_key_is_not_used_beyond_its_limits_even_by_a_caller_that_never_rot
 fn the_last_epoch_ends_the_link_instead_of_starting_again() {
     let (mut sealer, _) = pair();
     sealer.epoch = u16::MAX;
-    assert_eq!(sealer.rotate(Instant::now()), Err(SealError::Exhausted));
+    assert_eq!(sealer.rotate(crate::clock::now()), Err(SealError::Exhausted));
     sealer.next = u64::MAX;
     let mut buffer = BytesMut::new();
     let start = sealer.begin(&mut buffer);
@@ -266,7 +266,7 @@ proptest! {
                 }
                 Act::Rotate => {
                     if sealer.epoch() - opener.epoch() < EPOCH_JUMP_MAX {
-                        sealer.rotate(Instant::now()).unwrap();
+                        sealer.rotate(crate::clock::now()).unwrap();
                     }
                     continue;
                 }

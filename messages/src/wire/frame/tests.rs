@@ -76,6 +76,14 @@ fn written() -> impl Strategy<Value = (Frame, BytesMut)> {
             assert_eq!(reason.code(), code);
             (Frame::LinkDown { link, reason }, encode(|b| put_link_down(b, link, reason)))
         }),
+        any::<u64>().prop_map(|life| {
+            let incarnation = Incarnation(life);
+            (Frame::Session { incarnation }, encode(|b| put_session(b, incarnation)))
+        }),
+        (any::<u32>(), number()).prop_map(|(channel, sequence)| {
+            let channel = ChannelId(channel);
+            (Frame::Quarantined { channel, sequence }, encode(|b| put_quarantined(b, channel, sequence)))
+        }),
         (any::<u16>(), text()).prop_map(|(code, text)| {
             let code = CloseCode::from_code(code);
             let bytes = encode(|b| put_close(b, code, &text));
@@ -184,6 +192,8 @@ fn check_bounds(record: Bytes) {
             | Frame::Skip { .. }
             | Frame::Delivered { .. }
             | Frame::LinkDown { .. }
+            | Frame::Session { .. }
+            | Frame::Quarantined { .. }
             | Frame::Unknown { .. } => {}
         }
         assert!(frames <= size, "every frame takes at least a byte");
@@ -192,7 +202,7 @@ fn check_bounds(record: Bytes) {
 
 #[test]
 fn an_unknown_frame_below_0x40_ends_the_record_and_one_above_is_skipped() {
-    for kind in (0x0d..0x10).chain(0x15..0x40) {
+    for kind in (0x0f..0x10).chain(0x15..0x40) {
         assert_eq!(all(vec![kind, 0, 0, 0]), Err(FrameError::UnknownFrame(kind)));
     }
     let mut record = BytesMut::new();
@@ -208,7 +218,7 @@ fn a_short_type_in_a_long_encoding_is_malformed() {
 
 #[test]
 fn a_class_that_does_not_exist_is_an_unknown_frame() {
-    assert_eq!(all(vec![0x0d, 0, 0, 0]), Err(FrameError::UnknownFrame(0x0d)));
+    assert_eq!(all(vec![0x0f, 0, 0, 0]), Err(FrameError::UnknownFrame(0x0f)));
     assert_eq!(all(vec![0x15, 0, 0, 1, 0, 1, 9]), Err(FrameError::UnknownFrame(0x15)));
 }
 
