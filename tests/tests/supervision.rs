@@ -821,7 +821,9 @@ async fn the_live_tree_shows_states_restarts_depth_errors_and_uptime() {
     for _ in 0..3 {
         a.do_send(Note("waits"));
     }
-    let tree = root.address().send(Tree).await.unwrap();
+    let (tree, again) = tokio::join!(root.address().send(Tree), root.address().send(Tree));
+    let tree = tree.unwrap();
+    assert_eq!(again.unwrap().children, tree.children, "two may ask at once");
     assert_eq!((tree.id.as_str(), tree.strategy), ("node", Some(Strategy::OneForOne)));
     let inner = &tree.children[0];
     assert_eq!((inner.strategy, inner.mailbox), (Some(Strategy::RestForOne), Some(0)));

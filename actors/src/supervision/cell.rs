@@ -54,7 +54,8 @@ pub(crate) struct ChildCell {
     orders: Cell<Orders>,
     pending: Cell<bool>,
     closed: Cell<bool>,
-    depth: RefCell<Option<oneshot::Sender<usize>>>,
+    /// Who asked how many messages wait.
+    depth: RefCell<Vec<oneshot::Sender<usize>>>,
     reporter: RefCell<Option<Reporter>>,
     waker: RefCell<Option<Waker>>,
     lives: Cell<u32>,
@@ -79,7 +80,7 @@ impl ChildCell {
             orders: Cell::default(),
             pending: Cell::new(false),
             closed: Cell::new(false),
-            depth: RefCell::new(None),
+            depth: RefCell::new(Vec::new()),
             reporter: RefCell::new(None),
             waker: RefCell::new(None),
             lives: Cell::new(0),
@@ -167,7 +168,7 @@ impl ChildCell {
             return None;
         }
         let (answer, receiver) = oneshot::channel();
-        *self.depth.borrow_mut() = Some(answer);
+        self.depth.borrow_mut().push(answer);
         self.pending.set(true);
         self.wake();
         Some(receiver)
@@ -214,8 +215,8 @@ impl ChildCell {
         Some(orders)
     }
 
-    pub(crate) fn take_depth_question(&self) -> Option<oneshot::Sender<usize>> {
-        self.depth.borrow_mut().take()
+    pub(crate) fn take_depth_questions(&self) -> Vec<oneshot::Sender<usize>> {
+        self.depth.take()
     }
 
     pub(crate) fn count_life(&self) {

@@ -73,7 +73,7 @@ where
             life.stop();
         }
         self.parked = orders.park;
-        if let Some(answer) = self.cell.take_depth_question() {
+        for answer in self.cell.take_depth_questions() {
             // Whoever asked may have stopped waiting.
             let _ = answer.send(self.mailbox.depth(cx));
         }
