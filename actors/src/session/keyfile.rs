@@ -286,6 +286,20 @@ mod tests {
         }
     }
 
+    /// Found by the property test below in a first version, which repaired only the damaged file.
+    #[test]
+    fn the_number_grows_when_the_same_file_is_damaged_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let mut last = next_incarnation(&path).unwrap();
+        for slot in [1, 1, 0, 0, 0, 1] {
+            private_file::replace(&life_path(&path, slot), b"").unwrap();
+            let next = next_incarnation(&path).unwrap();
+            assert!(next > last, "{next:?} after {last:?}");
+            last = next;
+        }
+    }
+
     #[test]
     fn with_both_files_damaged_no_number_is_given_out() {
         let folder = tempfile::tempdir().unwrap();

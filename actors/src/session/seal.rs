@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bowline_messages::LinkId;
 use bowline_messages::wire::packet::LENGTH_BYTES;
 use bowline_messages::wire::{PACKET_BYTES_MAX, RecordHeader, RecordNumber};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf;
 use zeroize::Zeroizing;
@@ -347,7 +347,8 @@ impl Opener {
         match self.open_in_place(&mut packet) {
             Ok(number) => {
                 packet.truncate(packet.len() - TAG_BYTES);
-                Ok((number, packet.split_off(RecordHeader::BYTES).freeze()))
+                packet.advance(RecordHeader::BYTES);
+                Ok((number, packet.freeze()))
             }
             Err(error) => {
                 self.rejections.count(error);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::reader::{Reader, Short};
@@ -99,7 +99,7 @@ pub fn next_packet(buffer: &mut BytesMut) -> Result<Option<BytesMut>, PacketErro
         return Ok(None);
     }
     let mut packet = buffer.split_to(LENGTH_BYTES + length);
-    let _ = packet.split_to(LENGTH_BYTES);
+    packet.advance(LENGTH_BYTES);
     Ok(Some(packet))
 }
 
