@@ -8,6 +8,7 @@
 
 pub mod actor;
 pub mod breaker;
+pub mod conformance;
 mod establish;
 pub mod interfaces;
 pub mod memory;
@@ -15,6 +16,12 @@ mod read_size;
 pub mod registry;
 pub mod socket;
 pub mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(feature = "ws")]
+pub mod ws;
+
+pub use interfaces::InterfaceTable;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -216,6 +223,11 @@ impl LaneBuffers {
             self.lanes.resize_with(at + 1, BytesMut::new);
         }
         &mut self.lanes[at]
+    }
+
+    /// How many lanes have a buffer.
+    pub fn lanes(&self) -> Lane {
+        Lane::try_from(self.lanes.len()).unwrap_or(Lane::MAX)
     }
 
     /// Bytes held in all lanes.

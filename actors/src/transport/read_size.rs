@@ -49,6 +49,12 @@ impl ReadSize {
         }
     }
 
+    /// Like [`ReadSize::on_read`] where the room says nothing, because bytes come in portions: judged by their sum.
+    pub(crate) fn on_total(&mut self, read: usize) {
+        let room = if read >= self.bytes { read } else { usize::MAX };
+        self.on_read(read, room);
+    }
+
     /// Nothing more to read now: gives memory back that is far more than the traffic asks for.
     pub(crate) fn on_idle(&self, buffer: &mut BytesMut) {
         if buffer.is_empty() && buffer.capacity() > self.bytes.max(SMALL_BYTES) * 2 {

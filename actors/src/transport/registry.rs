@@ -66,6 +66,14 @@ impl Registry {
         registry.register(tcp::SCHEME, |context| {
             Ok(Rc::new(tcp::TcpTransport::new(context.tuning(), context.interfaces.clone())))
         });
+        #[cfg(feature = "tls")]
+        registry.register(super::tls::SCHEME, |context| Ok(Rc::new(super::tls::TlsTransport::new(context)?)));
+        #[cfg(feature = "ws")]
+        {
+            use super::ws::{SCHEME, SCHEME_TLS, WsTransport};
+            registry.register(SCHEME, |context| Ok(Rc::new(WsTransport::plain(context))));
+            registry.register(SCHEME_TLS, |context| Ok(Rc::new(WsTransport::secure(context)?)));
+        }
         registry
     }
 

@@ -10,7 +10,7 @@ use futures_util::future::LocalBoxFuture;
 
 pub(crate) use link::TcpLink;
 pub use listener::TcpTransportListener;
-pub(crate) use listener::is_exhaustion;
+pub(crate) use listener::{Acceptor, is_exhaustion};
 
 use super::interfaces::InterfaceTable;
 use super::socket::{self, SocketTuning};
