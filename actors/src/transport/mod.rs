@@ -12,6 +12,8 @@ pub mod conformance;
 mod establish;
 pub mod interfaces;
 pub mod memory;
+#[cfg(feature = "quic")]
+pub mod quic;
 mod read_size;
 pub mod registry;
 pub mod socket;

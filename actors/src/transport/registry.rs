@@ -68,6 +68,8 @@ impl Registry {
         });
         #[cfg(feature = "tls")]
         registry.register(super::tls::SCHEME, |context| Ok(Rc::new(super::tls::TlsTransport::new(context)?)));
+        #[cfg(feature = "quic")]
+        registry.register(super::quic::SCHEME, |context| Ok(Rc::new(super::quic::QuicTransport::new(context)?)));
         #[cfg(feature = "ws")]
         {
             use super::ws::{SCHEME, SCHEME_TLS, WsTransport};
