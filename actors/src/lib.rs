@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod handover;
 pub mod link;
+pub mod node;
 pub mod pump;
 pub mod session;
 pub mod supervision;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bowline_messages::EndpointAddress;
-use bowline_messages::link::LinkInfo;
+use bowline_messages::link::{Binding, LinkInfo};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -37,6 +37,7 @@ pub enum Source {
 #[derive(Debug)]
 struct Target {
     source: Source,
+    binding: Binding,
     next: Instant,
     failures: u32,
     dialling: bool,
@@ -48,6 +49,8 @@ struct Target {
 pub struct DialOrder {
     /// Where to.
     pub address: EndpointAddress,
+    /// To what the link is bound on this side.
+    pub binding: Binding,
     /// How long it may take.
     pub timeout: Duration,
 }
@@ -68,10 +71,11 @@ impl Keeper {
     }
 
     /// An address is known.
-    pub fn add(&mut self, now: Instant, address: EndpointAddress, source: Source) {
+    pub fn add(&mut self, now: Instant, address: EndpointAddress, source: Source, binding: Binding) {
         if let Some(target) = self.targets.get_mut(&address) {
             if source == Source::Given {
                 target.source = Source::Given;
+                target.binding = binding;
                 target.next = target.next.min(now);
             }
             return;
@@ -85,7 +89,7 @@ impl Keeper {
             Source::Learnt => LEARNT_GRACE,
         };
         let timeout = Duration::from_secs(5);
-        self.targets.insert(address, Target { source, next: now + grace, failures: 0, dialling: false, timeout });
+        self.targets.insert(address, Target { source, binding, next: now + grace, failures: 0, dialling: false, timeout });
     }
 
     /// The addresses that the peer tells are these: others that it told before are forgotten.
@@ -93,7 +97,7 @@ impl Keeper {
         let addresses: Vec<_> = addresses.collect();
         self.targets.retain(|address, target| target.source == Source::Given || addresses.contains(address));
         for address in addresses {
-            self.add(now, address, Source::Learnt);
+            self.add(now, address, Source::Learnt, Binding::Any);
         }
     }
 
@@ -124,7 +128,7 @@ impl Keeper {
             if let Some(target) = self.targets.get_mut(&address) {
                 target.dialling = true;
                 room -= 1;
-                orders.push(DialOrder { timeout: target.timeout, address });
+                orders.push(DialOrder { timeout: target.timeout, binding: target.binding.clone(), address });
             }
         }
         orders
@@ -219,7 +223,7 @@ mod tests {
         let now = Instant::now();
         let mut keeper = keeper(2);
         for text in ["tcp://a:1", "quic://a:1", "ws://a:1"] {
-            keeper.add(now, address(text), Source::Given);
+            keeper.add(now, address(text), Source::Given, Binding::Any);
         }
         assert_eq!(keeper.orders(now, &[]).len(), 2);
         assert_eq!(keeper.orders(now, &[]), []);
@@ -229,8 +233,8 @@ mod tests {
     fn a_spare_prefers_a_transport_that_is_not_in_use() {
         let now = Instant::now();
         let mut keeper = keeper(2);
-        keeper.add(now, address("tcp://b:1"), Source::Given);
-        keeper.add(now, address("ws://c:1"), Source::Given);
+        keeper.add(now, address("tcp://b:1"), Source::Given, Binding::Any);
+        keeper.add(now, address("ws://c:1"), Source::Given, Binding::Any);
         let tcp = link("tcp://a:1", true);
         let orders = keeper.orders(now, &[&tcp]);
         assert_eq!(orders.iter().map(|o| o.address.to_string()).collect::<Vec<_>>(), ["ws://c:1"]);
@@ -241,7 +245,7 @@ mod tests {
         let mut now = Instant::now();
         let mut keeper = keeper(1);
         let only = address("tcp://a:1");
-        keeper.add(now, only.clone(), Source::Given);
+        keeper.add(now, only.clone(), Source::Given, Binding::Any);
         let mut waits = Vec::new();
         for _ in 0..20 {
             assert_eq!(keeper.orders(now, &[]).len(), 1);
@@ -275,7 +279,7 @@ mod tests {
         let now = Instant::now();
         let mut keeper = keeper(4);
         for host in 0..10_000 {
-            keeper.add(now, address(&format!("tcp://h{host}:1")), Source::Learnt);
+            keeper.add(now, address(&format!("tcp://h{host}:1")), Source::Learnt, Binding::Any);
         }
         assert_eq!(keeper.addresses().len(), ADDRESSES_MAX);
     }

@@ -12,6 +12,7 @@
 //! | `keyfile`, `private_file`, `trust`, `limits` | what is kept on disk, who is let in, what strangers may cost |
 
 pub mod acks;
+pub mod actor;
 pub mod handle;
 pub mod handshake;
 pub mod identity;

@@ -1,0 +1,159 @@
+//! What the actors of one node share: the way to the journal, to the transports and to the application. One thread, so `Rc`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::Recipient;
+use bowline_messages::config::SessionConfig;
+use bowline_messages::event::EventKind;
+use bowline_messages::session::{Inbox, Received, SessionEnd};
+use bowline_messages::wire::SignedAddresses;
+use bowline_messages::{Incarnation, PeerId, TransportKind};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::journal::Record;
+use crate::link::Dial;
+use crate::session::identity::Identity;
+use crate::session::resume::ResumeStore;
+use crate::session::stream::IncomingStream;
+
+/// Looks at every message as a session actor hands it over (for audit or accounting). Should it panic, the session actor is restarted; a
+/// message over which it panics twice is set aside and reported.
+pub type Inspector = Rc<dyn Fn(PeerId, &Received)>;
+
+/// Who gets what peers send.
+#[derive(Clone, Default)]
+pub struct Application {
+    /// Gets messages. Without it they wait, and the peers' windows close.
+    pub inbox: Option<Recipient<Inbox>>,
+    /// Gets streams. Without it they are reset.
+    pub streams: Option<Recipient<IncomingStream>>,
+    /// Looks at every message before it is handed over.
+    pub inspector: Option<Inspector>,
+}
+
+/// What the actors of one node share.
+pub struct Services {
+    /// Who this node is.
+    pub identity: Arc<Identity>,
+    /// The life of this process.
+    pub incarnation: Incarnation,
+    /// How sessions behave.
+    pub session: RefCell<Rc<SessionConfig>>,
+    /// Tickets by which links attach without signatures.
+    pub resume: Rc<RefCell<ResumeStore>>,
+    application: RefCell<Application>,
+    journal: RefCell<Option<Recipient<Record>>>,
+    dialers: RefCell<BTreeMap<TransportKind, Recipient<Dial>>>,
+    own_addresses: RefCell<Option<SignedAddresses>>,
+    session_ends: RefCell<Option<Recipient<EndSession>>>,
+    seed: u64,
+    seeds_given: Cell<u64>,
+}
+
+/// From a session actor to the actor that knows all sessions: this one is over.
+#[derive(Debug, Clone, PartialEq, Eq, actix::Message)]
+#[rtype(result = "()")]
+pub struct EndSession {
+    /// With whom.
+    pub peer: PeerId,
+    /// Why.
+    pub reason: SessionEnd,
+}
+
+impl Services {
+    /// Services without anybody behind them yet. `seed`: the source of all jitter.
+    pub fn new(
+        identity: Arc<Identity>,
+        incarnation: Incarnation,
+        session: SessionConfig,
+        resume: Rc<RefCell<ResumeStore>>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            identity,
+            incarnation,
+            session: RefCell::new(Rc::new(session)),
+            resume,
+            application: RefCell::default(),
+            journal: RefCell::default(),
+            dialers: RefCell::default(),
+            own_addresses: RefCell::default(),
+            session_ends: RefCell::default(),
+            seed,
+            seeds_given: Cell::new(0),
+        }
+    }
+
+    /// This node's name.
+    pub fn local(&self) -> PeerId {
+        self.identity.peer_id()
+    }
+
+    /// A generator of its own for whoever asks, the same for the same order of asking.
+    pub fn rng(&self) -> ChaCha8Rng {
+        let turn = self.seeds_given.get() + 1;
+        self.seeds_given.set(turn);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(turn);
+        rng
+    }
+
+    /// Reports what happened.
+    pub fn emit(&self, kind: EventKind) {
+        if let Some(journal) = &*self.journal.borrow() {
+            // The journal does nothing but keep and pass on; what it cannot take is counted there, and events are no promise.
+            if journal.try_send(Record(kind)).is_err() {
+                metrics::counter!("bowline_events_dropped_total").increment(1);
+            }
+        }
+    }
+
+    /// Who gets what peers send.
+    pub fn application(&self) -> std::cell::Ref<'_, Application> {
+        self.application.borrow()
+    }
+
+    /// Sets who gets what peers send.
+    pub fn set_application(&self, application: Application) {
+        *self.application.borrow_mut() = application;
+    }
+
+    pub(super) fn set_journal(&self, journal: Recipient<Record>) {
+        *self.journal.borrow_mut() = Some(journal);
+    }
+
+    /// Adds a transport that can dial.
+    pub fn add_dialer(&self, kind: TransportKind, dialer: Recipient<Dial>) {
+        self.dialers.borrow_mut().insert(kind, dialer);
+    }
+
+    /// The transport of this kind.
+    pub fn dialer(&self, kind: &TransportKind) -> Option<Recipient<Dial>> {
+        self.dialers.borrow().get(kind).cloned()
+    }
+
+    /// Where this node can be reached, once it listens.
+    pub fn own_addresses(&self) -> Option<SignedAddresses> {
+        self.own_addresses.borrow().clone()
+    }
+
+    pub(super) fn set_own_addresses(&self, addresses: SignedAddresses) {
+        *self.own_addresses.borrow_mut() = Some(addresses);
+    }
+
+    pub(super) fn set_session_ends(&self, recipient: Recipient<EndSession>) {
+        *self.session_ends.borrow_mut() = Some(recipient);
+    }
+
+    /// Says that a session is over.
+    pub fn end_session(&self, peer: PeerId, reason: SessionEnd) {
+        if let Some(recipient) = &*self.session_ends.borrow() {
+            // One message in the life of a session; losing it would leave it for ever.
+            recipient.do_send(EndSession { peer, reason });
+        }
+    }
+}

@@ -1,0 +1,594 @@
+//! The session actor: carries bytes, time and the application's wishes to the session machine and its outputs out.
+//!
+//! Child of its peer's group, permanent. A restart keeps the ledger, the links and what the keeper knows (all captured by the
+//! factory) and forgets estimates and verdicts: everything unacknowledged is sent again under a new epoch of every link's keys.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use actix::prelude::SendError as MailboxRefusal;
+use actix::{Actor, ActorFuture, ActorFutureExt, Addr, AsyncContext, Handler, Message, MessageResult, WrapFuture};
+use bowline_messages::event::EventKind;
+use bowline_messages::link::{Arrived, Binding, CloseLink, Drained, LinkDown, LinkFailure, LinkInfo, Transmit};
+use bowline_messages::session::{Inbox, SessionEnd, SessionStatus};
+use bowline_messages::supervision::{Down, Monitor};
+use bowline_messages::wire::SignedAddresses;
+use bowline_messages::wire::frame::CloseCode;
+use bowline_messages::{EndpointAddress, LinkId};
+
+use super::handle::SessionHandle;
+use super::handshake::ResumeTicket;
+use super::identity::Identity;
+use super::keeper::{DialOrder, Keeper, Source};
+use super::ledger::{InHand, Ledger};
+use super::machine::{LinkJoin, LinkKeys, Output, Parts, Session};
+use super::stream::{IncomingStream, SessionStream};
+use crate::clock;
+use crate::handover::Handover;
+use crate::link::{Dial, DialError, EstablishedLink, LinkActor, LinkEstablished, LinkObserver};
+use crate::node::Services;
+use crate::pump::{self, Pump, Pumped};
+use crate::supervision::{ChildSpec, Context, StartChild, SupervisorActor};
+
+/// Messages handed to the application at once.
+const BATCH_MESSAGES: usize = 1024;
+/// How long to wait before the application's full mailbox is tried again.
+const DELIVERY_RETRY: Duration = Duration::from_millis(2);
+/// How often a message may be in hand when the session actor panics.
+const STRIKES: u32 = 2;
+
+/// One link as the group knows it, whichever life of the session actor is the present one.
+struct LinkSlot {
+    address: Addr<LinkActor>,
+    info: Arc<LinkInfo>,
+    join: LinkJoin,
+    /// The next ticket, until the peer has proven that it has it too.
+    ticket: Option<(ResumeTicket, Option<bowline_messages::wire::TicketId>)>,
+}
+
+/// What a peer's group keeps for its session actor.
+pub struct SessionGroup {
+    /// What must not be lost.
+    pub ledger: Arc<Ledger>,
+    services: Rc<Services>,
+    supervisor: RefCell<Option<Addr<SupervisorActor>>>,
+    links: RefCell<BTreeMap<LinkId, LinkSlot>>,
+    keeper: RefCell<Keeper>,
+}
+
+impl SessionGroup {
+    /// A group without links.
+    pub fn new(ledger: Arc<Ledger>, services: Rc<Services>) -> Self {
+        let wanted = services.session.borrow().links;
+        let keeper = Keeper::new(wanted, ledger.local() > ledger.peer(), services.rng());
+        Self { ledger, services, supervisor: RefCell::default(), links: RefCell::default(), keeper: RefCell::new(keeper) }
+    }
+
+    /// Sets the supervisor below which links are started.
+    pub fn set_supervisor(&self, supervisor: Addr<SupervisorActor>) {
+        *self.supervisor.borrow_mut() = Some(supervisor);
+    }
+}
+
+/// More addresses at which the peer can be reached. To the session actor.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct AddAddresses(pub Vec<(EndpointAddress, Binding)>);
+
+/// This node can be reached elsewhere now. To the session actor.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct OwnAddresses(pub SignedAddresses);
+
+/// An interface of this machine went down or came up. To the session actor.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct InterfaceState {
+    /// Its name.
+    pub name: String,
+    /// Whether it can carry traffic.
+    pub up: bool,
+}
+
+/// End the session: the peer is told on every link. To the session actor; it is stopped by its group afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct CloseSession(pub CloseCode);
+
+/// Asks for a report. To the session actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "SessionStatus")]
+pub struct StatusQuery;
+
+/// The session actor.
+pub struct SessionActor {
+    group: Rc<SessionGroup>,
+    machine: Session,
+    pump: Pump,
+    /// The link that brought something last.
+    via: Option<Arc<LinkInfo>>,
+    /// The application had no room; it is tried again at this time.
+    retry_at: Option<Instant>,
+    /// Since when there is no link.
+    alone_since: Option<Instant>,
+    over: bool,
+}
+
+impl SessionActor {
+    /// An actor for a group.
+    pub fn new(group: Rc<SessionGroup>) -> Self {
+        let ledger = &group.ledger;
+        let config = group.services.session.borrow().as_ref().clone();
+        let machine = Session::new(ledger.peer(), ledger.incarnation(), ledger.peer_incarnation(), config);
+        Self { machine, pump: Pump::new(), via: None, retry_at: None, alone_since: None, over: false, group }
+    }
+
+    fn services(&self) -> &Rc<Services> {
+        &self.group.services
+    }
+
+    /// Lets the machine work on the ledger.
+    fn with_machine<R>(&mut self, work: impl FnOnce(&mut Session, Instant, &mut Parts<'_>) -> R) -> R {
+        let ledger = self.group.ledger.clone();
+        let (mut outbox, mut inbound, mut keys) = (ledger.outbox(), ledger.inbound(), ledger.keys());
+        let mut parts = Parts { outbox: &mut outbox, inbound: &mut inbound, keys: &mut keys };
+        work(&mut self.machine, clock::now(), &mut parts)
+    }
+
+    /// A life after a panic: what is in the ledger goes on.
+    fn resume(&mut self) {
+        let ledger = self.group.ledger.clone();
+        {
+            let mut strikes = ledger.strikes();
+            if let Some(message) = strikes.in_hand.take() {
+                *strikes.counts.entry(message).or_default() += 1;
+            }
+        }
+        ledger.outbox().on_session_restarted();
+        ledger.inbound().on_session_restarted();
+        let now = clock::now();
+        // A link whose epochs are used up cannot be sealed for any more; the machine finds out and closes it.
+        for keys in ledger.keys().values_mut() {
+            let _ = keys.sealer.rotate(now);
+        }
+        let links: Vec<_> = self.group.links.borrow().values().map(|slot| slot.join.clone()).collect();
+        for join in links {
+            self.machine.on_link_up(now, ledger.local(), LinkJoin { confirmed: true, ..join });
+        }
+    }
+
+    fn join(&mut self, link: EstablishedLink, dialled: Option<&EndpointAddress>, ctx: &mut Context<Self>) {
+        let EstablishedLink { link, buffers, established, rtt } = link;
+        let id = established.link;
+        let ends = link.ends().clone();
+        let info = LinkInfo {
+            id,
+            transport: ends.remote.kind().clone(),
+            local: ends.local,
+            remote: dialled.cloned().unwrap_or(ends.remote),
+            interface: ends.interface,
+            initiator: established.initiator,
+        };
+        let parameters = established.parameters.parameters;
+        let join = LinkJoin {
+            info: info.clone(),
+            lanes: ends.lanes,
+            handshake_rtt: rtt,
+            ack_delay_max: Duration::from_micros(parameters.ack_delay_max_us.into()),
+            confirmed: established.confirmed,
+            channel_window: parameters.channel_window.into(),
+        };
+        self.forget_link(id, "replaced by a link of the same number");
+        let own = ctx.address();
+        let observer = LinkObserver { arrived: own.clone().recipient(), drained: own.clone().recipient(), down: own.recipient() };
+        let name = format!("link-{}-{}", info.transport, id.0);
+        let (spec, address) = ChildSpec::once(name.clone(), move || LinkActor::new(id, link, buffers, observer));
+        if let Some(supervisor) = &*self.group.supervisor.borrow() {
+            let path = name;
+            supervisor.do_send(StartChild::new(spec));
+            supervisor.do_send(Monitor { path, recipient: ctx.address().recipient() });
+        }
+        let keys = LinkKeys { sealer: established.sealer, opener: established.opener };
+        self.group.ledger.keys().insert(id, keys);
+        let ticket = Some((established.ticket, established.replaces));
+        let slot = LinkSlot { address, info: Arc::new(info), join: join.clone(), ticket };
+        self.group.links.borrow_mut().insert(id, slot);
+        if let Some(addresses) = self.services().own_addresses() {
+            self.machine.on_own_addresses(addresses);
+        }
+        self.machine.on_link_up(clock::now(), self.group.ledger.local(), join);
+        self.alone_since = None;
+    }
+
+    fn forget_link(&mut self, id: LinkId, reason: &str) {
+        self.group.ledger.keys().remove(&id);
+        if let Some(slot) = self.group.links.borrow_mut().remove(&id) {
+            slot.address.do_send(CloseLink { reason: reason.to_owned() });
+        }
+    }
+
+    /// Everything there is to do now, in the order in which it hurts least to be late.
+    fn work(&mut self, ctx: &mut Context<Self>) {
+        self.deliver();
+        self.transmit();
+        self.carry_out();
+        self.dial(ctx);
+        self.check_alone();
+        let deadline = self.deadline();
+        pump::arm(self, ctx, deadline);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let now = clock::now();
+        let links: Vec<_> = self.machine.links().collect();
+        let keeper = self.group.keeper.borrow().deadline(&links);
+        let lost_after = self.services().session.borrow().peer_lost_after;
+        let lost = self.alone_since.filter(|_| !lost_after.is_zero()).map(|since| since + lost_after);
+        let expiry = self.group.ledger.outbox().deadline();
+        [self.machine.deadline(now), keeper, self.retry_at, lost, expiry].into_iter().flatten().min()
+    }
+
+    fn transmit(&mut self) {
+        let group = self.group.clone();
+        let links = group.links.borrow();
+        self.with_machine(|machine, now, parts| {
+            while let Some(transmit) = machine.poll_transmit(now, parts) {
+                if let Some(slot) = links.get(&transmit.link) {
+                    // What may wait there is bounded by the link's window.
+                    slot.address.do_send(Transmit { lane: transmit.lane, data: transmit.data });
+                }
+            }
+        });
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Emit(kind) => self.emit(kind),
+                Output::CloseLink(id, reason) => self.forget_link(id, &reason.to_string()),
+                Output::LinkProven(id) => {
+                    let ticket = self.group.links.borrow_mut().get_mut(&id).and_then(|slot| slot.ticket.take());
+                    if let Some((ticket, replaces)) = ticket {
+                        self.services().resume.borrow_mut().confirm(ticket, replaces, clock::now());
+                    }
+                }
+                Output::PeerKnown(incarnation) => self.group.ledger.set_peer_incarnation(incarnation),
+                Output::PeerAddresses(addresses) => self.learn(&addresses),
+                Output::ClosedByPeer(code, text) => {
+                    tracing::debug!(peer = ?self.group.ledger.peer(), ?code, text, "the peer ends the session");
+                    self.end(SessionEnd::ClosedByPeer);
+                }
+            }
+        }
+    }
+
+    fn emit(&self, kind: EventKind) {
+        count(&kind);
+        self.services().emit(kind);
+    }
+
+    fn learn(&mut self, addresses: &SignedAddresses) {
+        if Identity::verify_addresses(addresses).is_err() {
+            return;
+        }
+        // Another machine's loopback addresses lead to ourselves.
+        let local = self.machine.links().any(|link| is_loopback(&link.remote));
+        let usable = addresses.endpoints().filter(|address| local || !is_loopback(address));
+        self.group.keeper.borrow_mut().set_learnt(clock::now(), usable);
+    }
+
+    fn deliver(&mut self) {
+        if self.retry_at.is_some_and(|at| at > clock::now()) {
+            return;
+        }
+        self.retry_at = None;
+        let services = self.services().clone();
+        let application = services.application();
+        if let (Some(inbox), Some(via)) = (&application.inbox, &self.via) {
+            let inspector = application.inspector.as_ref();
+            let most = if inspector.is_some() { 1 } else { BATCH_MESSAGES };
+            let peer = self.group.ledger.peer();
+            while self.group.ledger.inbound().has_deliveries() {
+                if let Some(inspector) = inspector
+                    && !self.inspect(inspector.as_ref())
+                {
+                    continue;
+                }
+                let taken = self.group.ledger.inbound().deliver_with(most, |messages| {
+                    let sent = inbox.try_send(Inbox { peer, messages, via: via.clone() });
+                    sent.map_err(|refusal| match refusal {
+                        MailboxRefusal::Full(inbox) | MailboxRefusal::Closed(inbox) => inbox.messages,
+                    })
+                });
+                if !taken {
+                    self.retry_at = Some(clock::now() + DELIVERY_RETRY);
+                    break;
+                }
+            }
+        }
+        self.deliver_streams(application.streams.as_ref());
+    }
+
+    /// Shows the next message to the inspector. `false`: it was set aside instead.
+    fn inspect(&self, inspector: &dyn Fn(bowline_messages::PeerId, &bowline_messages::session::Received)) -> bool {
+        let ledger = &self.group.ledger;
+        let Some(message) = ledger.inbound().next_delivery().cloned() else { return true };
+        let key: InHand = (false, message.channel.0, message.sequence);
+        {
+            let mut strikes = ledger.strikes();
+            if strikes.counts.get(&key).is_some_and(|count| *count >= STRIKES) {
+                strikes.counts.remove(&key);
+                ledger.inbound().reject_next();
+                let (channel, sequence) = (message.channel.0, message.sequence);
+                let peer = ledger.peer();
+                self.emit(EventKind::MessageQuarantined { peer, outgoing: false, channel, sequence });
+                return false;
+            }
+            strikes.in_hand = Some(key);
+        }
+        inspector(ledger.peer(), &message);
+        ledger.strikes().in_hand = None;
+        true
+    }
+
+    fn deliver_streams(&mut self, recipient: Option<&actix::Recipient<IncomingStream>>) {
+        let ledger = &self.group.ledger;
+        loop {
+            let opened = ledger.inbound().streams.take_opened();
+            let Some((id, label)) = opened else { return };
+            let stream = SessionStream::accepted(SessionHandle::new(ledger.clone()), id);
+            // Without anybody to take it the stream is dropped, which resets it: the peer is told.
+            if let Some(recipient) = recipient {
+                let incoming = IncomingStream { peer: ledger.peer(), label, stream };
+                if recipient.try_send(incoming).is_err() {
+                    tracing::warn!("a stream was refused: the application's mailbox is full");
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, ctx: &mut Context<Self>) {
+        if self.over {
+            return;
+        }
+        let orders = {
+            let links: Vec<_> = self.machine.links().collect();
+            self.group.keeper.borrow_mut().orders(clock::now(), &links)
+        };
+        for order in orders {
+            self.dial_one(order, ctx);
+        }
+    }
+
+    fn dial_one(&mut self, order: DialOrder, ctx: &mut Context<Self>) {
+        let DialOrder { address, binding, timeout } = order;
+        let peer = self.group.ledger.peer();
+        let Some(dialer) = self.services().dialer(address.kind()) else {
+            let error = DialError::NoTransport(address.clone());
+            self.on_dial_failed(&address, &error);
+            return;
+        };
+        let ticket = self.services().resume.borrow().for_peer(&peer, clock::now());
+        let link = self.group.ledger.next_link();
+        let dial = Dial { peer, address: address.clone(), binding, timeout, link, ticket };
+        let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| {
+            let answer = answer.unwrap_or_else(|_| Err(DialError::NoTransport(address.clone())));
+            match answer.and_then(|link| link.take().ok_or_else(|| DialError::NoTransport(address.clone()))) {
+                Ok(link) => {
+                    actor.group.keeper.borrow_mut().on_success(clock::now(), &address);
+                    actor.join(link, Some(&address), ctx);
+                }
+                Err(error) => actor.on_dial_failed(&address, &error),
+            }
+        });
+        ctx.spawn(attempt);
+    }
+
+    fn on_dial_failed(&mut self, address: &EndpointAddress, error: &DialError) {
+        let timed_out = matches!(error, DialError::TimedOut(_));
+        self.group.keeper.borrow_mut().on_failure(clock::now(), address, timed_out);
+        let (peer, address) = (self.group.ledger.peer(), address.clone());
+        self.emit(EventKind::DialFailed { peer, address, error: error.to_string() });
+    }
+
+    fn check_alone(&mut self) {
+        let now = clock::now();
+        if self.machine.links().next().is_some() {
+            self.alone_since = None;
+            return;
+        }
+        let since = *self.alone_since.get_or_insert(now);
+        let lost_after = self.services().session.borrow().peer_lost_after;
+        if !lost_after.is_zero() && now.saturating_duration_since(since) >= lost_after {
+            self.end(SessionEnd::PeerLost);
+        }
+    }
+
+    /// Asks for the end of the group, once.
+    fn end(&mut self, reason: SessionEnd) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.services().end_session(self.group.ledger.peer(), reason);
+        }
+    }
+}
+
+fn is_loopback(address: &EndpointAddress) -> bool {
+    address.ip().is_some_and(|ip| ip.is_loopback()) || address.host() == "localhost"
+}
+
+/// Counts what operators watch.
+fn count(kind: &EventKind) {
+    if let EventKind::FailoverCompleted { took, .. } = kind {
+        metrics::counter!("bowline_failovers_total").increment(1);
+        metrics::histogram!("bowline_failover_seconds").record(took.as_secs_f64());
+    }
+}
+
+/// Polled whenever the actor is: after its mailbox, and when the ledger wakes it. Works once for everything that came in.
+struct Worker;
+
+impl ActorFuture<SessionActor> for Worker {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut SessionActor,
+        ctx: &mut Context<SessionActor>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        actor.group.ledger.set_waker(cx.waker());
+        actor.work(ctx);
+        Poll::Pending
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if ctx.restarts() > 0 {
+            self.resume();
+        }
+        ctx.spawn(Worker);
+    }
+}
+
+impl Pumped for SessionActor {
+    fn pump(&mut self) -> &mut Pump {
+        &mut self.pump
+    }
+
+    fn on_deadline(&mut self, _: &mut Self::Context) {
+        // The worker is polled behind this timer, in the same turn.
+        self.with_machine(|machine, now, parts| machine.on_timeout(now, parts));
+    }
+}
+
+impl Handler<Arrived> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, arrived: Arrived, _: &mut Self::Context) {
+        let link = arrived.link;
+        if self.via.as_ref().is_none_or(|via| via.id != link) {
+            self.via = self.group.links.borrow().get(&link).map(|slot| slot.info.clone());
+        }
+        self.with_machine(|machine, now, parts| machine.on_arrived(now, link, arrived.data, parts));
+        self.deliver();
+    }
+}
+
+impl Handler<Drained> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Drained, _: &mut Self::Context) {
+        // The window is opened by acknowledgements; that the transport took everything changes nothing here.
+    }
+}
+
+impl Handler<LinkDown> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, down: LinkDown, _: &mut Self::Context) {
+        self.group.links.borrow_mut().remove(&down.link);
+        self.with_machine(|machine, now, parts| machine.on_link_down(now, down.link, down.reason, parts));
+    }
+}
+
+impl Handler<Down> for SessionActor {
+    type Result = ();
+
+    /// A link actor ended. If it said so itself the link is gone already; if it panicked this is the news.
+    fn handle(&mut self, down: Down, _: &mut Self::Context) {
+        let number = down.path.rsplit('-').next().and_then(|number| number.parse().ok());
+        let Some(id) = number.map(LinkId) else { return };
+        let ended = self.group.links.borrow().get(&id).is_some_and(|slot| !slot.address.connected());
+        if ended {
+            self.group.links.borrow_mut().remove(&id);
+            self.with_machine(|machine, now, parts| machine.on_link_down(now, id, LinkFailure::ActorPanicked, parts));
+        }
+    }
+}
+
+impl Handler<LinkEstablished> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, LinkEstablished(link): LinkEstablished, ctx: &mut Self::Context) {
+        if let Some(link) = Handover::take(link).filter(|_| !self.over) {
+            self.join(link, None, ctx);
+        }
+    }
+}
+
+impl Handler<AddAddresses> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, AddAddresses(addresses): AddAddresses, _: &mut Self::Context) {
+        for (address, binding) in addresses {
+            self.group.keeper.borrow_mut().add(clock::now(), address, Source::Given, binding);
+        }
+    }
+}
+
+impl Handler<OwnAddresses> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, OwnAddresses(addresses): OwnAddresses, _: &mut Self::Context) {
+        self.machine.on_own_addresses(addresses);
+    }
+}
+
+impl Handler<InterfaceState> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, change: InterfaceState, _: &mut Self::Context) {
+        if change.up {
+            self.group.keeper.borrow_mut().on_network_change(clock::now());
+        } else {
+            self.with_machine(|machine, now, parts| machine.on_interface_down(now, &change.name, parts));
+        }
+    }
+}
+
+impl Handler<CloseSession> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, CloseSession(code): CloseSession, _: &mut Self::Context) {
+        self.over = true;
+        self.machine.on_close(code, "");
+        self.transmit();
+        self.machine.abandon(&LinkFailure::ClosedHere("the session ends".into()));
+        self.carry_out();
+    }
+}
+
+impl Handler<StatusQuery> for SessionActor {
+    type Result = MessageResult<StatusQuery>;
+
+    fn handle(&mut self, _: StatusQuery, _: &mut Self::Context) -> Self::Result {
+        let ledger = self.group.ledger.clone();
+        let now = clock::now();
+        let (queued_messages, queued_bytes) = ledger.outbox().queued();
+        let (messages_accepted, messages_acknowledged) = ledger.outbox().totals();
+        let (messages_delivered, duplicates_dropped) = ledger.inbound().totals();
+        MessageResult(SessionStatus {
+            peer: ledger.peer(),
+            incarnation: ledger.incarnation(),
+            peer_incarnation: ledger.peer_incarnation(),
+            links: self.machine.link_statuses(now),
+            choices: self.machine.choices(now),
+            peer_addresses: self.group.keeper.borrow().addresses(),
+            queued_messages,
+            queued_bytes,
+            messages_accepted,
+            messages_acknowledged,
+            messages_delivered,
+            duplicates_dropped,
+            failovers: self.machine.failovers(),
+        })
+    }
+}
