@@ -378,7 +378,7 @@ impl Session {
             state: path.state,
             stats: path.snapshot(),
             in_flight_bytes: path.window.in_flight(),
-            window_bytes: path.window.bytes(path.rtt.min()),
+            window_bytes: path.window_bytes(),
             expected_delay: self.candidate(now, path, 0).delay,
             flap_penalty: (self.penalty(now, &path.info) / 8.0).min(1.0),
         };

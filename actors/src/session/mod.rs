@@ -41,3 +41,6 @@ mod transmit;
 pub mod trust;
 mod tx_channel;
 pub mod window;
+
+#[cfg(test)]
+mod tests;

@@ -379,8 +379,7 @@ impl Outbox {
                 None
             }
             SentItem::Skip { channel, from, until } => {
-                let base = self.channels.get(&channel)?.base;
-                if until <= base {
+                if until <= self.channels.get(&channel)?.confirmed {
                     return None;
                 }
                 if FRAGMENT_HEAD_BYTES > end.saturating_sub(out.len()) {
@@ -441,7 +440,7 @@ impl Outbox {
             SentItem::Messages { channel, first, count } => (channel, first, u64::from(count)),
             SentItem::Fragment { channel, sequence, .. } => (channel, sequence, 1),
             SentItem::Skip { channel, until, .. } => {
-                if self.channels.get(&channel).is_some_and(|c| c.base < until) {
+                if self.channels.get(&channel).is_some_and(|c| c.confirmed < until) {
                     self.lost[MessageClass::Critical.index()].push_back(item);
                 }
                 return;
@@ -484,6 +483,7 @@ impl Outbox {
             self.acknowledged += u64::from(entry.phase != Phase::Skipped);
         }
         channel.window = window;
+        channel.confirmed = channel.confirmed.max(next);
         let finalised = channel.base - before;
         let wakers = channel.take_waiters(channel.base);
         let gone = channel.finished && channel.entries.is_empty();
@@ -580,6 +580,7 @@ impl Outbox {
             }
             wakers.append(&mut channel.take_waiters(channel.base));
             channel.next_unsent = channel.base;
+            channel.confirmed = 0;
             channel.outstanding = 0;
             channel.window = channel_window;
             channel.queued = false;
@@ -618,7 +619,7 @@ impl Outbox {
         self.lost.iter_mut().for_each(VecDeque::clear);
         let mut again = Vec::new();
         for (id, channel) in &self.channels {
-            if channel.base > 0 && !id.is_stream() && !channel.entries.is_empty() {
+            if channel.confirmed < channel.base {
                 again.push(SentItem::Skip { channel: *id, from: 0, until: channel.base });
             }
             for (at, entry) in channel.entries.iter().enumerate() {

@@ -44,6 +44,18 @@ struct SentRecord {
     mark: SendMark,
 }
 
+/// A pause in which hardly anything is in flight, so that the round-trip time without our own queue shows (BBR's ProbeRTT).
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    /// Smallest sample of the pause.
+    best: Option<Duration>,
+    /// When it ends; none before the queue is drained.
+    until: Option<Instant>,
+}
+
+/// How long a pause lasts at least once the queue is drained.
+const DRAIN_MIN: Duration = Duration::from_millis(10);
+
 /// Records whose fate is remembered although they are lost, so that a late acknowledgement still counts.
 const LOST_REMEMBERED_MAX: usize = 1024;
 
@@ -89,6 +101,8 @@ pub(crate) struct Path {
     pub(crate) rerouted: bool,
     /// A probe is to be sent.
     pub(crate) probe_due: bool,
+    /// Set while the link's queue is drained to measure its smallest round-trip time afresh.
+    drain: Option<Drain>,
     /// Whether a record sent on it was acknowledged: until then each says which life of ours it belongs to.
     pub(crate) introduced: bool,
     /// Whether the peer has proven, by a record that opened, that it takes part now.
@@ -126,6 +140,7 @@ impl Path {
             failing_since: None,
             rerouted: false,
             probe_due: true,
+            drain: None,
             introduced: false,
             proven: false,
             degraded_at: None,
@@ -216,8 +231,10 @@ impl Path {
         if let Some((_, sent_at, mark)) = largest {
             self.introduced = true;
             if !late_only {
-                self.rtt.on_sample(now, now.saturating_duration_since(sent_at), delay.min(self.ack_delay_max));
+                let sample = now.saturating_duration_since(sent_at);
+                self.rtt.on_sample(now, sample, delay.min(self.ack_delay_max));
                 self.window.on_acknowledged(now, bytes, mark);
+                self.drain_step(now, sample);
             }
             if out.data || self.outstanding_data == 0 {
                 self.progress_at = now;
@@ -225,6 +242,34 @@ impl Path {
             }
         }
         self.forget_done();
+    }
+
+    fn drain_step(&mut self, now: Instant, sample: Duration) {
+        match &mut self.drain {
+            None if self.rtt.is_min_stale(now) => self.drain = Some(Drain { best: None, until: None }),
+            None => {}
+            Some(drain) => {
+                match drain.until {
+                    None if self.window.in_flight() <= self.window.min_bytes() => {
+                        drain.until = Some(now + self.rtt.smoothed().max(DRAIN_MIN));
+                    }
+                    None => {}
+                    Some(until) => {
+                        let best = drain.best.map_or(sample, |best| best.min(sample));
+                        drain.best = Some(best);
+                        if now >= until {
+                            self.rtt.set_min(now, best);
+                            self.drain = None;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Bytes that may be in flight on it.
+    pub(crate) fn window_bytes(&self) -> usize {
+        if self.drain.is_some() { self.window.min_bytes() } else { self.window.bytes(self.rtt.min()) }
     }
 
     fn forget_done(&mut self) {
@@ -326,7 +371,7 @@ impl Path {
     /// Bytes that may still be put on it for a class; urgent classes may overstep the window a little.
     pub(crate) fn room(&self, class: usize, urgent_extra: usize) -> usize {
         let extra = if class <= 1 { urgent_extra } else { 0 };
-        (self.window.bytes(self.rtt.min()) + extra).saturating_sub(self.window.in_flight())
+        (self.window_bytes() + extra).saturating_sub(self.window.in_flight())
     }
 
     /// The statistics with the current estimates.

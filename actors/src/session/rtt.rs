@@ -28,8 +28,7 @@ impl Rtt {
     /// Takes a sample: the time from sending a record to its acknowledgement, and how long the peer says it held that back.
     pub fn on_sample(&mut self, now: Instant, sample: Duration, ack_delay: Duration) {
         self.latest = sample;
-        let stale = self.min_at.is_none_or(|at| now.saturating_duration_since(at) > MIN_RTT_LIFETIME);
-        if stale || sample <= self.min {
+        if self.min_at.is_none() || sample <= self.min {
             self.min = sample;
             self.min_at = Some(now);
         }
@@ -54,6 +53,18 @@ impl Rtt {
     /// The smallest sample of late.
     pub fn min(&self) -> Duration {
         self.min
+    }
+
+    /// Whether the smallest value is so old that it has to be measured afresh, with the link's queue drained: otherwise our own queue
+    /// would be taken for the link's delay, and grow with it.
+    pub fn is_min_stale(&self, now: Instant) -> bool {
+        self.min_at.is_some_and(|at| now.saturating_duration_since(at) > MIN_RTT_LIFETIME)
+    }
+
+    /// Sets the smallest value to what was measured with the queue drained.
+    pub fn set_min(&mut self, now: Instant, min: Duration) {
+        self.min = min;
+        self.min_at = Some(now);
     }
 
     /// Mean deviation.
@@ -103,14 +114,17 @@ mod tests {
     }
 
     #[test]
-    fn an_old_smallest_value_is_measured_afresh() {
+    fn the_smallest_value_ages_and_is_replaced_only_on_purpose() {
         let mut rtt = Rtt::new(100 * MS);
         let now = Instant::now();
         rtt.on_sample(now, 10 * MS, Duration::ZERO);
-        rtt.on_sample(now + Duration::from_secs(5), 50 * MS, Duration::ZERO);
+        let later = now + Duration::from_secs(11);
+        rtt.on_sample(later, 50 * MS, Duration::ZERO);
         assert_eq!(rtt.min(), 10 * MS);
-        rtt.on_sample(now + Duration::from_secs(11), 50 * MS, Duration::ZERO);
-        assert_eq!(rtt.min(), 50 * MS);
+        assert!(rtt.is_min_stale(later));
+        rtt.set_min(later, 40 * MS);
+        assert!(!rtt.is_min_stale(later));
+        assert_eq!(rtt.min(), 40 * MS);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(crate) struct TxChannel {
     /// Sequence of `entries[0]`. Everything below is final.
     pub(crate) base: u64,
     pub(crate) entries: VecDeque<Entry>,
+    /// The peer said that it is past everything below.
+    pub(crate) confirmed: u64,
     /// The first message not wholly put on a wire.
     pub(crate) next_unsent: u64,
     /// Bytes put on a wire and not yet handed to the peer's application.
@@ -86,6 +88,7 @@ impl TxChannel {
         Self {
             base: 0,
             entries: VecDeque::new(),
+            confirmed: 0,
             next_unsent: 0,
             outstanding: 0,
             window,

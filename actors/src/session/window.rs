@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub struct WindowConfig {
     /// Bytes in flight before anything was measured.
     pub initial_bytes: usize,
-    /// Never fewer bytes than this: a link must be able to carry a record at all.
+    /// Never fewer bytes than this: two of the smallest full records.
     pub min_bytes: usize,
     /// Never more bytes than this, per link.
     pub max_bytes: usize,
@@ -24,7 +24,7 @@ impl Default for WindowConfig {
     fn default() -> Self {
         Self {
             initial_bytes: 32 * 1024,
-            min_bytes: 4 * 1024,
+            min_bytes: 2_560,
             max_bytes: 4 * 1024 * 1024,
             queue_delay: Duration::from_millis(15),
         }
@@ -108,9 +108,9 @@ impl Window {
         (target as usize).clamp(self.config.min_bytes, self.config.max_bytes)
     }
 
-    /// Bytes that may still be put on the link now.
-    pub fn room(&self, rtt_min: Duration) -> usize {
-        self.bytes(rtt_min).saturating_sub(self.in_flight)
+    /// The smallest window.
+    pub fn min_bytes(&self) -> usize {
+        self.config.min_bytes
     }
 
     /// Notes that there was nothing more to send although there was room.
@@ -189,7 +189,7 @@ mod tests {
         let mut flights: VecDeque<(Instant, usize, SendMark)> = VecDeque::new();
         let record = 1200;
         for _ in 0..rounds * 200 {
-            while window.room(rtt) >= record {
+            while window.bytes(rtt).saturating_sub(window.in_flight()) >= record {
                 let start = link_free.max(now);
                 link_free = start + Duration::from_secs_f64(record as f64 / rate);
                 let mark = window.on_sent(now, record);
