@@ -3,7 +3,6 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // Tests may read the clock of the machine.
 
 pub mod clock;
-pub mod handover;
 pub mod link;
 pub mod node;
 pub mod pump;

@@ -1,7 +1,24 @@
 //! A node: its actors assembled into one supervision tree.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `assembly` | the tree, and the handle on a running node |
+//! | `services` | what the actors of one node share |
+//! | `peers` | who has a session; groups of actors, one per peer |
+//! | `journal` | what happened |
 
+mod assembly;
 mod journal;
+mod peers;
 mod services;
 
-pub use journal::{JournalActor, Record, RecentEvents, Subscribe, Subscribers};
+pub use assembly::{NodeError, NodeHandle, NodeParts, start};
+pub use journal::{JournalActor, RecentEvents, Record, Subscribe, Subscribers};
+pub use peers::{
+    Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeerTable, PeersActor,
+    PeersQuery,
+};
 pub use services::{Application, EndSession, Inspector, Services};
+
+#[cfg(test)]
+mod tests;

@@ -15,10 +15,13 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::journal::Record;
-use crate::link::Dial;
+use crate::session::handshake::{Admission, ResumeTicket};
 use crate::session::identity::Identity;
 use crate::session::resume::ResumeStore;
 use crate::session::stream::IncomingStream;
+use crate::session::trust::Trust;
+use crate::transport::actor::Dial;
+use bowline_messages::wire::{Refusal, TicketId};
 
 /// Looks at every message as a session actor hands it over (for audit or accounting). Should it panic, the session actor is restarted; a
 /// message over which it panics twice is set aside and reported.
@@ -44,7 +47,9 @@ pub struct Services {
     /// How sessions behave.
     pub session: RefCell<Rc<SessionConfig>>,
     /// Tickets by which links attach without signatures.
-    pub resume: Rc<RefCell<ResumeStore>>,
+    pub resume: RefCell<ResumeStore>,
+    /// Who is let in.
+    pub trust: RefCell<Trust>,
     application: RefCell<Application>,
     journal: RefCell<Option<Recipient<Record>>>,
     dialers: RefCell<BTreeMap<TransportKind, Recipient<Dial>>>,
@@ -70,14 +75,15 @@ impl Services {
         identity: Arc<Identity>,
         incarnation: Incarnation,
         session: SessionConfig,
-        resume: Rc<RefCell<ResumeStore>>,
+        trust: Trust,
         seed: u64,
     ) -> Self {
         Self {
             identity,
             incarnation,
             session: RefCell::new(Rc::new(session)),
-            resume,
+            resume: RefCell::default(),
+            trust: RefCell::new(trust),
             application: RefCell::default(),
             journal: RefCell::default(),
             dialers: RefCell::default(),
@@ -100,6 +106,16 @@ impl Services {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(turn);
         rng
+    }
+
+    /// Lets a peer in because the user or the application named it.
+    ///
+    /// # Errors
+    /// In words, when a deny list or an exclusion forbids it.
+    pub fn allow(&self, peer: PeerId) -> Result<(), String> {
+        let mut trust = self.trust.borrow_mut();
+        trust.allow(peer);
+        trust.admit(&peer, None).map_err(|refusal| refusal.to_string())
     }
 
     /// Reports what happened.
@@ -155,5 +171,18 @@ impl Services {
             // One message in the life of a session; losing it would leave it for ever.
             recipient.do_send(EndSession { peer, reason });
         }
+    }
+}
+
+/// What inbound handshakes ask of the node.
+pub(super) struct Gate(pub(super) Rc<Services>);
+
+impl Admission for Gate {
+    fn ticket(&mut self, id: &TicketId) -> Option<ResumeTicket> {
+        self.0.resume.borrow().lookup(id, crate::clock::now())
+    }
+
+    fn admit(&mut self, peer: &PeerId) -> Result<(), Refusal> {
+        self.0.trust.borrow_mut().admit(peer, None).map_err(|refusal| Refusal::from(&refusal))
     }
 }

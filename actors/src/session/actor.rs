@@ -17,8 +17,8 @@ use bowline_messages::event::EventKind;
 use bowline_messages::link::{Arrived, Binding, CloseLink, Drained, LinkDown, LinkFailure, LinkInfo, Transmit};
 use bowline_messages::session::{Inbox, SessionEnd, SessionStatus};
 use bowline_messages::supervision::{Down, Monitor};
-use bowline_messages::wire::SignedAddresses;
 use bowline_messages::wire::frame::CloseCode;
+use bowline_messages::wire::{SignedAddresses, TicketId};
 use bowline_messages::{EndpointAddress, LinkId};
 
 use super::handle::SessionHandle;
@@ -29,16 +29,18 @@ use super::ledger::{InHand, Ledger};
 use super::machine::{LinkJoin, LinkKeys, Output, Parts, Session};
 use super::stream::{IncomingStream, SessionStream};
 use crate::clock;
-use crate::handover::Handover;
-use crate::link::{Dial, DialError, EstablishedLink, LinkActor, LinkEstablished, LinkObserver};
+use crate::link::{LinkActor, LinkObserver};
 use crate::node::Services;
 use crate::pump::{self, Pump, Pumped};
 use crate::supervision::{ChildSpec, Context, StartChild, SupervisorActor};
+use crate::transport::actor::{ConnectionGuard, Dial, DialError, DialMode, EstablishedLink, LinkEstablished};
 
 /// Messages handed to the application at once.
 const BATCH_MESSAGES: usize = 1024;
 /// How long to wait before the application's full mailbox is tried again.
 const DELIVERY_RETRY: Duration = Duration::from_millis(2);
+/// Assumed round-trip time of a link whose handshake did not measure it (RFC 9002 §6.2.2).
+const INITIAL_RTT: Duration = Duration::from_millis(333);
 /// How often a message may be in hand when the session actor panics.
 const STRIKES: u32 = 2;
 
@@ -48,7 +50,9 @@ struct LinkSlot {
     info: Arc<LinkInfo>,
     join: LinkJoin,
     /// The next ticket, until the peer has proven that it has it too.
-    ticket: Option<(ResumeTicket, Option<bowline_messages::wire::TicketId>)>,
+    ticket: Option<(ResumeTicket, Option<TicketId>)>,
+    /// Counts against the transport's limits until it is dropped.
+    _guard: ConnectionGuard,
 }
 
 /// What a peer's group keeps for its session actor.
@@ -66,7 +70,13 @@ impl SessionGroup {
     pub fn new(ledger: Arc<Ledger>, services: Rc<Services>) -> Self {
         let wanted = services.session.borrow().links;
         let keeper = Keeper::new(wanted, ledger.local() > ledger.peer(), services.rng());
-        Self { ledger, services, supervisor: RefCell::default(), links: RefCell::default(), keeper: RefCell::new(keeper) }
+        Self {
+            ledger,
+            services,
+            supervisor: RefCell::default(),
+            links: RefCell::default(),
+            keeper: RefCell::new(keeper),
+        }
     }
 
     /// Sets the supervisor below which links are started.
@@ -157,15 +167,15 @@ impl SessionActor {
             let _ = keys.sealer.rotate(now);
         }
         let links: Vec<_> = self.group.links.borrow().values().map(|slot| slot.join.clone()).collect();
+        self.via = self.group.links.borrow().values().next().map(|slot| slot.info.clone());
         for join in links {
             self.machine.on_link_up(now, ledger.local(), LinkJoin { confirmed: true, ..join });
         }
     }
 
     fn join(&mut self, link: EstablishedLink, dialled: Option<&EndpointAddress>, ctx: &mut Context<Self>) {
-        let EstablishedLink { link, buffers, established, rtt } = link;
+        let EstablishedLink { link, buffers, established, ends, handshake_rtt, guard } = link;
         let id = established.link;
-        let ends = link.ends().clone();
         let info = LinkInfo {
             id,
             transport: ends.remote.kind().clone(),
@@ -178,14 +188,15 @@ impl SessionActor {
         let join = LinkJoin {
             info: info.clone(),
             lanes: ends.lanes,
-            handshake_rtt: rtt,
+            handshake_rtt: handshake_rtt.unwrap_or(INITIAL_RTT),
             ack_delay_max: Duration::from_micros(parameters.ack_delay_max_us.into()),
             confirmed: established.confirmed,
             channel_window: parameters.channel_window.into(),
         };
         self.forget_link(id, "replaced by a link of the same number");
         let own = ctx.address();
-        let observer = LinkObserver { arrived: own.clone().recipient(), drained: own.clone().recipient(), down: own.recipient() };
+        let observer =
+            LinkObserver { arrived: own.clone().recipient(), drained: own.clone().recipient(), down: own.recipient() };
         let name = format!("link-{}-{}", info.transport, id.0);
         let (spec, address) = ChildSpec::once(name.clone(), move || LinkActor::new(id, link, buffers, observer));
         if let Some(supervisor) = &*self.group.supervisor.borrow() {
@@ -196,7 +207,7 @@ impl SessionActor {
         let keys = LinkKeys { sealer: established.sealer, opener: established.opener };
         self.group.ledger.keys().insert(id, keys);
         let ticket = Some((established.ticket, established.replaces));
-        let slot = LinkSlot { address, info: Arc::new(info), join: join.clone(), ticket };
+        let slot = LinkSlot { address, info: Arc::new(info), join: join.clone(), ticket, _guard: guard };
         self.group.links.borrow_mut().insert(id, slot);
         if let Some(addresses) = self.services().own_addresses() {
             self.machine.on_own_addresses(addresses);
@@ -369,31 +380,32 @@ impl SessionActor {
         let DialOrder { address, binding, timeout } = order;
         let peer = self.group.ledger.peer();
         let Some(dialer) = self.services().dialer(address.kind()) else {
-            let error = DialError::NoTransport(address.clone());
-            self.on_dial_failed(&address, &error);
+            self.on_dial_failed(&address, false, &format!("there is no transport {}", address.kind()));
             return;
         };
         let ticket = self.services().resume.borrow().for_peer(&peer, clock::now());
+        let mode = ticket.map_or(DialMode::Full, DialMode::Attach);
         let link = self.group.ledger.next_link();
-        let dial = Dial { peer, address: address.clone(), binding, timeout, link, ticket };
-        let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| {
-            let answer = answer.unwrap_or_else(|_| Err(DialError::NoTransport(address.clone())));
-            match answer.and_then(|link| link.take().ok_or_else(|| DialError::NoTransport(address.clone()))) {
-                Ok(link) => {
-                    actor.group.keeper.borrow_mut().on_success(clock::now(), &address);
-                    actor.join(link, Some(&address), ctx);
-                }
-                Err(error) => actor.on_dial_failed(&address, &error),
+        let dial =
+            Dial { peer, address: address.clone(), binding, link, mode, handshake: None, timeout: Some(timeout) };
+        let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| match answer {
+            Ok(Ok(link)) => {
+                actor.group.keeper.borrow_mut().on_success(clock::now(), &address);
+                actor.join(link, Some(&address), ctx);
             }
+            Ok(Err(error)) => {
+                let timed_out = matches!(error, DialError::TimedOut(_));
+                actor.on_dial_failed(&address, timed_out, &error.to_string());
+            }
+            Err(_) => actor.on_dial_failed(&address, false, "the transport is being restarted"),
         });
         ctx.spawn(attempt);
     }
 
-    fn on_dial_failed(&mut self, address: &EndpointAddress, error: &DialError) {
-        let timed_out = matches!(error, DialError::TimedOut(_));
+    fn on_dial_failed(&mut self, address: &EndpointAddress, timed_out: bool, error: &str) {
         self.group.keeper.borrow_mut().on_failure(clock::now(), address, timed_out);
-        let (peer, address) = (self.group.ledger.peer(), address.clone());
-        self.emit(EventKind::DialFailed { peer, address, error: error.to_string() });
+        let (peer, address, error) = (self.group.ledger.peer(), address.clone(), error.to_owned());
+        self.emit(EventKind::DialFailed { peer, address, error });
     }
 
     fn check_alone(&mut self) {
@@ -463,9 +475,10 @@ impl Pumped for SessionActor {
         &mut self.pump
     }
 
-    fn on_deadline(&mut self, _: &mut Self::Context) {
-        // The worker is polled behind this timer, in the same turn.
+    fn on_deadline(&mut self, ctx: &mut Self::Context) {
         self.with_machine(|machine, now, parts| machine.on_timeout(now, parts));
+        // The worker may have been polled already in this turn.
+        self.work(ctx);
     }
 }
 
@@ -506,9 +519,7 @@ impl Handler<Down> for SessionActor {
     fn handle(&mut self, down: Down, _: &mut Self::Context) {
         let number = down.path.rsplit('-').next().and_then(|number| number.parse().ok());
         let Some(id) = number.map(LinkId) else { return };
-        let ended = self.group.links.borrow().get(&id).is_some_and(|slot| !slot.address.connected());
-        if ended {
-            self.group.links.borrow_mut().remove(&id);
+        if self.group.links.borrow_mut().remove(&id).is_some() {
             self.with_machine(|machine, now, parts| machine.on_link_down(now, id, LinkFailure::ActorPanicked, parts));
         }
     }
@@ -518,7 +529,7 @@ impl Handler<LinkEstablished> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, LinkEstablished(link): LinkEstablished, ctx: &mut Self::Context) {
-        if let Some(link) = Handover::take(link).filter(|_| !self.over) {
+        if !self.over {
             self.join(link, None, ctx);
         }
     }

@@ -89,7 +89,8 @@ impl Keeper {
             Source::Learnt => LEARNT_GRACE,
         };
         let timeout = Duration::from_secs(5);
-        self.targets.insert(address, Target { source, binding, next: now + grace, failures: 0, dialling: false, timeout });
+        self.targets
+            .insert(address, Target { source, binding, next: now + grace, failures: 0, dialling: false, timeout });
     }
 
     /// The addresses that the peer tells are these: others that it told before are forgotten.

@@ -248,22 +248,20 @@ impl Path {
         match &mut self.drain {
             None if self.rtt.is_min_stale(now) => self.drain = Some(Drain { best: None, until: None }),
             None => {}
-            Some(drain) => {
-                match drain.until {
-                    None if self.window.in_flight() <= self.window.min_bytes() => {
-                        drain.until = Some(now + self.rtt.smoothed().max(DRAIN_MIN));
-                    }
-                    None => {}
-                    Some(until) => {
-                        let best = drain.best.map_or(sample, |best| best.min(sample));
-                        drain.best = Some(best);
-                        if now >= until {
-                            self.rtt.set_min(now, best);
-                            self.drain = None;
-                        }
+            Some(drain) => match drain.until {
+                None if self.window.in_flight() <= self.window.min_bytes() => {
+                    drain.until = Some(now + self.rtt.smoothed().max(DRAIN_MIN));
+                }
+                None => {}
+                Some(until) => {
+                    let best = drain.best.map_or(sample, |best| best.min(sample));
+                    drain.best = Some(best);
+                    if now >= until {
+                        self.rtt.set_min(now, best);
+                        self.drain = None;
                     }
                 }
-            }
+            },
         }
     }
 

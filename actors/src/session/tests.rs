@@ -210,7 +210,11 @@ impl World {
             let mut framed = (packet.len() as u32).to_be_bytes().to_vec();
             framed.extend_from_slice(&packet);
             let start = line.busy_until[side].max(self.now);
-            let takes = if line.rate == 0 { Duration::ZERO } else { Duration::from_secs_f64(framed.len() as f64 / line.rate as f64) };
+            let takes = if line.rate == 0 {
+                Duration::ZERO
+            } else {
+                Duration::from_secs_f64(framed.len() as f64 / line.rate as f64)
+            };
             line.busy_until[side] = start + takes;
             self.sent += 1;
             let at = line.busy_until[side] + line.latency;
@@ -375,7 +379,8 @@ fn liveness_rule_answered_probes_do_not_keep_a_link_that_carries_nothing() {
     world.ends[0].send(Outgoing::new(MessageClass::Realtime, vec![0; 400]), now);
     world.run(Duration::from_secs(1));
     world.assert_all_arrived(1);
-    let states: Vec<_> = world.ends[0].session.link_statuses(world.now).into_iter().map(|s| (s.info.id, s.state)).collect();
+    let states: Vec<_> =
+        world.ends[0].session.link_statuses(world.now).into_iter().map(|s| (s.info.id, s.state)).collect();
     assert!(!states.contains(&(one, LinkState::Active)), "{states:?}");
 }
 
@@ -412,7 +417,9 @@ fn bulk_does_not_delay_a_dice_roll_by_more_than_60_ms_at_1_mbit() {
             world.roll(number);
             world.run(203 * MS);
             let arrived = world.arrivals.iter().rev().find(|(_, s)| *s == number && world.ends[1].got.len() > 1);
-            worst = worst.max(arrived.map_or(Duration::MAX, |(at, _)| at.saturating_duration_since(sent)).min(Duration::from_secs(9)));
+            worst = worst.max(
+                arrived.map_or(Duration::MAX, |(at, _)| at.saturating_duration_since(sent)).min(Duration::from_secs(9)),
+            );
         }
         assert!(worst <= latency + 60 * MS, "{latency:?}: {worst:?}");
     }
@@ -605,7 +612,8 @@ fn redundant_messages_go_over_two_links_and_arrive_once() {
             world.line(one).hole = [true; 2];
         }
         let now = world.now;
-        let message = Outgoing { policy: Some(PolicyName::Redundant), ..Outgoing::new(MessageClass::Realtime, vec![0; 8]) };
+        let message =
+            Outgoing { policy: Some(PolicyName::Redundant), ..Outgoing::new(MessageClass::Realtime, vec![0; 8]) };
         world.ends[0].send(message, now);
         world.run(10 * MS);
         let arrived = world.arrivals.last().map_or(Duration::MAX, |(at, _)| at.saturating_duration_since(now));

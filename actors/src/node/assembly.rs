@@ -1,0 +1,394 @@
+//! Puts a node together: the whole supervision tree, as `docs/architecture.md` draws it, and the handle on it.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Addr, MailboxError, Recipient};
+use bowline_messages::config::{SessionConfig, TransportConfig};
+use bowline_messages::event::Event;
+use bowline_messages::link::Binding;
+use bowline_messages::session::{Outgoing, SendError, SessionStatus};
+use bowline_messages::supervision::{ChildError, ExitReason, Kill, Strategy, Tree, TreeNode};
+use bowline_messages::transport::{Listen, ListenAddresses, TransportStatus, TransportStatusQuery};
+use bowline_messages::wire::{Features, HelloParameters, OfferedVersions};
+use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
+
+use super::journal::{JournalActor, RecentEvents, Subscribe, Subscribers};
+use super::peers::{
+    Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery,
+};
+use super::services::{Application, Gate, Services};
+use crate::clock;
+use crate::session::handle::{Receipt, SessionHandle};
+use crate::session::handshake::{Entropy, HandshakeConfig, HandshakeError};
+use crate::session::identity::Identity;
+use crate::session::limits::InboundConfig;
+use crate::session::seal::RotationLimits;
+use crate::session::trust::Trust;
+use crate::supervision::{ChildSpec, RootHandle, StartChild, SupervisorActor, SupervisorSpec};
+use crate::transport::actor::{KeptListeners, TransportActor, TransportParts};
+use crate::transport::interfaces::InterfaceTable;
+use crate::transport::registry::{Registry, TransportContext};
+use crate::transport::{Transport, TransportError};
+
+/// The mailbox of the journal, in events.
+const JOURNAL_MAILBOX: usize = 1024;
+/// The mailbox of the actors that all sessions and transports talk to.
+const SHARED_MAILBOX: usize = 256;
+/// Addresses that are told to peers at most.
+const ADDRESSES_TOLD_MAX: usize = 16;
+
+/// Everything a node is made of.
+pub struct NodeParts {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// The life of this process; grows with each start.
+    pub incarnation: Incarnation,
+    /// How sessions behave.
+    pub session: SessionConfig,
+    /// How transports behave.
+    pub transport: TransportConfig,
+    /// What strangers may cost.
+    pub limits: InboundConfig,
+    /// When links move on to new keys.
+    pub rotation: RotationLimits,
+    /// Who is let in.
+    pub trust: Trust,
+    /// The transports there are.
+    pub registry: Registry,
+    /// Who gets what peers send.
+    pub application: Application,
+    /// Where handshakes take their randomness from.
+    pub entropy: Rc<dyn Fn() -> Result<Entropy, HandshakeError>>,
+    /// The source of all jitter.
+    pub seed: u64,
+}
+
+impl NodeParts {
+    /// Parts with default behaviour: every compiled-in transport, randomness from the operating system.
+    pub fn new(identity: Arc<Identity>, trust: Trust) -> Self {
+        let seed = u64::from_le_bytes(identity.peer_id().as_bytes()[..8].try_into().unwrap_or_default());
+        Self {
+            identity,
+            incarnation: Incarnation(1),
+            session: SessionConfig::default(),
+            transport: TransportConfig::default(),
+            limits: InboundConfig::default(),
+            rotation: RotationLimits::default(),
+            trust,
+            registry: Registry::builtin(),
+            application: Application::default(),
+            entropy: Rc::new(Entropy::system),
+            seed,
+        }
+    }
+}
+
+/// Why a node could not be started, or could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// A transport could not be made from its configuration. The user's mistake.
+    #[error("transport {kind}: {source}")]
+    Transport {
+        /// Which.
+        kind: TransportKind,
+        /// Why not.
+        source: TransportError,
+    },
+    /// There is no transport for this address. The user's mistake, or it is not compiled in.
+    #[error("there is no transport for {0}")]
+    NoTransport(EndpointAddress),
+    /// The listener could not be opened.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// Where.
+        address: EndpointAddress,
+        /// Why not.
+        reason: String,
+    },
+    /// No session.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The node is over.
+    #[error("the node is shut down")]
+    Gone,
+}
+
+impl From<MailboxError> for NodeError {
+    fn from(_: MailboxError) -> Self {
+        Self::Gone
+    }
+}
+
+/// A running node. Cheap to clone; stays on its thread.
+#[derive(Clone)]
+pub struct NodeHandle {
+    services: Rc<Services>,
+    root: RootHandle,
+    journal: Addr<JournalActor>,
+    peers: Addr<PeersActor>,
+    app: Addr<SupervisorActor>,
+    transports: Rc<BTreeMap<TransportKind, Addr<TransportActor>>>,
+}
+
+/// Starts a node on the present arbiter; nothing listens yet.
+///
+/// # Errors
+/// [`NodeError::Transport`].
+pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
+    let context = TransportContext {
+        identity: parts.identity.clone(),
+        config: parts.transport.clone(),
+        interfaces: InterfaceTable::default(),
+    };
+    let built = parts.registry.build_all(&context).map_err(|(kind, source)| NodeError::Transport { kind, source })?;
+    let handshake = Arc::new(handshake_config(&parts));
+    let services = Rc::new(Services::new(
+        parts.identity.clone(),
+        parts.incarnation,
+        parts.session.clone(),
+        parts.trust,
+        parts.seed,
+    ));
+    services.set_application(parts.application);
+
+    let (journal_spec, journal) = journal_child();
+    services.set_journal(journal.clone().recipient());
+    let (sessions_spec, sessions) = SupervisorSpec::new("sessions", Strategy::OneForOne).seed(parts.seed).into_child();
+    let (peers_spec, peers) = {
+        let (services, table) = (services.clone(), Rc::default());
+        ChildSpec::new("peers", move || PeersActor::new(services.clone(), Rc::clone(&table), sessions.clone()))
+    };
+    services.set_session_ends(peers.clone().recipient());
+    let make = |transport: Rc<dyn Transport>| {
+        let services = services.clone();
+        let events = services.clone();
+        TransportParts {
+            transport,
+            config: parts.transport.clone(),
+            limits: parts.limits,
+            identity: parts.identity.clone(),
+            handshake: handshake.clone(),
+            entropy: parts.entropy.clone(),
+            admission: Rc::new(std::cell::RefCell::new(Gate(services))),
+            established: peers.clone().recipient(),
+            events: Rc::new(move |event| events.emit(event)),
+            seed: parts.seed,
+            kept: KeptListeners::default(),
+        }
+    };
+    let mut transports_spec = SupervisorSpec::new("transports", Strategy::OneForOne).seed(parts.seed);
+    let mut transports = BTreeMap::new();
+    for transport in built {
+        let kind = transport.kind();
+        let parts = make(transport);
+        let (spec, address) = ChildSpec::new(kind.as_str(), move || TransportActor::new(parts.clone()));
+        services.add_dialer(kind.clone(), address.clone().recipient());
+        transports_spec = transports_spec.child(spec.mailbox(SHARED_MAILBOX));
+        transports.insert(kind, address);
+    }
+    let (app_spec, app) = SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).into_child();
+    let root = SupervisorSpec::new("node", Strategy::RestForOne)
+        .seed(parts.seed)
+        .child(journal_spec)
+        .child(transports_spec.into_child().0)
+        .child(sessions_spec)
+        .child(peers_spec.mailbox(SHARED_MAILBOX))
+        .child(app_spec)
+        .start_root();
+    Ok(NodeHandle { services, root, journal, peers, app, transports: Rc::new(transports) })
+}
+
+fn journal_child() -> (ChildSpec, Addr<JournalActor>) {
+    let (started, subscribers) = (clock::now(), Subscribers::default());
+    let (spec, address) = ChildSpec::new("journal", move || JournalActor::new(started, subscribers.clone()));
+    (spec.mailbox(JOURNAL_MAILBOX), address)
+}
+
+fn handshake_config(parts: &NodeParts) -> HandshakeConfig {
+    let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    HandshakeConfig {
+        versions: OfferedVersions::ours(),
+        parameters: HelloParameters {
+            features: Features::default(),
+            incarnation: parts.incarnation,
+            channel_window: parts.session.channel_window,
+            message_bytes_max: u32::try_from(parts.session.message_bytes).unwrap_or(u32::MAX),
+            ack_delay_max_us: micros(parts.session.ack_delay),
+        },
+        rotation: parts.rotation,
+    }
+}
+
+impl NodeHandle {
+    /// The node's name.
+    pub fn id(&self) -> PeerId {
+        self.services.local()
+    }
+
+    /// What its actors share; for embedders that go deeper.
+    pub fn services(&self) -> &Rc<Services> {
+        &self.services
+    }
+
+    /// Listens, and tells every peer. Gives where: port 0 is replaced by the one that was free.
+    ///
+    /// # Errors
+    /// [`NodeError::NoTransport`], [`NodeError::Listen`], [`NodeError::Gone`].
+    pub async fn listen(&self, address: EndpointAddress) -> Result<Vec<EndpointAddress>, NodeError> {
+        let transport = self.transports.get(address.kind()).ok_or_else(|| NodeError::NoTransport(address.clone()))?;
+        let opened = transport.send(Listen { address: address.clone() }).await?;
+        let opened = opened.map_err(|reason| NodeError::Listen { address, reason })?;
+        self.advertise().await?;
+        Ok(opened)
+    }
+
+    /// Where the node listens now.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn addresses(&self) -> Result<Vec<EndpointAddress>, NodeError> {
+        let mut all = Vec::new();
+        for transport in self.transports.values() {
+            all.extend(transport.send(ListenAddresses).await?);
+        }
+        Ok(all)
+    }
+
+    async fn advertise(&self) -> Result<(), NodeError> {
+        let told = self.addresses().await?.into_iter().filter(|a| !a.ip().is_some_and(|ip| ip.is_unspecified()));
+        let told = told.take(ADDRESSES_TOLD_MAX).map(|address| address.to_string()).collect::<Vec<_>>();
+        let version = self.services.own_addresses().map_or(0, |known| known.version) + 1;
+        // Grows across restarts as well: the upper half is the life of the process.
+        let version = version.max(self.services.incarnation.0 << 32);
+        let signed = self.services.identity.sign_addresses(version, told);
+        self.peers.send(Advertise(signed)).await?;
+        Ok(())
+    }
+
+    /// Finds or makes the session with a peer and keeps links to these addresses.
+    ///
+    /// # Errors
+    /// [`NodeError::Connect`], [`NodeError::Gone`].
+    pub async fn connect(
+        &self,
+        peer: PeerId,
+        addresses: impl IntoIterator<Item = EndpointAddress>,
+    ) -> Result<SessionHandle, NodeError> {
+        self.connect_bound(peer, addresses.into_iter().map(|address| (address, Binding::Any)).collect()).await
+    }
+
+    /// The same, with what each link is to be bound to on this side.
+    ///
+    /// # Errors
+    /// [`NodeError::Connect`], [`NodeError::Gone`].
+    pub async fn connect_bound(
+        &self,
+        peer: PeerId,
+        addresses: Vec<(EndpointAddress, Binding)>,
+    ) -> Result<SessionHandle, NodeError> {
+        Ok(self.peers.send(ConnectPeer { peer, addresses }).await??)
+    }
+
+    /// The session with a peer, if there is one.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn session(&self, peer: PeerId) -> Result<Option<SessionHandle>, NodeError> {
+        Ok(self.peers.send(FindPeer(peer)).await?)
+    }
+
+    /// Ends the session with a peer. Says whether there was one.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn disconnect(&self, peer: PeerId) -> Result<bool, NodeError> {
+        Ok(self.peers.send(DisconnectPeer(peer)).await?)
+    }
+
+    /// Reports on all sessions, or on one.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn sessions(&self, only: Option<PeerId>) -> Result<Vec<SessionStatus>, NodeError> {
+        Ok(self.peers.send(PeersQuery(only)).await?)
+    }
+
+    /// Reports on all transports.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn transports(&self) -> Result<Vec<TransportStatus>, NodeError> {
+        let mut all = Vec::new();
+        for transport in self.transports.values() {
+            all.push(transport.send(TransportStatusQuery).await?);
+        }
+        Ok(all)
+    }
+
+    /// Sends one message to every peer; what fails is reported and stops nothing.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn broadcast(&self, message: Outgoing) -> Result<Vec<(PeerId, Result<Receipt, SendError>)>, NodeError> {
+        Ok(self.peers.send(Broadcast(message)).await?)
+    }
+
+    /// The last events, oldest first.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn recent_events(&self, most: usize) -> Result<Vec<Event>, NodeError> {
+        Ok(self.journal.send(RecentEvents(most)).await?)
+    }
+
+    /// Has every event sent to a recipient from now on.
+    pub fn subscribe(&self, recipient: Recipient<Event>) {
+        self.journal.do_send(Subscribe(recipient));
+    }
+
+    /// The live supervision tree.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn tree(&self) -> Result<TreeNode, NodeError> {
+        Ok(self.root.address().send(Tree).await?)
+    }
+
+    /// Makes an actor panic, for tests and demonstrations: `transports/tcp`, `sessions/<group>/session`.
+    ///
+    /// # Errors
+    /// [`ChildError`].
+    pub async fn kill(&self, path: &str) -> Result<(), ChildError> {
+        let killed = self.root.address().send(Kill { path: path.to_owned() }).await;
+        killed.unwrap_or(Err(ChildError::ShuttingDown))
+    }
+
+    /// Starts an actor of the application's below the node's own tree.
+    ///
+    /// # Errors
+    /// [`ChildError`].
+    pub async fn start_child(&self, child: ChildSpec) -> Result<(), ChildError> {
+        self.app.send(StartChild::new(child)).await.unwrap_or(Err(ChildError::ShuttingDown))
+    }
+
+    /// The root of the tree.
+    pub fn root(&self) -> &RootHandle {
+        &self.root
+    }
+
+    /// Waits until the node is over.
+    pub async fn wait(&self) -> ExitReason {
+        self.root.wait().await
+    }
+
+    /// Ends in good order: what was accepted is given so long to be delivered, then sessions and the tree are closed.
+    pub async fn shutdown(&self, drain: Duration) -> ExitReason {
+        // A node that is over already has nothing to drain.
+        let _ = self.peers.send(DrainSessions(drain)).await;
+        self.root.shutdown().await
+    }
+}

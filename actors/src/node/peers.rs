@@ -1,0 +1,336 @@
+//! Knows all sessions: makes the group of a peer when it is needed, brings links to it, ends it.
+//!
+//! Child of the root, permanent. The table of groups belongs to its factory, so a restart forgets nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, AsyncContext, Handler, Message, MessageResult, ResponseFuture};
+use bowline_messages::event::EventKind;
+use bowline_messages::link::Binding;
+use bowline_messages::session::{Outgoing, SendError, SessionEnd, SessionStatus};
+use bowline_messages::supervision::{Down, Monitor, Restart, Strategy, TerminateChild};
+use bowline_messages::wire::SignedAddresses;
+use bowline_messages::wire::frame::CloseCode;
+use bowline_messages::{EndpointAddress, Incarnation, PeerId};
+use futures_util::future::join_all;
+
+use super::services::{EndSession, Services};
+use crate::session::actor::{
+    AddAddresses, CloseSession, InterfaceState, OwnAddresses, SessionActor, SessionGroup, StatusQuery,
+};
+use crate::session::handle::{Receipt, SessionHandle};
+use crate::session::ledger::Ledger;
+use crate::supervision::{
+    ChildSpec, Context, Intensity, OnExceeded, StartChild, SupervisorActor, SupervisorSpec, call_within,
+};
+use crate::transport::actor::LinkEstablished;
+
+/// Lives of one peer's group within one life of the process: the lower bits of an incarnation.
+const GROUP_BITS: u32 = 20;
+/// How long a session actor may take to answer for a report.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The mailbox of a session actor: as many messages as its links may have unanswered, and some from elsewhere.
+const SESSION_MAILBOX: usize = 64;
+
+/// One peer.
+struct PeerEntry {
+    session: Addr<SessionActor>,
+    ledger: Arc<Ledger>,
+    /// Its group's id below the supervisor of all groups.
+    group: String,
+}
+
+/// All peers with a session; outlives the actor.
+#[derive(Default)]
+pub struct PeerTable {
+    peers: RefCell<BTreeMap<PeerId, PeerEntry>>,
+    groups_made: Cell<u64>,
+}
+
+/// Finds or makes the session with a peer, which keeps links to these addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "Result<SessionHandle, ConnectError>")]
+pub struct ConnectPeer {
+    /// The peer.
+    pub peer: PeerId,
+    /// Where it can be reached, each with what the link is to be bound to on this side.
+    pub addresses: Vec<(EndpointAddress, Binding)>,
+}
+
+/// Why there is no session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The peer is this node itself.
+    #[error("that is this node itself")]
+    Itself,
+    /// The user or the peer's behaviour forbids it.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// The node is shutting down.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+}
+
+/// Ends the session with a peer. The answer says whether there was one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "bool")]
+pub struct DisconnectPeer(pub PeerId);
+
+/// Finds the session with a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "Option<SessionHandle>")]
+pub struct FindPeer(pub PeerId);
+
+/// Reports on all sessions, or on one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "Vec<SessionStatus>")]
+pub struct PeersQuery(pub Option<PeerId>);
+
+/// Sends one message to every peer (SPEC T12): best effort, what fails is reported and stops nothing. The payload is shared, not copied.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "Vec<(PeerId, Result<Receipt, SendError>)>")]
+pub struct Broadcast(pub Outgoing);
+
+/// Ends all sessions in an orderly way; what was accepted is given so long to be delivered. The answer comes when it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct DrainSessions(pub Duration);
+
+/// The actor that knows all sessions.
+pub struct PeersActor {
+    services: Rc<Services>,
+    table: Rc<PeerTable>,
+    sessions: Addr<SupervisorActor>,
+    draining: bool,
+}
+
+impl PeersActor {
+    /// An actor for a table, which starts groups below `sessions`.
+    pub fn new(services: Rc<Services>, table: Rc<PeerTable>, sessions: Addr<SupervisorActor>) -> Self {
+        Self { services, table, sessions, draining: false }
+    }
+
+    fn find_or_make(&mut self, peer: PeerId, ctx: &mut Context<Self>) -> Addr<SessionActor> {
+        let known = self.table.peers.borrow().get(&peer).map(|entry| entry.session.clone());
+        known.unwrap_or_else(|| self.make(peer, ctx))
+    }
+
+    fn make(&mut self, peer: PeerId, ctx: &mut Context<Self>) -> Addr<SessionActor> {
+        let number = self.table.groups_made.get() + 1;
+        self.table.groups_made.set(number);
+        let incarnation = Incarnation((self.services.incarnation.0 << GROUP_BITS) | number);
+        let config = self.services.session.borrow().clone();
+        let ledger = Arc::new(Ledger::new(self.services.local(), peer, incarnation, &config));
+        let group = Rc::new(SessionGroup::new(ledger.clone(), self.services.clone()));
+        let (session_spec, session) = {
+            let group = group.clone();
+            ChildSpec::new("session", move || SessionActor::new(group.clone()))
+        };
+        let id = group_id(&peer, number);
+        let (spec, supervisor) = SupervisorSpec::new(id.clone(), Strategy::OneForOne)
+            .on_exceeded(OnExceeded::EndGroup)
+            .intensity(Intensity::default())
+            .seed(number)
+            .child(session_spec.mailbox(SESSION_MAILBOX))
+            .into_child();
+        group.set_supervisor(supervisor);
+        self.sessions.do_send(StartChild::new(spec.restart(Restart::Temporary)));
+        self.sessions.do_send(Monitor { path: id.clone(), recipient: ctx.address().recipient() });
+        let entry = PeerEntry { session: session.clone(), ledger, group: id };
+        self.table.peers.borrow_mut().insert(peer, entry);
+        session
+    }
+
+    /// Forgets a session; its receipts become final.
+    fn forget(&mut self, peer: &PeerId, reason: SessionEnd) -> Option<PeerEntry> {
+        let entry = self.table.peers.borrow_mut().remove(peer)?;
+        self.services.resume.borrow_mut().forget_peer(peer);
+        entry.ledger.close();
+        self.services.emit(EventKind::SessionDown { peer: *peer, reason });
+        Some(entry)
+    }
+
+    /// Ends a session: nothing new reaches it, the peer is told, then its group is stopped.
+    fn end(&mut self, peer: &PeerId, reason: SessionEnd) -> bool {
+        let Some(entry) = self.table.peers.borrow_mut().remove(peer) else { return false };
+        self.services.resume.borrow_mut().forget_peer(peer);
+        self.services.emit(EventKind::SessionDown { peer: *peer, reason });
+        let sessions = self.sessions.clone();
+        actix::spawn(async move {
+            // The keys go with the ledger, so the goodbye is said first; whether it was or not, the group ends.
+            let _ = call_within(&entry.session, CloseSession(CloseCode::Done), REPORT_TIMEOUT).await;
+            entry.ledger.close();
+            let _ = sessions.send(TerminateChild { id: entry.group }).await;
+        });
+        true
+    }
+
+    fn sessions_of(&self, only: Option<PeerId>) -> Vec<Addr<SessionActor>> {
+        let peers = self.table.peers.borrow();
+        let wanted = peers.iter().filter(|(peer, _)| only.is_none_or(|only| only == **peer));
+        wanted.map(|(_, entry)| entry.session.clone()).collect()
+    }
+}
+
+/// The id of a peer's group: readable, and never the same for two groups of one peer.
+fn group_id(peer: &PeerId, number: u64) -> String {
+    format!("{}-{number}", peer.short())
+}
+
+impl Actor for PeersActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<ConnectPeer> for PeersActor {
+    type Result = Result<SessionHandle, ConnectError>;
+
+    fn handle(&mut self, connect: ConnectPeer, ctx: &mut Self::Context) -> Self::Result {
+        if self.draining {
+            return Err(ConnectError::ShuttingDown);
+        }
+        if connect.peer == self.services.local() {
+            return Err(ConnectError::Itself);
+        }
+        self.services.allow(connect.peer).map_err(ConnectError::NotAllowed)?;
+        let session = self.find_or_make(connect.peer, ctx);
+        // A command of the user's, a handful in the life of a session.
+        session.do_send(AddAddresses(connect.addresses));
+        let peers = self.table.peers.borrow();
+        let entry = peers.get(&connect.peer).ok_or(ConnectError::ShuttingDown)?;
+        Ok(SessionHandle::new(entry.ledger.clone()))
+    }
+}
+
+impl Handler<LinkEstablished> for PeersActor {
+    type Result = ();
+
+    fn handle(&mut self, link: LinkEstablished, ctx: &mut Self::Context) {
+        let established = &link.0.established;
+        let known = self.table.peers.borrow().contains_key(&established.peer);
+        // An attachment that proves nothing yet does not make a session: the ticket it names belongs to one that is gone.
+        if self.draining || (!established.confirmed && !known) {
+            return;
+        }
+        let peer = established.peer;
+        let session = self.find_or_make(peer, ctx);
+        // Bounded by the limits on inbound connections.
+        session.do_send(link);
+    }
+}
+
+impl Handler<DisconnectPeer> for PeersActor {
+    type Result = bool;
+
+    fn handle(&mut self, DisconnectPeer(peer): DisconnectPeer, _: &mut Self::Context) -> bool {
+        self.end(&peer, SessionEnd::ClosedHere)
+    }
+}
+
+impl Handler<EndSession> for PeersActor {
+    type Result = ();
+
+    fn handle(&mut self, end: EndSession, _: &mut Self::Context) {
+        self.end(&end.peer, end.reason);
+    }
+}
+
+impl Handler<Down> for PeersActor {
+    type Result = ();
+
+    /// A group ended. If that was wanted, it is forgotten already.
+    fn handle(&mut self, down: Down, _: &mut Self::Context) {
+        let found = self.table.peers.borrow().iter().find(|(_, e)| e.group == down.path).map(|(peer, _)| *peer);
+        if let Some(peer) = found {
+            self.forget(&peer, SessionEnd::Failed(down.reason.to_string()));
+        }
+    }
+}
+
+impl Handler<FindPeer> for PeersActor {
+    type Result = Option<SessionHandle>;
+
+    fn handle(&mut self, FindPeer(peer): FindPeer, _: &mut Self::Context) -> Self::Result {
+        let peers = self.table.peers.borrow();
+        peers.get(&peer).map(|entry| SessionHandle::new(entry.ledger.clone()))
+    }
+}
+
+impl Handler<PeersQuery> for PeersActor {
+    type Result = ResponseFuture<Vec<SessionStatus>>;
+
+    fn handle(&mut self, PeersQuery(only): PeersQuery, _: &mut Self::Context) -> Self::Result {
+        let sessions = self.sessions_of(only);
+        Box::pin(async move {
+            let reports = sessions.iter().map(|session| call_within(session, StatusQuery, REPORT_TIMEOUT));
+            join_all(reports).await.into_iter().flatten().collect()
+        })
+    }
+}
+
+impl Handler<Broadcast> for PeersActor {
+    type Result = MessageResult<Broadcast>;
+
+    fn handle(&mut self, Broadcast(message): Broadcast, _: &mut Self::Context) -> Self::Result {
+        let peers = self.table.peers.borrow();
+        let send = |(peer, entry): (&PeerId, &PeerEntry)| {
+            (*peer, SessionHandle::new(entry.ledger.clone()).send(message.clone()))
+        };
+        MessageResult(peers.iter().map(send).collect())
+    }
+}
+
+impl Handler<InterfaceState> for PeersActor {
+    type Result = ();
+
+    fn handle(&mut self, change: InterfaceState, _: &mut Self::Context) {
+        for session in self.sessions_of(None) {
+            session.do_send(change.clone());
+        }
+        let InterfaceState { name, up } = change;
+        self.services.emit(EventKind::InterfaceChanged { name, up });
+    }
+}
+
+/// This node can be reached elsewhere now: every session tells its peer.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct Advertise(pub SignedAddresses);
+
+impl Handler<Advertise> for PeersActor {
+    type Result = ();
+
+    fn handle(&mut self, Advertise(addresses): Advertise, _: &mut Self::Context) {
+        self.services.set_own_addresses(addresses.clone());
+        for session in self.sessions_of(None) {
+            session.do_send(OwnAddresses(addresses.clone()));
+        }
+    }
+}
+
+impl Handler<DrainSessions> for PeersActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, DrainSessions(limit): DrainSessions, _: &mut Self::Context) -> Self::Result {
+        self.draining = true;
+        let peers = self.table.peers.borrow();
+        let entries: Vec<_> = peers.values().map(|entry| (entry.session.clone(), entry.ledger.clone())).collect();
+        Box::pin(async move {
+            let settle = entries.iter().map(|(_, ledger)| {
+                let handle = SessionHandle::new(ledger.clone());
+                async move { handle.settled().await }
+            });
+            // What is not delivered by then never will be by this process; receipts say so.
+            let _ = tokio::time::timeout(limit, join_all(settle)).await;
+            let goodbye = CloseSession(CloseCode::ShuttingDown);
+            join_all(entries.iter().map(|(session, _)| call_within(session, goodbye, REPORT_TIMEOUT))).await;
+            for (_, ledger) in entries {
+                ledger.close();
+            }
+        })
+    }
+}

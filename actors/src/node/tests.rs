@@ -1,0 +1,82 @@
+//! Two whole nodes in one process, over real TCP sockets.
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Handler};
+use bowline_messages::MessageClass;
+use bowline_messages::config::TrustPolicy;
+use bowline_messages::session::{Inbox, Outgoing, ReceiptState};
+use bytes::Bytes;
+
+use super::{Application, NodeHandle, NodeParts, start};
+use crate::session::identity::Identity;
+use crate::session::trust::Trust;
+use crate::supervision::Context;
+
+#[derive(Default)]
+struct Collector(Rc<RefCell<Vec<Bytes>>>);
+
+impl Actor for Collector {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbox> for Collector {
+    type Result = ();
+
+    fn handle(&mut self, inbox: Inbox, _: &mut Self::Context) {
+        self.0.borrow_mut().extend(inbox.messages.into_iter().map(|message| message.payload));
+    }
+}
+
+fn node(seed: u8) -> (NodeHandle, Rc<RefCell<Vec<Bytes>>>) {
+    let got = Rc::new(RefCell::new(Vec::new()));
+    let collector = Context::run(64, Collector(got.clone()));
+    let trust = Trust::new(TrustPolicy::Open, [], [], Default::default());
+    let mut parts = NodeParts::new(Arc::new(Identity::from_seed(&[seed; 32])), trust);
+    parts.application = Application { inbox: Some(collector.recipient()), ..Application::default() };
+    (start(parts).unwrap(), got)
+}
+
+#[test]
+fn two_nodes_talk_over_tcp_and_survive_kills() {
+    actix::System::new().block_on(async {
+        let (a, _) = node(1);
+        let (b, got) = node(2);
+        let addresses = b.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let session = a.connect(b.id(), addresses).await.unwrap();
+        let mut receipts = Vec::new();
+        for number in 0..300u64 {
+            receipts.push(session.send(Outgoing::new(MessageClass::Critical, number.to_be_bytes().to_vec())).unwrap());
+            if number == 50 || number == 200 {
+                let settled = tokio::time::timeout(Duration::from_secs(5), receipts.last().unwrap().settled()).await;
+                assert!(settled.is_ok(), "{:?}\n{:?}\n{:?}\n{:?}", a.recent_events(100).await, b.recent_events(100).await, a.sessions(None).await, b.sessions(None).await);
+                let tree = a.tree().await.unwrap();
+                let sessions = tree.children.iter().find(|c| c.id == "sessions").unwrap();
+                let group = sessions.children[0].id.clone();
+                let victim = if number == 50 {
+                    "session".to_owned()
+                } else {
+                    sessions.children[0].children.iter().find(|c| c.id.starts_with("link-")).unwrap().id.clone()
+                };
+                a.kill(&format!("sessions/{group}/{victim}")).await.unwrap();
+            }
+            if number % 10 == 0 {
+                actix_rt::task::yield_now().await;
+            }
+        }
+        let all = async {
+            for receipt in &receipts {
+                assert_eq!(receipt.settled().await, ReceiptState::Acknowledged);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
+        let numbers: Vec<_> = got.borrow().iter().map(|b| u64::from_be_bytes(b[..].try_into().unwrap())).collect();
+        assert_eq!(numbers, (0..300).collect::<Vec<_>>());
+        a.shutdown(Duration::from_secs(1)).await;
+        b.shutdown(Duration::from_secs(1)).await;
+    });
+}
