@@ -13,7 +13,7 @@ use super::path::RecordItem;
 use super::seal::RECORD_FRAMES_BYTES_MAX;
 
 /// Bytes of messages in one record at most.
-pub const RECORD_BYTES: usize = 16 * 1024;
+pub(super) const RECORD_BYTES: usize = 16 * 1024;
 /// The smallest such bound, on links so slow that a full record would hold others up.
 const RECORD_BYTES_MIN: usize = 1200;
 /// How long one record may occupy a link, in seconds.

@@ -26,7 +26,7 @@ impl Default for WindowConfig {
             initial_bytes: 32 * 1024,
             min_bytes: 2_560,
             max_bytes: 4 * 1024 * 1024,
-            queue_delay: Duration::from_millis(15),
+            queue_delay: Duration::from_millis(10),
         }
     }
 }
@@ -40,7 +40,7 @@ const STARTUP_GROWTH: f64 = 1.25;
 /// Multiple of the bandwidth-delay product in flight during start-up, so that the rate can double each round (2/ln 2).
 const STARTUP_GAIN: f64 = 2.885;
 /// Smallest multiple of the bandwidth-delay product in flight afterwards, so that a growing capacity is noticed.
-const STEADY_GAIN: f64 = 1.25;
+const STEADY_GAIN: f64 = 1.1;
 
 /// What a record has to remember from when it was sent.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -125,7 +125,7 @@ impl Default for SessionConfig {
             peer_lost_after: Duration::from_secs(300),
             hedge_bytes: 16 << 10,
             in_flight_bytes: 4 << 20,
-            queue_delay: Duration::from_millis(15),
+            queue_delay: Duration::from_millis(10),
             switch_margin: 0.25,
             switch_dwell: Duration::from_secs(2),
             penalty_half_life: Duration::from_secs(20),
