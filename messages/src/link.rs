@@ -44,6 +44,19 @@ pub struct Interface {
     pub medium: Medium,
 }
 
+/// An interface of this machine came or went. From the interfaces' monitor to the peers' actor, and on to the sessions: links over
+/// an interface that is down fail at once.
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct InterfaceChanged {
+    /// Its name.
+    pub name: String,
+    /// The operating system's number for it.
+    pub index: u32,
+    /// Whether it can carry traffic now: it is up, has a carrier and an address.
+    pub up: bool,
+}
+
 /// To what a link is bound on this side.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Binding {
