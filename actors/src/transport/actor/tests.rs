@@ -200,7 +200,7 @@ async fn a_listener_that_cannot_be_opened_says_why_and_is_forgotten() {
     let case = Pair::start().await;
     let elsewhere = "memory://c".parse().unwrap();
     assert!(case.b.transport.send(Listen { address: elsewhere }).await.unwrap().is_err());
-    assert_eq!(case.b.transport.send(ListenAddresses).await.unwrap(), [case.address.clone()]);
+    assert_eq!(case.b.transport.send(ListenAddresses).await.unwrap(), std::slice::from_ref(&case.address));
     assert!(case.b.events.borrow().iter().any(|event| matches!(event, EventKind::ListenFailed { .. })));
 }
 
@@ -250,7 +250,7 @@ impl Pair {
 struct Node {
     identity: Arc<Identity>,
     transport: Addr<TransportActor>,
-    links: RefCell<tokio::sync::mpsc::UnboundedReceiver<EstablishedLink>>,
+    links: RefCell<tokio::sync::mpsc::Receiver<EstablishedLink>>,
     rules: Rc<RefCell<Rules>>,
     events: Rc<RefCell<Vec<EventKind>>>,
 }
@@ -262,7 +262,7 @@ impl Node {
 
     fn start_with(seed: u8, transport: Rc<dyn Transport>, shape: impl FnOnce(&mut TransportParts)) -> Self {
         let identity = Arc::new(Identity::from_seed(&[seed; 32]));
-        let (tell, links) = tokio::sync::mpsc::unbounded_channel();
+        let (tell, links) = tokio::sync::mpsc::channel(100);
         let rules = Rc::new(RefCell::new(Rules::default()));
         let events = Rc::new(RefCell::new(Vec::new()));
         let log = Rc::clone(&events);
@@ -360,7 +360,7 @@ impl Admission for Rules {
 }
 
 /// Takes the inbound links.
-struct Peers(tokio::sync::mpsc::UnboundedSender<EstablishedLink>);
+struct Peers(tokio::sync::mpsc::Sender<EstablishedLink>);
 
 impl Actor for Peers {
     type Context = actix::Context<Self>;
@@ -370,7 +370,7 @@ impl Handler<LinkEstablished> for Peers {
     type Result = ();
 
     fn handle(&mut self, LinkEstablished(link): LinkEstablished, _: &mut Self::Context) {
-        let _ = self.0.send(link);
+        let _ = self.0.try_send(link);
     }
 }
 

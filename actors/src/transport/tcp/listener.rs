@@ -37,10 +37,6 @@ impl Acceptor {
         Self { listener, pause: None }
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
     pub(crate) fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,

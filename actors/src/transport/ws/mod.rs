@@ -104,7 +104,15 @@ fn failure(kind: &TransportKind, error: WsError) -> TransportError {
     match error {
         WsError::Io(error) => tls::failure(kind, error),
         WsError::ConnectionClosed | WsError::AlreadyClosed => TransportError::Closed,
-        error => TransportError::Protocol { kind: kind.clone(), reason: error.to_string() },
+        error @ (WsError::Tls(_)
+        | WsError::Capacity(_)
+        | WsError::Protocol(_)
+        | WsError::WriteBufferFull(_)
+        | WsError::Utf8(_)
+        | WsError::AttackAttempt
+        | WsError::Url(_)
+        | WsError::Http(_)
+        | WsError::HttpFormat(_)) => TransportError::Protocol { kind: kind.clone(), reason: error.to_string() },
     }
 }
 
