@@ -1,0 +1,147 @@
+//! `make bench`: Bowline against raw TCP and raw TLS on this machine, in this hour, and how well it hides dying links.
+//!
+//! Everything is measured between real processes of a release build. A subject takes its turns beside the reference, run by run, so
+//! that a machine that is busy for a while is busy for both; what is compared are the medians. The figures to be
+//! reached are those of the first release (`docs/benchmarks.md`).
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program answers on its standard output")]
+
+mod striping;
+mod subjects;
+mod table;
+mod workloads;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::{Value, json};
+
+use table::Row;
+
+/// Bowline against raw TCP and raw TLS, and how well it hides dying links.
+#[derive(Parser)]
+struct Arguments {
+    /// One short run of everything, instead of the medians of five.
+    #[arg(long)]
+    quick: bool,
+    /// Runs of everything whose median counts [default: 5; 1 with --quick]
+    #[arg(long)]
+    runs: Option<usize>,
+    /// Runs of each failover scenario [default: 10; 2 with --quick]
+    #[arg(long)]
+    failover_runs: Option<usize>,
+    /// Only workloads whose name contains this (`rtt`, `messages`, `cpu`, `setup`, `idle`, `striping`, `failover`, `micro`); may be
+    /// repeated
+    #[arg(long)]
+    only: Vec<String>,
+    /// Also write everything as JSON to this file
+    #[arg(long, default_value = "target/bench.json")]
+    output: PathBuf,
+    /// Exit with 1 when a figure is missed
+    #[arg(long)]
+    strict: bool,
+}
+
+impl Arguments {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runs = arguments.runs.unwrap_or(if arguments.quick { 1 } else { 5 });
+    let failover_runs = arguments.failover_runs.unwrap_or(if arguments.quick { 2 } else { 10 });
+    let programs = match subjects::Programs::find() {
+        Ok(programs) => programs,
+        Err(error) => {
+            eprintln!("bench: {error}; build with `cargo build --release -p bowline -p bowline-tests --bins`");
+            return ExitCode::from(69);
+        }
+    };
+    println!("{}", subjects::machine(&programs));
+    let mut rows = Vec::new();
+    for workload in workloads::all() {
+        if arguments.wants(&workload.name()) {
+            rows.extend(show(workload.measure(&programs, runs, arguments.quick)));
+        }
+    }
+    if arguments.wants("striping") {
+        rows.extend(show(striping::measure(&programs, runs, arguments.quick)));
+    }
+    if arguments.wants("failover") {
+        rows.extend(failover(&programs, failover_runs));
+    }
+    let micro = if arguments.wants("micro") { micro() } else { Value::Null };
+    let missed = rows.iter().filter(|row| row.verdict() == Some(false)).count();
+    println!("\n{missed} of {} figures missed", rows.iter().filter(|row| row.verdict().is_some()).count());
+    let report = json!({
+        "schema": "bowline.bench/v1",
+        "machine": subjects::machine(&programs),
+        "runs": runs,
+        "failover_runs": failover_runs,
+        "rows": rows.iter().map(Row::report).collect::<Vec<_>>(),
+        "micro": micro,
+        "missed": missed,
+    });
+    if let Err(error) = std::fs::write(&arguments.output, format!("{report:#}\n")) {
+        eprintln!("bench: {}: {error}", arguments.output.display());
+    }
+    if arguments.strict && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn show(rows: Vec<Row>) -> Vec<Row> {
+    if let Some(first) = rows.first() {
+        println!("\n{}", first.workload);
+    }
+    for row in &rows {
+        println!("{}", row.line());
+    }
+    rows
+}
+
+#[cfg(target_os = "linux")]
+fn failover(programs: &subjects::Programs, runs: usize) -> Vec<Row> {
+    use bowline_tests::failover::{Fault, Namespaces};
+
+    let namespaces = match Namespaces::create() {
+        Ok(namespaces) => namespaces,
+        Err(reason) => {
+            println!("\nfailover: skipped, {reason}");
+            return Vec::new();
+        }
+    };
+    let mut rows = Vec::new();
+    for transport in ["tcp", "quic"] {
+        for fault in Fault::ALL.into_iter().filter(|fault| fault.applies_to(transport)) {
+            rows.extend(show(workloads::failover(programs, &namespaces, transport, fault, runs)));
+        }
+    }
+    rows
+}
+
+#[cfg(not(target_os = "linux"))]
+fn failover(_: &subjects::Programs, _: usize) -> Vec<Row> {
+    println!("\nfailover: skipped, network namespaces are Linux's");
+    Vec::new()
+}
+
+/// The benches within one process, as they print themselves: supervision and cryptography.
+fn micro() -> Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut reports = serde_json::Map::new();
+    for name in ["supervision", "crypto"] {
+        println!("\n{name}");
+        let output = std::process::Command::new(&cargo)
+            .args(["bench", "--quiet", "--package", "bowline-actors", "--bench", name])
+            .output();
+        let report = match output {
+            Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
+            Ok(output) => format!("failed: {}", String::from_utf8_lossy(&output.stderr).trim_end()),
+            Err(error) => format!("cargo: {error}"),
+        };
+        println!("{report}");
+        reports.insert(name.into(), report.lines().collect::<Vec<_>>().into());
+    }
+    reports.into()
+}

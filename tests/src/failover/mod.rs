@@ -1,0 +1,235 @@
+//! The failover laboratory: a steady drip of messages over one of two cables, something happens to what carries it, and the
+//! longest gap between two arrivals at the receiver says how well that was hidden.
+
+mod namespaces;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub use namespaces::{Cable, Namespaces};
+
+use crate::programs::Program;
+
+/// What happens, once in each run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The cable in use goes silent both ways; nobody is told.
+    BlackHole,
+    /// The sender's interface of the cable in use goes down.
+    LinkDown,
+    /// The connection in use is reset. Only TCP has such a thing.
+    Reset,
+    /// The cable in use goes silent while every message is sent over both.
+    RedundantBlackHole,
+    /// The actor of the link in use panics in the sending node.
+    LinkActorPanic,
+    /// The session's actor panics in the sending node.
+    SessionActorPanic,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::BlackHole,
+        Self::LinkDown,
+        Self::Reset,
+        Self::RedundantBlackHole,
+        Self::LinkActorPanic,
+        Self::SessionActorPanic,
+    ];
+
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BlackHole => "silent black hole",
+            Self::LinkDown => "interface down",
+            Self::Reset => "reset",
+            Self::RedundantBlackHole => "black hole, Redundant",
+            Self::LinkActorPanic => "panic of the link actor",
+            Self::SessionActorPanic => "panic of the session actor",
+        }
+    }
+
+    /// What is to be reached, in milliseconds: the median of the longest gaps, and the worst.
+    pub const fn targets_ms(self) -> (f64, Option<f64>) {
+        match self {
+            Self::BlackHole => (60.0, Some(200.0)),
+            Self::LinkDown | Self::Reset => (25.0, None),
+            // The first one is the 99th percentile of all gaps here.
+            Self::RedundantBlackHole => (15.0, Some(40.0)),
+            Self::LinkActorPanic => (50.0, None),
+            Self::SessionActorPanic => (250.0, None),
+        }
+    }
+
+    /// Whether it can happen to links of this transport.
+    pub fn applies_to(self, transport: &str) -> bool {
+        self != Self::Reset || transport != "quic"
+    }
+}
+
+/// One run.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// The longest gap from the fault on, in milliseconds.
+    pub longest_ms: f64,
+    /// Every gap, in milliseconds.
+    pub gaps_ms: Vec<f64>,
+    /// Messages that were accepted and did not arrive.
+    pub lost: usize,
+    /// Messages that arrived more than once.
+    pub duplicated: usize,
+    /// Messages that arrived after a later one.
+    pub out_of_order: usize,
+    /// Whether messages came over another cable in the end.
+    pub moved: bool,
+}
+
+/// When the fault happens, and how long the run goes on after it.
+const BEFORE: Duration = Duration::from_millis(1500);
+const AFTER: Duration = Duration::from_millis(1500);
+/// How long anything may take before the run has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Does one run of a fault in a pair of namespaces.
+///
+/// # Errors
+/// What did not work, in words.
+pub fn run(bowline: &Path, namespaces: &Namespaces, transport: &str, fault: Fault) -> Result<Run, String> {
+    namespaces.heal();
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let log = folder.path().join("arrivals.jsonl");
+    let failed = |error: crate::programs::ProgramError| error.to_string();
+
+    let mut command = namespaces.far(bowline);
+    command.args(["bench", "serve", "--json", "--log"]).arg(&log);
+    for cable in Cable::BOTH {
+        command.args(["--listen", &format!("{transport}://{}:0", cable.far())]);
+    }
+    let mut serve = Program::start(command).map_err(failed)?;
+    let ready = serve.next(PATIENCE).map_err(failed)?;
+    let peer = ready["peer"].as_str().ok_or("the server did not say who it is")?;
+
+    let mut command = namespaces.near(bowline);
+    command.args(["bench", "drip", "--json", "--interval-ms", "10", "--size", "200", "--peer", peer]);
+    command.args(["--seconds", &(BEFORE + AFTER).as_secs_f64().to_string()]);
+    for address in ready["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        command.args(["--to", address]);
+    }
+    let killed = match fault {
+        Fault::LinkActorPanic => Some("link"),
+        Fault::SessionActorPanic => Some("session"),
+        Fault::BlackHole | Fault::LinkDown | Fault::Reset => None,
+        Fault::RedundantBlackHole => {
+            command.args(["--policy", "redundant"]);
+            None
+        }
+    };
+    if let Some(actor) = killed {
+        command.args(["--kill", actor, "--kill-after-ms", &BEFORE.as_millis().to_string()]);
+    }
+    let mut drip = Program::start(command).map_err(failed)?;
+    let started = drip.next(PATIENCE).map_err(failed)?;
+    let start_ns = started["start_mono_ns"].as_u64().ok_or("the drip did not say when it began")?;
+    std::thread::sleep(BEFORE);
+    let in_use = in_use(&log)?;
+    match fault {
+        Fault::BlackHole | Fault::RedundantBlackHole => namespaces.black_hole(in_use)?,
+        Fault::LinkDown => namespaces.link_down(in_use)?,
+        Fault::Reset => namespaces.reset(in_use)?,
+        Fault::LinkActorPanic | Fault::SessionActorPanic => {}
+    }
+    let report = drip.last(AFTER + PATIENCE).map_err(failed)?;
+    let accepted = report["accepted"].as_u64().ok_or("the drip did not say how many were accepted")?;
+    let arrivals = settle(&log, accepted)?;
+    Ok(judge(&arrivals, accepted, start_ns + BEFORE.as_nanos() as u64 / 2, in_use))
+}
+
+/// Reads the log until every accepted message is in it, or a second has passed without news.
+fn settle(log: &Path, accepted: u64) -> Result<Vec<Arrival>, String> {
+    let mut last = (Instant::now(), 0);
+    loop {
+        let arrivals = arrivals(log)?;
+        if arrivals.len() as u64 >= accepted || (arrivals.len() == last.1 && last.0.elapsed() > Duration::from_secs(1)) {
+            return Ok(arrivals);
+        }
+        if arrivals.len() != last.1 {
+            last = (Instant::now(), arrivals.len());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One line of the receiver's log.
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Arrival {
+    seq: u64,
+    mono_ns: u64,
+    link: String,
+}
+
+fn arrivals(log: &Path) -> Result<Vec<Arrival>, String> {
+    let text = std::fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))?;
+    // The last line may still be in the making.
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+fn in_use(log: &Path) -> Result<Cable, String> {
+    let arrivals = arrivals(log)?;
+    let last = arrivals.last().ok_or("nothing has arrived before the fault")?;
+    Cable::of(&last.link).ok_or_else(|| format!("`{}` is on neither cable", last.link))
+}
+
+fn judge(arrivals: &[Arrival], accepted: u64, from_ns: u64, in_use: Cable) -> Run {
+    let mut run = Run::default();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut highest = None;
+    for arrival in arrivals {
+        if !seen.insert(arrival.seq) {
+            run.duplicated += 1;
+        } else if highest.is_some_and(|highest| arrival.seq < highest) {
+            run.out_of_order += 1;
+        }
+        highest = highest.max(Some(arrival.seq));
+    }
+    run.lost = (0..accepted).filter(|seq| !seen.contains(seq)).count();
+    for pair in arrivals.windows(2) {
+        if pair[1].mono_ns >= from_ns {
+            run.gaps_ms.push(pair[1].mono_ns.saturating_sub(pair[0].mono_ns) as f64 / 1e6);
+        }
+    }
+    run.longest_ms = run.gaps_ms.iter().copied().fold(0.0, f64::max);
+    run.moved = arrivals.last().and_then(|last| Cable::of(&last.link)).is_some_and(|cable| cable != in_use);
+    run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(seq: u64, ms: u64, cable: usize) -> Arrival {
+        Arrival { seq, mono_ns: ms * 1_000_000, link: format!("tcp://10.77.{cable}.2:7000") }
+    }
+
+    #[test]
+    fn losses_duplicates_and_gaps_are_found() {
+        let arrivals = [
+            arrival(0, 0, 1),
+            arrival(1, 500, 1),
+            arrival(3, 1010, 1),
+            arrival(2, 1055, 2),
+            arrival(2, 1060, 2),
+        ];
+        let run = judge(&arrivals, 5, 1_020_000_000, Cable(1));
+        assert_eq!((run.lost, run.duplicated, run.out_of_order, run.moved), (1, 1, 1, true));
+        assert_eq!(run.longest_ms, 45.0);
+    }
+
+    #[test]
+    fn an_address_tells_its_cable() {
+        assert_eq!(Cable::of("quic://10.77.2.2:4711"), Some(Cable(2)));
+        assert_eq!(Cable::of("tcp://127.0.0.1:1"), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! Two network namespaces with two virtual cables between them, and what can happen to a cable. Needs root and `ip`.
+//!
+//! A cable goes *silently* dead by a wrong hardware address in both neighbour tables: every frame leaves, none is for the other
+//! end, and nobody is told anything. That needs neither netfilter nor netem, which not every kernel has.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::programs::is_at_hand;
+
+/// A hardware address that no end has.
+const NOBODY: &str = "02:00:00:00:00:99";
+
+/// One of the two cables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cable(pub usize);
+
+impl Cable {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self(1), Self(2)];
+
+    /// The IP address of its near end, where the sender is.
+    pub fn near(self) -> String {
+        format!("10.77.{}.1", self.0)
+    }
+
+    /// The IP address of its far end, where the receiver is.
+    pub fn far(self) -> String {
+        format!("10.77.{}.2", self.0)
+    }
+
+    /// The cable that an endpoint address belongs to.
+    pub fn of(address: &str) -> Option<Self> {
+        Self::BOTH.into_iter().find(|cable| address.contains(&format!("10.77.{}.", cable.0)))
+    }
+
+    fn interface(self, end: &str) -> String {
+        format!("{end}{}", self.0)
+    }
+}
+
+/// The two namespaces; dropping it removes them.
+#[derive(Debug)]
+pub struct Namespaces {
+    near: String,
+    far: String,
+}
+
+impl Namespaces {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// Why it is not possible here: no root, no `ip`, no such kernel.
+    pub fn create() -> Result<Self, String> {
+        if !is_at_hand("ip") {
+            return Err("there is no `ip` here (package iproute2)".into());
+        }
+        let name = |end| format!("bowline-{}-{end}", std::process::id());
+        let both = Self { near: name("near"), far: name("far") };
+        for namespace in [&both.near, &both.far] {
+            ip(&format!("netns add {namespace}")).map_err(|error| format!("no network namespaces without root: {error}"))?;
+            ip(&format!("-n {namespace} link set lo up"))?;
+        }
+        for cable in Cable::BOTH {
+            let (near, far) = (cable.interface("near"), cable.interface("far"));
+            ip(&format!("-n {} link add {near} type veth peer name {far} netns {}", both.near, both.far))?;
+            for (namespace, interface, address) in [(&both.near, near, cable.near()), (&both.far, far, cable.far())] {
+                ip(&format!("-n {namespace} addr add {address}/24 dev {interface}"))?;
+                ip(&format!("-n {namespace} link set {interface} up"))?;
+            }
+        }
+        Ok(both)
+    }
+
+    /// A command to be run where the sender is.
+    pub fn near(&self, program: &Path) -> Command {
+        within(&self.near, program)
+    }
+
+    /// A command to be run where the receiver is.
+    pub fn far(&self, program: &Path) -> Command {
+        within(&self.far, program)
+    }
+
+    /// Lets a cable go silent both ways.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn black_hole(&self, cable: Cable) -> Result<(), String> {
+        let (near, far) = (cable.interface("near"), cable.interface("far"));
+        ip(&format!("-n {} neigh replace {} lladdr {NOBODY} dev {near} nud permanent", self.near, cable.far()))?;
+        ip(&format!("-n {} neigh replace {} lladdr {NOBODY} dev {far} nud permanent", self.far, cable.near()))
+    }
+
+    /// Takes the sender's interface down.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn link_down(&self, cable: Cable) -> Result<(), String> {
+        ip(&format!("-n {} link set {} down", self.near, cable.interface("near")))
+    }
+
+    /// Ends every TCP connection over a cable with a reset.
+    ///
+    /// # Errors
+    /// What `ss` says, or that it is not there.
+    pub fn reset(&self, cable: Cable) -> Result<(), String> {
+        if !is_at_hand("ss") {
+            return Err("there is no `ss` here (package iproute2)".into());
+        }
+        let mut command = within(&self.near, Path::new("ss"));
+        command.args(["-K", "-t", "dst", &cable.far()]);
+        run(command)
+    }
+
+    /// Makes both cables good again.
+    pub fn heal(&self) {
+        for cable in Cable::BOTH {
+            let (near, far) = (cable.interface("near"), cable.interface("far"));
+            // There is no such entry when this cable was not broken that way.
+            let _ = ip(&format!("-n {} neigh del {} dev {near}", self.near, cable.far()));
+            let _ = ip(&format!("-n {} neigh del {} dev {far}", self.far, cable.near()));
+            let _ = ip(&format!("-n {} link set {near} up", self.near));
+        }
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for namespace in [&self.near, &self.far] {
+            // The second one is missing when the first could not be made.
+            let _ = ip(&format!("netns del {namespace}"));
+        }
+    }
+}
+
+fn within(namespace: &str, program: &Path) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(program);
+    command
+}
+
+fn ip(arguments: &str) -> Result<(), String> {
+    let mut command = Command::new("ip");
+    command.args(arguments.split_ascii_whitespace());
+    run(command)
+}
+
+fn run(mut command: Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
