@@ -6,6 +6,8 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 NEXTEST_PROFILE ?= default
 # How long the demonstration runs.
 SECONDS ?= 30
+# Arguments of the benches: --quick, --only NAME, --strict; see `./target/release/bench --help`.
+BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: run test lint fmt bench doc scripts scripts-rewrite help
@@ -34,8 +36,8 @@ fmt: ## Format everything
 	$(CARGO) fmt --all
 
 bench: ## Measure throughput, latency and failover against raw TCP and TLS (as root: failover between namespaces as well)
-	$(CARGO) build $(LOCKED) --release --bin bowline
-	./target/release/bowline bench all
+	$(CARGO) build $(LOCKED) --release --package bowline --package bowline-tests --bins
+	./target/release/bench $(BENCH)
 
 doc: ## Build the documentation of the crates into target/doc
 	$(CARGO) doc $(LOCKED) --workspace --no-deps

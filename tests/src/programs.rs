@@ -1,6 +1,8 @@
 //! Running this project's programs as real processes: building them, starting them, reading the JSON lines they print, and
 //! leaving none behind.
 
+#![allow(clippy::disallowed_methods, reason = "real processes live in real time")]
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,6 +10,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+/// Lines that are kept unread; a program that prints more waits.
+const LINES_MAX: usize = 100_000;
 
 /// Why a program did not do what it was started for.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +108,8 @@ impl Program {
         let start = |error| ProgramError::Start { program: line.clone(), error };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(start)?;
-        let printed = child.stdout.take().map(lines).unwrap_or_else(|| mpsc::channel().1);
-        let said = child.stderr.take().map(lines).unwrap_or_else(|| mpsc::channel().1);
+        let printed = child.stdout.take().map(lines).unwrap_or_else(|| mpsc::sync_channel(0).1);
+        let said = child.stderr.take().map(lines).unwrap_or_else(|| mpsc::sync_channel(0).1);
         Ok(Self { line, child, printed, said })
     }
 
@@ -119,8 +124,9 @@ impl Program {
     /// Every [`ProgramError`].
     pub fn next(&mut self, time: Duration) -> Result<Value, ProgramError> {
         match self.printed.recv_timeout(time) {
-            Ok(line) => serde_json::from_str(&line)
-                .map_err(|_| ProgramError::NotJson { program: self.line.clone(), line }),
+            Ok(line) => {
+                serde_json::from_str(&line).map_err(|_| ProgramError::NotJson { program: self.line.clone(), line })
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 Err(ProgramError::Silent { program: self.line.clone(), waited: time })
             }
@@ -164,7 +170,7 @@ impl Drop for Program {
 }
 
 fn lines(stream: impl std::io::Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(LINES_MAX);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             if sender.send(line).is_err() {

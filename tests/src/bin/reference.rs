@@ -3,6 +3,7 @@
 //! `reference serve tcp|tls` prints one line, `{"ready":true,"address":"…","certificate":"…"}`, and answers the other calls,
 //! which print one JSON object each with the same field names as `bowline bench`. Plain tokio on one thread, `TCP_NODELAY`,
 //! rustls with its `ring` provider, its default suite, the server's certificate verified, no resumption.
+#![allow(clippy::disallowed_methods, reason = "measures real time")]
 #![allow(clippy::print_stdout, reason = "a command line program answers on its standard output")]
 
 use std::io::{Error, ErrorKind, Result};

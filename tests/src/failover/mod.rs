@@ -1,6 +1,8 @@
 //! The failover laboratory: a steady drip of messages over one of two cables, something happens to what carries it, and the
 //! longest gap between two arrivals at the receiver says how well that was hidden.
 
+#![allow(clippy::disallowed_methods, reason = "real networks live in real time")]
+
 mod namespaces;
 
 use std::path::Path;
@@ -152,7 +154,8 @@ fn settle(log: &Path, accepted: u64) -> Result<Vec<Arrival>, String> {
     let mut last = (Instant::now(), 0);
     loop {
         let arrivals = arrivals(log)?;
-        if arrivals.len() as u64 >= accepted || (arrivals.len() == last.1 && last.0.elapsed() > Duration::from_secs(1)) {
+        if arrivals.len() as u64 >= accepted || (arrivals.len() == last.1 && last.0.elapsed() > Duration::from_secs(1))
+        {
             return Ok(arrivals);
         }
         if arrivals.len() != last.1 {
@@ -215,13 +218,8 @@ mod tests {
 
     #[test]
     fn losses_duplicates_and_gaps_are_found() {
-        let arrivals = [
-            arrival(0, 0, 1),
-            arrival(1, 500, 1),
-            arrival(3, 1010, 1),
-            arrival(2, 1055, 2),
-            arrival(2, 1060, 2),
-        ];
+        let arrivals =
+            [arrival(0, 0, 1), arrival(1, 500, 1), arrival(3, 1010, 1), arrival(2, 1055, 2), arrival(2, 1060, 2)];
         let run = judge(&arrivals, 5, 1_020_000_000, Cable(1));
         assert_eq!((run.lost, run.duplicated, run.out_of_order, run.moved), (1, 1, 1, true));
         assert_eq!(run.longest_ms, 45.0);

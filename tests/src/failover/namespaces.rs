@@ -58,7 +58,8 @@ impl Namespaces {
         let name = |end| format!("bowline-{}-{end}", std::process::id());
         let both = Self { near: name("near"), far: name("far") };
         for namespace in [&both.near, &both.far] {
-            ip(&format!("netns add {namespace}")).map_err(|error| format!("no network namespaces without root: {error}"))?;
+            ip(&format!("netns add {namespace}"))
+                .map_err(|error| format!("no network namespaces without root: {error}"))?;
             ip(&format!("-n {namespace} link set lo up"))?;
         }
         for cable in Cable::BOTH {

@@ -15,7 +15,8 @@ pub fn mono_ns() -> u64 {
 #[cfg(not(unix))]
 pub fn mono_ns() -> u64 {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    u64::try_from(START.get_or_init(std::time::Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from((bowline_actors::clock::now() - *START.get_or_init(bowline_actors::clock::now)).as_nanos())
+        .unwrap_or(u64::MAX)
 }
 
 /// Processor time that all threads of this process have used so far, user and system together.

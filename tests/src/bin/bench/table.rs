@@ -102,7 +102,8 @@ impl Row {
             Some(true) => "ok",
             Some(false) => "MISSED",
         };
-        let line = format!("  {:<14}{value}{ratio}   {:<20}{verdict:<8}{}", self.subject, targets.join(", "), self.note);
+        let line =
+            format!("  {:<14}{value}{ratio}   {:<20}{verdict:<8}{}", self.subject, targets.join(", "), self.note);
         line.trim_end().to_owned()
     }
 
