@@ -58,6 +58,8 @@ pub struct NodeParts {
     pub trust: Trust,
     /// The transports there are.
     pub registry: Registry,
+    /// What peers are told about where this node can be reached; `None`: where it listens.
+    pub advertise: Option<Vec<EndpointAddress>>,
     /// Who gets what peers send.
     pub application: Application,
     /// Where handshakes take their randomness from.
@@ -79,6 +81,7 @@ impl NodeParts {
             rotation: RotationLimits::default(),
             trust,
             registry: Registry::builtin(),
+            advertise: None,
             application: Application::default(),
             entropy: Rc::new(Entropy::system),
             seed,
@@ -132,6 +135,7 @@ pub struct NodeHandle {
     peers: Addr<PeersActor>,
     app: Addr<SupervisorActor>,
     transports: Rc<BTreeMap<TransportKind, Addr<TransportActor>>>,
+    advertise: Rc<Option<Vec<EndpointAddress>>>,
 }
 
 /// Starts a node on the present arbiter; nothing listens yet.
@@ -199,7 +203,7 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         .child(peers_spec.mailbox(SHARED_MAILBOX))
         .child(app_spec)
         .start_root();
-    Ok(NodeHandle { services, root, journal, peers, app, transports: Rc::new(transports) })
+    Ok(NodeHandle { services, root, journal, peers, app, transports: Rc::new(transports), advertise: Rc::new(parts.advertise) })
 }
 
 fn journal_child() -> (ChildSpec, Addr<JournalActor>) {
@@ -259,7 +263,11 @@ impl NodeHandle {
     }
 
     async fn advertise(&self) -> Result<(), NodeError> {
-        let told = self.addresses().await?.into_iter().filter(|a| !a.ip().is_some_and(|ip| ip.is_unspecified()));
+        let reachable = match &*self.advertise {
+            Some(addresses) => addresses.clone(),
+            None => self.addresses().await?,
+        };
+        let told = reachable.into_iter().filter(|a| !a.ip().is_some_and(|ip| ip.is_unspecified()));
         let told = told.take(ADDRESSES_TOLD_MAX).map(|address| address.to_string()).collect::<Vec<_>>();
         let version = self.services.own_addresses().map_or(0, |known| known.version) + 1;
         // Grows across restarts as well: the upper half is the life of the process.
