@@ -104,6 +104,8 @@ macro_rules! commands {
 
 commands! {
     Id => id,
+    Bench => bench,
+    Demo => demo,
     Ticket => ticket,
     Config => config,
     Completions => completions,

@@ -1,3 +1,70 @@
 //! `bowline demo`: two real nodes on real sockets whose links die all the time, and a report of what that did.
 
 pub mod forwarder;
+mod node;
+pub mod plan;
+pub mod protocol;
+pub mod report;
+pub mod screen;
+mod stage;
+pub mod tally;
+
+use std::time::Duration;
+
+use super::Global;
+use super::output::line;
+use crate::exit::{Exit, Failure};
+
+/// Watch two nodes keep their session while their links die
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How long it takes, in seconds
+    #[arg(long, default_value_t = 30.0, value_parser = seconds)]
+    seconds: f64,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    /// One of the two nodes; started by the demonstration itself
+    #[command(hide = true)]
+    Node {
+        /// Whether it is the one that listens
+        #[arg(long)]
+        listen: bool,
+    },
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (1.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        Ok(_) => Err("from 1 to 86400".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Runs the demonstration, or one of its nodes.
+pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
+    match args.part {
+        None => {
+            let options = stage::Options {
+                length: Duration::from_secs_f64(args.seconds),
+                json: global.json,
+                quiet: global.quiet,
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::new(Exit::GaveUp, error))?;
+            let closing = runtime.block_on(stage::run(options))?;
+            if global.json {
+                line(&serde_json::to_string(&closing).map_err(|error| Failure::new(Exit::GaveUp, error))?)?;
+            } else {
+                line(&closing.text())?;
+            }
+            Ok(if closing.is_clean() { Exit::Ok } else { Exit::False })
+        }
+        Some(Part::Node { listen }) => super::bench::inside(node::run(listen)),
+    }
+}
