@@ -90,11 +90,14 @@ fn main() -> ExitCode {
     if arguments.strict && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// Prints rows, each group under its title.
 fn show(rows: Vec<Row>) -> Vec<Row> {
-    if let Some(first) = rows.first() {
-        println!("\n{}", first.workload);
-    }
+    let mut title = "";
     for row in &rows {
+        if row.workload != title {
+            title = &row.workload;
+            println!("\n{title}");
+        }
         println!("{}", row.line());
     }
     rows
