@@ -4,5 +4,6 @@
 
 pub mod cli;
 pub mod config;
+mod control;
 pub mod exit;
 mod services;

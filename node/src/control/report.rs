@@ -1,0 +1,199 @@
+//! Sessions and links as `status`, `peers` and `why` report them: flat, with the unit in the name of every number.
+//! `null` means: not measured yet.
+
+use std::time::Duration;
+
+use bowline_messages::link::{LinkState, LinkStats};
+use bowline_messages::session::{LinkChoice, LinkStatus, SessionStatus};
+use bowline_messages::{EndpointAddress, LinkId, MessageClass, PeerId, PolicyName};
+use serde::{Deserialize, Serialize};
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SessionReport {
+    /// The peer.
+    pub(crate) peer: PeerId,
+    /// Its name in the peer book.
+    pub(crate) name: Option<String>,
+    /// Whether a link carries it now.
+    pub(crate) connected: bool,
+    /// Its links, usable or not.
+    pub(crate) links: Vec<LinkReport>,
+    /// For each class, the links that would carry the next message, and the rule that says so.
+    pub(crate) choices: Vec<ChoiceReport>,
+    /// Where the peer says it can be reached.
+    pub(crate) peer_addresses: Vec<EndpointAddress>,
+    /// This side's incarnation.
+    pub(crate) incarnation: u64,
+    /// The peer's.
+    pub(crate) peer_incarnation: Option<u64>,
+    /// Messages accepted and not final.
+    pub(crate) queued_messages: usize,
+    /// Bytes of those.
+    pub(crate) queued_bytes: usize,
+    /// Messages accepted since the session began.
+    pub(crate) messages_accepted: u64,
+    /// Messages that the peer's application has.
+    pub(crate) messages_acknowledged: u64,
+    /// Messages given to the application here.
+    pub(crate) messages_delivered: u64,
+    /// Duplicates that arrived and were dropped.
+    pub(crate) duplicates_dropped: u64,
+    /// Failovers since the session began.
+    pub(crate) failovers: u64,
+}
+
+/// One link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LinkReport {
+    /// Its number within the session.
+    pub(crate) id: LinkId,
+    /// The transport.
+    pub(crate) transport: String,
+    /// This side's end.
+    pub(crate) local: EndpointAddress,
+    /// The peer's end.
+    pub(crate) remote: EndpointAddress,
+    /// The interface it runs over.
+    pub(crate) interface: Option<String>,
+    /// Whether this side dialled.
+    pub(crate) initiator: bool,
+    /// Where it is in its life.
+    pub(crate) state: LinkState,
+    /// Smoothed round-trip time.
+    pub(crate) rtt_us: Option<u64>,
+    /// Smallest round-trip time seen lately.
+    pub(crate) rtt_min_us: Option<u64>,
+    /// Mean deviation of the round-trip time.
+    pub(crate) jitter_us: Option<u64>,
+    /// Share of records lost lately.
+    pub(crate) loss_ratio: Option<f64>,
+    /// Rate at which the peer acknowledges.
+    pub(crate) delivery_bytes_per_s: Option<f64>,
+    /// The score, lower is better: expected time to delivery.
+    pub(crate) expected_delay_us: Option<u64>,
+    /// The penalty for having failed lately, 0 to 1, decaying.
+    pub(crate) flap_penalty: f64,
+    /// Bytes sealed for it and not acknowledged.
+    pub(crate) in_flight_bytes: usize,
+    /// Bytes that may be in flight on it.
+    pub(crate) window_bytes: usize,
+    /// Bytes handed to the transport.
+    pub(crate) bytes_sent: u64,
+    /// Bytes received from the transport.
+    pub(crate) bytes_received: u64,
+    /// Records sealed for it.
+    pub(crate) records_sent: u64,
+    /// Records received and opened.
+    pub(crate) records_received: u64,
+    /// Records received and dropped.
+    pub(crate) records_rejected: u64,
+    /// Records declared lost.
+    pub(crate) records_lost: u64,
+    /// Frames sent again over another link.
+    pub(crate) frames_rerouted: u64,
+}
+
+/// Which links a class uses now, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChoiceReport {
+    /// The class.
+    pub(crate) class: MessageClass,
+    /// The policy in force for it.
+    pub(crate) policy: PolicyName,
+    /// The links, best first.
+    pub(crate) links: Vec<LinkId>,
+    /// The rule that decided.
+    pub(crate) rule: String,
+}
+
+impl SessionReport {
+    /// The report of a session whose peer the user calls `name`.
+    pub(crate) fn new(status: SessionStatus, name: Option<String>) -> Self {
+        let links: Vec<LinkReport> = status.links.into_iter().map(LinkReport::from).collect();
+        Self {
+            peer: status.peer,
+            name,
+            connected: links.iter().any(|link| link.state.is_usable()),
+            links,
+            choices: status.choices.into_iter().map(ChoiceReport::from).collect(),
+            peer_addresses: status.peer_addresses,
+            incarnation: status.incarnation.0,
+            peer_incarnation: status.peer_incarnation.map(|incarnation| incarnation.0),
+            queued_messages: status.queued_messages,
+            queued_bytes: status.queued_bytes,
+            messages_accepted: status.messages_accepted,
+            messages_acknowledged: status.messages_acknowledged,
+            messages_delivered: status.messages_delivered,
+            duplicates_dropped: status.duplicates_dropped,
+            failovers: status.failovers,
+        }
+    }
+
+    /// What the user calls the peer: its name, or the beginning of its id.
+    pub(crate) fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.peer.short())
+    }
+
+    /// The link that the next message of a class would take.
+    pub(crate) fn preferred(&self, class: MessageClass) -> Option<&LinkReport> {
+        let choice = self.choices.iter().find(|choice| choice.class == class)?;
+        let first = choice.links.first()?;
+        self.links.iter().find(|link| link.id == *first)
+    }
+}
+
+impl From<LinkStatus> for LinkReport {
+    fn from(status: LinkStatus) -> Self {
+        let LinkStats {
+            bytes_sent,
+            bytes_received,
+            records_sent,
+            records_received,
+            records_rejected,
+            records_lost,
+            frames_rerouted,
+            rtt,
+            rtt_min,
+            rtt_variation,
+            loss,
+            delivery_rate,
+        } = status.stats;
+        Self {
+            id: status.info.id,
+            transport: status.info.transport.to_string(),
+            local: status.info.local,
+            remote: status.info.remote,
+            interface: status.info.interface.map(|interface| interface.name),
+            initiator: status.info.initiator,
+            state: status.state,
+            rtt_us: rtt.map(micros),
+            rtt_min_us: rtt_min.map(micros),
+            jitter_us: rtt_variation.map(micros),
+            loss_ratio: loss,
+            delivery_bytes_per_s: delivery_rate,
+            expected_delay_us: status.expected_delay.and_then(|s| Duration::try_from_secs_f64(s).ok()).map(micros),
+            flap_penalty: status.flap_penalty,
+            in_flight_bytes: status.in_flight_bytes,
+            window_bytes: status.window_bytes,
+            bytes_sent,
+            bytes_received,
+            records_sent,
+            records_received,
+            records_rejected,
+            records_lost,
+            frames_rerouted,
+        }
+    }
+}
+
+impl From<LinkChoice> for ChoiceReport {
+    fn from(choice: LinkChoice) -> Self {
+        Self { class: choice.class, policy: choice.policy, links: choice.links, rule: choice.rule }
+    }
+}
+
+/// A duration in whole microseconds.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
