@@ -4,22 +4,41 @@
 
 #[allow(clippy::disallowed_methods, reason = "it measures time")]
 pub mod bench;
+mod broadcast;
 mod completions;
 mod config;
+mod connect;
 #[allow(clippy::disallowed_methods, reason = "it measures time")]
 pub mod demo;
+mod events;
+mod forward;
+mod human;
 mod id;
 mod output;
+mod peer;
+mod peers;
+mod ping;
+mod progress;
+mod receive;
+mod reload;
+mod send;
+mod status;
 mod ticket;
+mod tree;
+mod why;
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bowline_messages::config::parse_duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use hyper::Method;
+use serde::de::DeserializeOwned;
 
 use crate::config::{Loaded, Source};
+use crate::control::client::{Client, Content};
 use crate::exit::{Exit, Failure};
 
 pub(crate) use output::Output;
@@ -79,6 +98,33 @@ impl Global {
         self.source().load()
     }
 
+    /// Runs a future to its end on a runtime of its own.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        actix_rt::System::new().block_on(future)
+    }
+
+    /// Connects to the running node.
+    ///
+    /// # Errors
+    /// Those of the configuration and of [`Client::connect`].
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        Client::connect(&self.load()?.control_socket()).await
+    }
+
+    /// Asks the running node one thing. `waits`: how long the node itself may take for it, when that is long.
+    ///
+    /// # Errors
+    /// Those of [`Global::client`] and what the node answers.
+    pub(crate) fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        content: Content,
+        waits: Option<Duration>,
+    ) -> Result<T, Failure> {
+        self.block_on(async { self.client().await?.call(method, path, content, waits.or(self.timeout)).await })
+    }
+
     /// Where results go.
     pub(crate) fn output(&self) -> Output {
         Output::new(self.json, self.quiet)
@@ -103,6 +149,18 @@ macro_rules! commands {
 }
 
 commands! {
+    Status => status,
+    Peers => peers,
+    Connect => connect,
+    Ping => ping,
+    Why => why,
+    Send => send,
+    Receive => receive,
+    Forward => forward,
+    Broadcast => broadcast,
+    Events => events,
+    Tree => tree,
+    Reload => reload,
     Id => id,
     Bench => bench,
     Demo => demo,
@@ -130,6 +188,18 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// A query string.
+fn query(fields: &[(&str, &str)]) -> String {
+    let encoded: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
+    encoded.join("&")
+}
+
+/// A text as it stands in a query: every byte but the unreserved ones (RFC 3986, section 2.3) as `%XX`.
+fn percent(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// The whole command, for completions.

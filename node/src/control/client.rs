@@ -85,15 +85,26 @@ impl Client {
         limit: Option<Duration>,
     ) -> Result<T, Failure> {
         let limit = limit.map_or(ANSWER_TIMEOUT, |limit| limit + ANSWER_TIMEOUT);
-        let answered = async {
-            let response = self.request(method, path, content).await?;
-            let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            body.map(http_body_util::Collected::to_bytes)
-                .map_err(|error| Failure::new(Exit::NodeNotReachable, format_args!("the node went away: {error}")))
-        };
-        let body = tokio::time::timeout(limit, answered)
+        tokio::time::timeout(limit, self.upload(method, path, content))
             .await
-            .map_err(|_| Failure::new(Exit::TimedOut, format_args!("the node has not answered within {limit:?}")))??;
+            .map_err(|_| Failure::new(Exit::TimedOut, format_args!("the node has not answered within {limit:?}")))?
+    }
+
+    /// Sends content that may take any time, and waits for the whole answer.
+    ///
+    /// # Errors
+    /// What the node answers; [`Exit::NodeNotReachable`] when it goes away.
+    pub(crate) async fn upload<T: DeserializeOwned>(
+        self,
+        method: Method,
+        path: &str,
+        content: Content,
+    ) -> Result<T, Failure> {
+        let response = self.request(method, path, content).await?;
+        let body = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body
+            .map(http_body_util::Collected::to_bytes)
+            .map_err(|error| Failure::new(Exit::NodeNotReachable, format_args!("the node went away: {error}")))?;
         parse(&body)
     }
 

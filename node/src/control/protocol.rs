@@ -164,7 +164,7 @@ pub(crate) struct Sent {
     pub(crate) took_us: u64,
 }
 
-/// `POST /v1/receive`, answered by a line for each [`FileEvent`] until the command ends.
+/// `POST /v1/receive`, answered by a line for each [`ReceiveLine`] until the command ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReceiveAsked {
     /// The folder.
@@ -173,6 +173,19 @@ pub(crate) struct ReceiveAsked {
     pub(crate) bytes_max: Option<u64>,
     /// Whether files may be replaced; as configured when absent.
     pub(crate) overwrite: Option<bool>,
+}
+
+/// One line of the answer to `POST /v1/receive`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ReceiveLine {
+    /// Files are received from now on.
+    Ready {
+        /// Into this folder.
+        ready: PathBuf,
+    },
+    /// Something happened to a file.
+    File(FileEvent),
 }
 
 /// What happens to a file that a peer sends.
@@ -193,11 +206,6 @@ pub(crate) struct FileEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum FileEventKind {
-    /// Files are received from now on.
-    Ready {
-        /// Into this folder.
-        dir: PathBuf,
-    },
     /// It begins.
     Begun {
         /// Its size as announced.

@@ -1,0 +1,98 @@
+//! `bowline status`.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use bowline_messages::config::parse_duration;
+use hyper::Method;
+
+use super::output::{Table, line, with_schema};
+use super::{Global, human};
+use crate::control::client::Content;
+use crate::control::protocol::StatusReport;
+use crate::control::report::{LinkReport, SessionReport};
+use crate::exit::{Exit, Failure};
+
+/// Moves the cursor home and clears what is below it.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+
+/// Show the running node, its sessions and their links
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Show it again and again, every second or as often as given here
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = parse_duration)]
+    watch: Option<Duration>,
+}
+
+pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
+    global.block_on(async {
+        loop {
+            let client = global.client().await?;
+            let status: StatusReport = client.call(Method::GET, "/v1/status", Content::Nothing, global.timeout).await?;
+            if global.json {
+                line(&with_schema("status", &status)?.to_string())?;
+            } else {
+                let clear = if args.watch.is_some() && std::io::stdout().is_terminal() { CLEAR } else { "" };
+                line(&format!("{clear}{}", text(&status).trim_end()))?;
+            }
+            match args.watch {
+                Some(interval) => tokio::time::sleep(interval.max(Duration::from_millis(100))).await,
+                None => return Ok(Exit::Ok),
+            }
+        }
+    })
+}
+
+/// The status for people.
+fn text(status: &StatusReport) -> String {
+    let node = &status.node;
+    let mut text = format!("node {}, up {}, pid {}\n", node.peer, human::span(node.uptime), node.pid);
+    for address in &node.listening {
+        text.push_str(&format!("  listening on {address}\n"));
+    }
+    if status.sessions.is_empty() {
+        text.push_str("no sessions\n");
+    }
+    for session in &status.sessions {
+        text.push('\n');
+        text.push_str(&session_text(session));
+    }
+    text
+}
+
+/// One session and its links.
+pub(crate) fn session_text(session: &SessionReport) -> String {
+    let state = if session.connected { "connected" } else { "no link" };
+    let name = session.name.as_ref().map(|name| format!("{name} = ")).unwrap_or_default();
+    let mut text = format!("{name}{}: {state}\n", session.peer);
+    text.push_str(&format!(
+        "  messages: {} acknowledged of {} sent, {} received; {} wait ({}); {} failovers, {} duplicates dropped\n",
+        session.messages_acknowledged,
+        session.messages_accepted,
+        session.messages_delivered,
+        session.queued_messages,
+        human::bytes(session.queued_bytes as u64),
+        session.failovers,
+        session.duplicates_dropped,
+    ));
+    text.push_str(&links_table(&session.links));
+    text
+}
+
+/// The links of a session.
+pub(crate) fn links_table(links: &[LinkReport]) -> String {
+    let mut table = Table::new(["  link", "state", "remote", "rtt", "jitter", "loss", "sent", "received"]);
+    for link in links {
+        table.row([
+            format!("  {}", link.id),
+            format!("{:?}", link.state).to_lowercase(),
+            link.remote.to_string(),
+            human::maybe_micros(link.rtt_us),
+            human::maybe_micros(link.jitter_us),
+            link.loss_ratio.map_or_else(|| "-".into(), |loss| format!("{:.1} %", loss * 100.0)),
+            human::bytes(link.bytes_sent),
+            human::bytes(link.bytes_received),
+        ]);
+    }
+    if table.is_empty() { String::new() } else { table.print() }
+}
