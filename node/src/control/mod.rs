@@ -1,6 +1,21 @@
 //! The control interface of a running node: HTTP on a private socket.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `protocol`, `report` | what is said, both ways |
+//! | `socket` | where: the only file that knows an operating system |
+//! | `client` | the side of the commands |
+//! | `server` | the routes |
+//! | `remote` | from the server's threads to the node's |
+//! | `running`, `resolve`, `transfers`, `events` | what is done there |
 
 pub(crate) mod client;
+mod events;
 pub(crate) mod protocol;
+pub(crate) mod remote;
 pub(crate) mod report;
-mod socket;
+mod resolve;
+pub(crate) mod running;
+pub(crate) mod server;
+pub(crate) mod socket;
+mod transfers;

@@ -1,6 +1,8 @@
 //! What a node does for its peers over streams: echo, files, ports.
 
-mod file;
+pub(crate) mod actor;
+pub(crate) mod file;
 mod file_name;
-mod forward;
-mod label;
+pub(crate) mod forward;
+pub(crate) mod label;
+pub(crate) mod state;

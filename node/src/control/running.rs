@@ -1,0 +1,277 @@
+//! What the control interface can do with a running node. Lives on the node's thread.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bowline_actors::clock;
+use bowline_actors::node::NodeError;
+use bowline_actors::session::handle::SessionHandle;
+use bowline_messages::config::{NodeConfig, PeerTrust};
+use bowline_messages::event::EventKind;
+use bowline_messages::session::{Outgoing, ReceiptState};
+use bowline_messages::supervision::TreeNode;
+use bowline_messages::{EndpointAddress, MessageClass, PeerId};
+
+use super::protocol::{
+    BroadcastAsked, BroadcastResult, Connected, NodeReport, PeerAsked, PeerReport, Reloaded, StatusReport,
+};
+use super::report::{SessionReport, micros};
+use super::resolve::{Resolved, resolve};
+use crate::config::{Loaded, Source};
+use crate::exit::{Exit, Failure};
+use crate::node::{Node, trust};
+use crate::services::state::ServiceState;
+use crate::telemetry::LogControl;
+
+/// How often it is looked whether a link has come up.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Events that are searched for the reason why a peer cannot be reached.
+const EVENTS_SEARCHED: usize = 200;
+
+/// A running node with everything the binary has put around it.
+pub(crate) struct Running {
+    /// The node.
+    pub(crate) node: Node,
+    /// What it does for its peers.
+    pub(crate) services: Arc<ServiceState>,
+    /// Where its configuration comes from.
+    pub(crate) source: Source,
+    /// The configuration in force.
+    pub(crate) loaded: RefCell<Loaded>,
+    /// The log.
+    pub(crate) log: LogControl,
+    /// When it started.
+    pub(crate) started: Instant,
+}
+
+fn gone(error: NodeError) -> Failure {
+    match error {
+        NodeError::Connect(error) => Failure::new(Exit::Permission, error),
+        other => Failure::new(Exit::NodeNotReachable, other),
+    }
+}
+
+impl Running {
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> NodeConfig {
+        self.loaded.borrow().config.clone()
+    }
+
+    /// What the user calls a peer.
+    fn name_of(&self, peer: &PeerId) -> Option<String> {
+        let loaded = self.loaded.borrow();
+        loaded.config.peers.iter().find(|(_, entry)| entry.id == *peer).map(|(name, _)| name.clone())
+    }
+
+    /// `GET /v1/node`.
+    pub(crate) async fn report(&self) -> Result<NodeReport, Failure> {
+        let listening = self.node.addresses().await.map_err(gone)?;
+        let advertised = self.node.services().own_addresses().map(|told| told.addresses).unwrap_or_default();
+        let loaded = self.loaded.borrow();
+        Ok(NodeReport {
+            peer: self.node.id(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: Duration::from_millis(u64::try_from(self.uptime().as_millis()).unwrap_or(u64::MAX)),
+            listening,
+            advertised: advertised.iter().filter_map(|address| address.parse().ok()).collect(),
+            config_file: loaded.file.clone(),
+            state_dir: loaded.state_dir(),
+        })
+    }
+
+    /// Time since the node started.
+    pub(crate) fn uptime(&self) -> Duration {
+        clock::now().saturating_duration_since(self.started)
+    }
+
+    /// The sessions, or the one with a peer.
+    pub(crate) async fn sessions(&self, only: Option<PeerId>) -> Result<Vec<SessionReport>, Failure> {
+        let sessions = self.node.sessions(only).await.map_err(gone)?;
+        Ok(sessions.into_iter().map(|status| SessionReport::new(status.clone(), self.name_of(&status.peer))).collect())
+    }
+
+    /// `GET /v1/status`.
+    pub(crate) async fn status(&self) -> Result<StatusReport, Failure> {
+        Ok(StatusReport { node: self.report().await?, sessions: self.sessions(None).await? })
+    }
+
+    /// `GET /v1/peers`: those of the peer book by name, then other sessions.
+    pub(crate) async fn peers(&self) -> Result<Vec<PeerReport>, Failure> {
+        let sessions = self.sessions(None).await?;
+        let config = self.config();
+        let report = |peer: PeerId, name: Option<String>, addresses: &[EndpointAddress]| {
+            let session = sessions.iter().find(|session| session.peer == peer);
+            let links = session.map_or(0, |session| session.links.iter().filter(|link| link.state.is_usable()).count());
+            let mut addresses = addresses.to_vec();
+            for told in session.into_iter().flat_map(|session| &session.peer_addresses) {
+                if !addresses.contains(told) {
+                    addresses.push(told.clone());
+                }
+            }
+            PeerReport { peer, name, connected: links > 0, session: session.is_some(), links, addresses }
+        };
+        let mut peers: Vec<PeerReport> =
+            config.peers.iter().map(|(name, entry)| report(entry.id, Some(name.clone()), &entry.addresses)).collect();
+        let strangers = sessions.iter().filter(|session| session.name.is_none());
+        peers.extend(strangers.map(|session| report(session.peer, None, &[])));
+        Ok(peers)
+    }
+
+    /// Whom a text means.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] with what is wrong about it.
+    pub(crate) async fn resolve(&self, text: &str) -> Result<Resolved, Failure> {
+        let sessions = self.node.sessions(None).await.map_err(gone)?;
+        resolve(text, &self.loaded.borrow().config.peers, sessions.iter().map(|session| session.peer))
+    }
+
+    /// `GET /v1/why`.
+    pub(crate) async fn why(&self, text: &str) -> Result<SessionReport, Failure> {
+        let peer = self.resolve(text).await?.peer;
+        let session = self.sessions(Some(peer)).await?.pop();
+        session.ok_or_else(|| {
+            Failure::new(Exit::False, format_args!("there is no session with {}", peer.short()))
+                .hint("make one with `bowline connect`")
+        })
+    }
+
+    /// Finds or makes the session with a peer and waits until a link carries it.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when the peer is not known, [`Exit::Permission`] when it is denied, [`Exit::TimedOut`] with the reasons why
+    /// dials failed.
+    pub(crate) async fn connect(&self, asked: &PeerAsked) -> Result<(SessionHandle, SessionReport), Failure> {
+        let Resolved { peer, mut addresses } = self.resolve(&asked.peer).await?;
+        addresses.extend(asked.to.iter().cloned());
+        let session = self.node.connect(peer, addresses.clone()).await.map_err(gone)?;
+        let start = clock::now();
+        loop {
+            let report = self.sessions(Some(peer)).await?.pop();
+            match report {
+                Some(report) if report.connected => return Ok((session, report)),
+                _ if session.is_closed() => return Err(Failure::new(Exit::False, "the session has ended")),
+                Some(report) if addresses.is_empty() && report.links.is_empty() && report.peer_addresses.is_empty() => {
+                    let message = format!("no address of {} is known", peer.short());
+                    return Err(Failure::new(Exit::False, message).hint("say where it is with --to URI"));
+                }
+                _ if clock::now().saturating_duration_since(start) >= asked.timeout => {
+                    return Err(self.unreachable(peer, asked.timeout, start).await);
+                }
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// Why a peer could not be reached, as far as events since `since` tell.
+    async fn unreachable(&self, peer: PeerId, waited: Duration, since: Instant) -> Failure {
+        let since = since.saturating_duration_since(self.started).saturating_sub(Duration::from_secs(1));
+        let mut reasons: Vec<String> = Vec::new();
+        for event in self.node.recent_events(EVENTS_SEARCHED).await.unwrap_or_default() {
+            if let EventKind::DialFailed { peer: whom, address, error } = event.kind {
+                let reason = format!("{address}: {error}");
+                if whom == peer && event.at >= since && !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
+        }
+        let failure =
+            Failure::new(Exit::TimedOut, format_args!("no link to {} within {waited:?}", peer.short()));
+        if reasons.is_empty() { failure } else { failure.hint(reasons.join(", ")) }
+    }
+
+    /// `POST /v1/connect`.
+    pub(crate) async fn connect_report(&self, asked: &PeerAsked) -> Result<Connected, Failure> {
+        let start = clock::now();
+        let (_, report) = self.connect(asked).await?;
+        let usable = report.links.into_iter().filter(|link| link.state.is_usable());
+        Ok(Connected {
+            peer: report.peer,
+            links: usable.map(|link| link.remote).collect(),
+            took_us: micros(clock::now().saturating_duration_since(start)),
+        })
+    }
+
+    /// The peer's end of the link that the next urgent message would take.
+    pub(crate) async fn preferred(&self, peer: PeerId) -> Option<EndpointAddress> {
+        let session = self.sessions(Some(peer)).await.ok()?.pop()?;
+        session.preferred(MessageClass::Realtime).map(|link| link.remote.clone())
+    }
+
+    /// `GET /v1/tree`.
+    pub(crate) async fn tree(&self) -> Result<TreeNode, Failure> {
+        self.node.tree().await.map_err(gone)
+    }
+
+    /// `POST /v1/broadcast`.
+    pub(crate) async fn broadcast(&self, asked: BroadcastAsked) -> Result<Vec<BroadcastResult>, Failure> {
+        let sent = self.node.broadcast(Outgoing::new(asked.class, asked.text)).await.map_err(gone)?;
+        let deadline = tokio::time::Instant::now() + asked.timeout;
+        let mut results = Vec::new();
+        for (peer, receipt) in sent {
+            let error = match receipt {
+                Err(error) => Some(error.to_string()),
+                Ok(receipt) => match tokio::time::timeout_at(deadline, receipt.settled()).await {
+                    Ok(ReceiptState::Acknowledged) => None,
+                    Ok(state) => Some(format!("{state:?}").to_lowercase()),
+                    Err(_) => Some(format!("not acknowledged within {:?}", asked.timeout)),
+                },
+            };
+            results.push(BroadcastResult { peer, acknowledged: error.is_none(), error });
+        }
+        Ok(results)
+    }
+
+    /// Reads the configuration again and takes over what a running node can.
+    ///
+    /// # Errors
+    /// Those of [`Source::load`]; the configuration in force stays then.
+    pub(crate) async fn reload(&self) -> Result<Reloaded, Failure> {
+        let fresh = self.source.load()?;
+        self.log.set(&fresh.config.log.filter)?;
+        let before = self.config();
+        let needs_restart = before.sections_needing_restart(&fresh.config);
+        let report = Reloaded {
+            file: fresh.file.clone(),
+            changed: before != fresh.config,
+            needs_restart: needs_restart.iter().map(ToString::to_string).collect(),
+        };
+        if before.trust != fresh.config.trust || before.peers != fresh.config.peers {
+            let known = self.node.services().trust.borrow().snapshot().clone();
+            *self.node.services().trust.borrow_mut() = trust(&fresh.config, known);
+        }
+        self.services.configure(&fresh.config);
+        *self.loaded.borrow_mut() = fresh;
+        self.follow_book(Some(&before)).await;
+        tracing::info!(changed = report.changed, needs_restart = ?report.needs_restart, "configuration read again");
+        Ok(report)
+    }
+
+    /// Connects to the peers of the peer book, and disconnects those that are denied. With the configuration before: only
+    /// those whose entry changed.
+    pub(crate) async fn follow_book(&self, before: Option<&NodeConfig>) {
+        for (name, entry) in self.config().peers {
+            if before.is_some_and(|before| before.peers.get(&name) == Some(&entry)) {
+                continue;
+            }
+            let result = match entry.trust {
+                PeerTrust::Deny => self.node.disconnect(entry.id).await.map(|_| ()),
+                PeerTrust::Allow if entry.connect && !entry.addresses.is_empty() => {
+                    self.node.connect(entry.id, entry.addresses).await.map(|_| ())
+                }
+                PeerTrust::Allow => Ok(()),
+            };
+            if let Err(error) = result {
+                tracing::warn!(peer = name, %error, "not connecting");
+            }
+        }
+        for denied in self.config().trust.deny {
+            // A node that is ending has no sessions either.
+            let _ = self.node.disconnect(denied).await;
+        }
+    }
+}
+

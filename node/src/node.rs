@@ -1,0 +1,217 @@
+//! A node for another program: put together with a few lines, and then used through its handle.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use actix::Recipient;
+use bowline_actors::node::{Application, Inspector, NodeError, NodeHandle, NodeParts, start};
+use bowline_actors::session::identity::Identity;
+use bowline_actors::session::stream::IncomingStream;
+use bowline_actors::session::trust::{Trust, TrustSnapshot};
+use bowline_actors::supervision::ChildSpec;
+use bowline_actors::transport::registry::Registry;
+use bowline_messages::config::{NodeConfig, TrustPolicy};
+use bowline_messages::session::Inbox;
+use bowline_messages::{EndpointAddress, Incarnation, PeerId};
+
+use crate::exit::{Exit, Failure};
+
+/// A running node. It lives on the arbiter it was started on, and ends with it, or by [`NodeHandle::shutdown`]. Everything a
+/// [`NodeHandle`] can do, it can.
+#[derive(Clone)]
+pub struct Node {
+    handle: NodeHandle,
+    listening: Vec<EndpointAddress>,
+}
+
+/// Puts a [`Node`] together. Whatever is left out has its default: a new identity, no listener, peers by allow list.
+#[must_use = "a builder does nothing until `start`"]
+pub struct NodeBuilder {
+    identity: Option<Arc<Identity>>,
+    incarnation: Incarnation,
+    config: NodeConfig,
+    known: TrustSnapshot,
+    connect: Vec<(PeerId, Vec<EndpointAddress>)>,
+    children: Vec<ChildSpec>,
+    application: Application,
+    registry: Registry,
+}
+
+impl Node {
+    /// A builder with all defaults; it listens nowhere until told to.
+    pub fn builder() -> NodeBuilder {
+        let mut config = NodeConfig::default();
+        config.listen.addresses.clear();
+        NodeBuilder {
+            identity: None,
+            incarnation: Incarnation(1),
+            config,
+            known: TrustSnapshot::default(),
+            connect: Vec::new(),
+            children: Vec::new(),
+            application: Application::default(),
+            registry: Registry::builtin(),
+        }
+    }
+
+    /// Where it listens; port 0 is replaced by the port that was free.
+    pub fn listening(&self) -> &[EndpointAddress] {
+        &self.listening
+    }
+
+    /// The handle, for parts that outlive this value.
+    pub fn handle(&self) -> &NodeHandle {
+        &self.handle
+    }
+}
+
+impl Deref for Node {
+    type Target = NodeHandle;
+
+    fn deref(&self) -> &NodeHandle {
+        &self.handle
+    }
+}
+
+impl NodeBuilder {
+    /// Who the node is. Without it, somebody new at every start.
+    pub fn identity(mut self, identity: Arc<Identity>) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The life of this identity: a number that grows with every start, from `keyfile::next_incarnation`. A peer tells by it what
+    /// was sent to an earlier life. It matters only for an identity that is kept; the default is 1.
+    pub fn incarnation(mut self, incarnation: Incarnation) -> Self {
+        self.incarnation = incarnation;
+        self
+    }
+
+    /// Everything that can be configured, replacing what earlier calls set. The sections about the program `bowline` itself (control,
+    /// metrics, log, receive, forward) have no effect here.
+    pub fn config(mut self, config: NodeConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Listens here as well.
+    pub fn listen(mut self, address: EndpointAddress) -> Self {
+        self.config.listen.addresses.push(address);
+        self
+    }
+
+    /// What happens to peers that nobody has named. Default: they are refused.
+    pub fn trust(mut self, policy: TrustPolicy) -> Self {
+        self.config.trust.policy = policy;
+        self
+    }
+
+    /// Accepts this peer.
+    pub fn allow(mut self, peer: PeerId) -> Self {
+        self.config.trust.allow.push(peer);
+        self
+    }
+
+    /// What an earlier life of this identity knew about peers.
+    pub fn known(mut self, known: TrustSnapshot) -> Self {
+        self.known = known;
+        self
+    }
+
+    /// Accepts this peer, and connects to it at start.
+    pub fn peer(mut self, peer: PeerId, addresses: impl IntoIterator<Item = EndpointAddress>) -> Self {
+        self.connect.push((peer, addresses.into_iter().collect()));
+        self.allow(peer)
+    }
+
+    /// Who gets the messages of peers.
+    pub fn inbox(mut self, recipient: Recipient<Inbox>) -> Self {
+        self.application.inbox = Some(recipient);
+        self
+    }
+
+    /// Who gets the streams that peers open.
+    pub fn streams(mut self, recipient: Recipient<IncomingStream>) -> Self {
+        self.application.streams = Some(recipient);
+        self
+    }
+
+    /// Sees every message as it is handed over.
+    pub fn inspector(mut self, inspector: Inspector) -> Self {
+        self.application.inspector = Some(inspector);
+        self
+    }
+
+    /// Runs an actor of the application's in the node's supervision tree, below `app`: started last, stopped first.
+    pub fn child(mut self, child: ChildSpec) -> Self {
+        self.children.push(child);
+        self
+    }
+
+    /// The transports there are, instead of all that are compiled in: for transports of one's own.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Starts the node on the present arbiter: its actors first, then its listeners, then its connections.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] for what is configured wrongly, a listener that cannot be opened included; the node is shut down then.
+    pub async fn start(self) -> Result<Node, Failure> {
+        let failed = |error: NodeError| Failure::new(Exit::Configuration, error);
+        self.config.check().map_err(|errors| {
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Failure::new(Exit::Configuration, texts.join("\n"))
+        })?;
+        let identity = match self.identity {
+            Some(identity) => identity,
+            None => Arc::new(Identity::generate(&mut crate::randomness()?)),
+        };
+        let mut parts = NodeParts::new(identity, trust(&self.config, self.known));
+        parts.incarnation = self.incarnation;
+        parts.session = self.config.session.clone();
+        parts.transport = self.config.transport.clone();
+        parts.limits = self.config.limits;
+        parts.registry = self.registry;
+        parts.application = self.application;
+        let handle = start(parts).map_err(failed)?;
+        let mut node = Node { handle, listening: Vec::new() };
+        match node.finish(&self.config, self.children, self.connect).await {
+            Ok(()) => Ok(node),
+            Err(failure) => {
+                node.shutdown(std::time::Duration::ZERO).await;
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl Node {
+    async fn finish(
+        &mut self,
+        config: &NodeConfig,
+        children: Vec<ChildSpec>,
+        connect: Vec<(PeerId, Vec<EndpointAddress>)>,
+    ) -> Result<(), Failure> {
+        for child in children {
+            let started = self.handle.start_child(child).await;
+            started.map_err(|error| Failure::new(Exit::Configuration, error))?;
+        }
+        self.listening = crate::listen::open(&self.handle, &config.listen).await?;
+        for (peer, addresses) in connect {
+            let connected = self.handle.connect(peer, addresses).await;
+            connected.map_err(|error| Failure::new(Exit::Configuration, format_args!("peer {peer}: {error}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whom a configuration accepts, together with what is known of earlier lives.
+pub(crate) fn trust(config: &NodeConfig, known: TrustSnapshot) -> Trust {
+    use bowline_messages::config::PeerTrust;
+    let of = |wanted: PeerTrust| config.peers.values().filter(move |entry| entry.trust == wanted).map(|entry| entry.id);
+    let allowed = config.trust.allow.iter().copied().chain(of(PeerTrust::Allow));
+    let denied = config.trust.deny.iter().copied().chain(of(PeerTrust::Deny));
+    Trust::new(config.trust.policy, allowed, denied, known)
+}

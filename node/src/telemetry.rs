@@ -1,0 +1,118 @@
+//! The log and the metrics of the process.
+
+use std::io::IsTerminal as _;
+
+use bowline_messages::config::{LogConfig, LogFormat};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
+
+use crate::exit::{Exit, Failure};
+
+/// Bounds of the buckets of durations, in seconds.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Changes what is logged while the process runs.
+#[derive(Clone)]
+pub(crate) struct LogControl {
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+impl LogControl {
+    /// Logs by this filter from now on, unless `RUST_LOG` has the say.
+    ///
+    /// # Errors
+    /// [`Exit::Configuration`] when it is malformed.
+    pub(crate) fn set(&self, filter: &str) -> Result<(), Failure> {
+        if std::env::var_os("RUST_LOG").is_some() {
+            return Ok(());
+        }
+        let parsed = parse(filter)?;
+        self.filter.reload(parsed).map_err(|error| Failure::new(Exit::GaveUp, error))
+    }
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, Failure> {
+    EnvFilter::try_new(filter).map_err(|error| Failure::new(Exit::Configuration, format_args!("log.filter: {error}")))
+}
+
+/// Starts logging to the standard error stream. `verbose`: 1 is debug, 2 is trace, whatever is configured.
+///
+/// # Errors
+/// [`Exit::Configuration`] when a filter is malformed.
+pub(crate) fn start_log(config: &LogConfig, verbose: u8, quiet: bool) -> Result<LogControl, Failure> {
+    let environment = std::env::var("RUST_LOG").ok();
+    let filter = match (&environment, verbose, quiet) {
+        (Some(filter), _, _) => filter,
+        (None, 1, _) => "info,bowline=debug,bowline_actors=debug,bowline_messages=debug",
+        (None, 2.., _) => "info,bowline=trace,bowline_actors=trace,bowline_messages=trace",
+        (None, 0, true) => "error",
+        (None, 0, false) => &config.filter,
+    };
+    let (filter, control) = reload::Layer::new(parse(filter)?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = if is_json(config.format) {
+        lines.json().flatten_event(true).boxed()
+    } else {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        lines.with_ansi(colour).with_target(false).boxed()
+    };
+    // Another log is there already only where a program embeds this one; then that one stays.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    Ok(LogControl { filter: control })
+}
+
+fn is_json(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => {
+            let managed = ["JOURNAL_STREAM", "INVOCATION_ID"].iter().any(|name| std::env::var_os(name).is_some());
+            managed && !std::io::stderr().is_terminal()
+        }
+    }
+}
+
+/// Starts counting for `/metrics`. `None` when another recorder is there already.
+pub(crate) fn start_metrics() -> Option<PrometheusHandle> {
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS).ok()?;
+    let handle = builder.install_recorder().ok()?;
+    describe();
+    Some(handle)
+}
+
+/// What each metric means, for the `# HELP` lines.
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("bowline_build_info", "Always 1; the version is a label.");
+    describe_gauge!("bowline_sessions", "Sessions, by whether a link carries them now.");
+    describe_gauge!("bowline_links", "Links, by transport and state.");
+    describe_gauge!("bowline_queue_messages", "Messages accepted and not final, over all sessions.");
+    describe_gauge!("bowline_queue_bytes", "Bytes of messages accepted and not final, over all sessions.");
+    describe_gauge!("bowline_listeners", "Addresses the node listens on.");
+    describe_gauge!("bowline_uptime_seconds", "Time since the node started.");
+    describe_counter!("bowline_session_messages_total", "Messages of present sessions, by what became of them.");
+    describe_counter!("bowline_failovers_total", "Failovers that were completed.");
+    describe_histogram!("bowline_failover_seconds", "From the failure of a link to the first acknowledgement on another.");
+    describe_counter!("bowline_links_up_total", "Links that joined a session, by transport.");
+    describe_counter!("bowline_dials_failed_total", "Dials that failed, by transport.");
+    describe_counter!("bowline_connections_refused_total", "Inbound connections that were refused.");
+    describe_counter!("bowline_actor_restarts_total", "Actors restarted by their supervisors.");
+    describe_counter!("bowline_events_dropped_total", "Events that found no room in the journal.");
+    describe_counter!("bowline_files_received_total", "Files received completely.");
+    describe_counter!("bowline_file_bytes_received_total", "Bytes of files received completely.");
+    describe_counter!("bowline_forwarded_connections_total", "Forwarded connections, by direction.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_filter_is_a_mistake_in_the_configuration() {
+        assert!(parse("info,bowline=debug").is_ok());
+        assert_eq!(parse("info,bowline=loud").err().map(|failure| failure.exit), Some(Exit::Configuration));
+    }
+}
