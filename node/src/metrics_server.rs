@@ -47,7 +47,8 @@ pub(crate) fn serve(
     .disable_signals()
     .bind(address)
     .map_err(|error| {
-        Failure::new(Exit::Configuration, format_args!("cannot serve metrics on {address}: {error}")).hint("change metrics.listen")
+        Failure::new(Exit::Configuration, format_args!("cannot serve metrics on {address}: {error}"))
+            .hint("change metrics.listen")
     })?
     .run();
     let handle = server.handle();
@@ -78,7 +79,8 @@ fn sample(status: &StatusReport) {
         let count = status.sessions.iter().filter(|session| session.connected == connected).count();
         gauge!("bowline_sessions", "state" => state).set(count as f64);
     }
-    let sum = |of: fn(&crate::control::report::SessionReport) -> u64| status.sessions.iter().map(of).sum::<u64>() as f64;
+    let sum =
+        |of: fn(&crate::control::report::SessionReport) -> u64| status.sessions.iter().map(of).sum::<u64>() as f64;
     gauge!("bowline_queue_messages").set(sum(|session| session.queued_messages as u64));
     gauge!("bowline_queue_bytes").set(sum(|session| session.queued_bytes as u64));
     let mut links = std::collections::BTreeMap::<(String, String), u64>::new();

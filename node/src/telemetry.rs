@@ -2,7 +2,10 @@
 
 use std::io::IsTerminal as _;
 
+use actix::{Actor, Handler};
+use bowline_actors::supervision::Context;
 use bowline_messages::config::{LogConfig, LogFormat};
+use bowline_messages::{Event, EventKind};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
@@ -35,7 +38,8 @@ impl LogControl {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, Failure> {
-    EnvFilter::try_new(filter).map_err(|error| Failure::new(Exit::Configuration, format_args!("log.filter: {error}")))
+    // The HTTP server's remarks about its workers are of no use to whoever runs a node; what the filter says of it wins.
+    EnvFilter::try_new(format!("actix_server=warn,{filter}")).map_err(|error| Failure::new(Exit::Configuration, format_args!("log.filter: {error}")))
 }
 
 /// Starts logging to the standard error stream. `verbose`: 1 is debug, 2 is trace, whatever is configured.
@@ -56,7 +60,8 @@ pub(crate) fn start_log(config: &LogConfig, verbose: u8, quiet: bool) -> Result<
     let lines = if is_json(config.format) {
         lines.json().flatten_event(true).boxed()
     } else {
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour =
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         lines.with_ansi(colour).with_target(false).boxed()
     };
     // Another log is there already only where a program embeds this one; then that one stays.
@@ -93,17 +98,59 @@ fn describe() {
     describe_gauge!("bowline_queue_bytes", "Bytes of messages accepted and not final, over all sessions.");
     describe_gauge!("bowline_listeners", "Addresses the node listens on.");
     describe_gauge!("bowline_uptime_seconds", "Time since the node started.");
-    describe_counter!("bowline_session_messages_total", "Messages of present sessions, by what became of them.");
     describe_counter!("bowline_failovers_total", "Failovers that were completed.");
-    describe_histogram!("bowline_failover_seconds", "From the failure of a link to the first acknowledgement on another.");
+    describe_histogram!(
+        "bowline_failover_seconds",
+        "From the failure of a link to the first acknowledgement on another."
+    );
     describe_counter!("bowline_links_up_total", "Links that joined a session, by transport.");
     describe_counter!("bowline_dials_failed_total", "Dials that failed, by transport.");
+    describe_counter!("bowline_failovers_stalled_total", "Failures of a link when no other was there to take over.");
+    describe_counter!("bowline_messages_moved_total", "Messages that failovers sent again over another link.");
+    describe_counter!(
+        "bowline_messages_quarantined_total",
+        "Messages that were set aside because a handler panicked over them."
+    );
     describe_counter!("bowline_connections_refused_total", "Inbound connections that were refused.");
     describe_counter!("bowline_actor_restarts_total", "Actors restarted by their supervisors.");
     describe_counter!("bowline_events_dropped_total", "Events that found no room in the journal.");
     describe_counter!("bowline_files_received_total", "Files received completely.");
     describe_counter!("bowline_file_bytes_received_total", "Bytes of files received completely.");
     describe_counter!("bowline_forwarded_connections_total", "Forwarded connections, by direction.");
+}
+
+/// Counts events for `/metrics`. Child of `app`; it keeps nothing.
+#[derive(Debug, Default)]
+pub(crate) struct EventCounter;
+
+impl Actor for EventCounter {
+    type Context = Context<Self>;
+}
+
+impl Handler<Event> for EventCounter {
+    type Result = ();
+
+    fn handle(&mut self, event: Event, _: &mut Self::Context) {
+        let count = |name: &'static str| metrics::counter!(name).increment(1);
+        match event.kind {
+            EventKind::LinkUp { link, .. } => {
+                metrics::counter!("bowline_links_up_total", "transport" => link.transport.to_string()).increment(1);
+            }
+            EventKind::DialFailed { address, .. } => {
+                metrics::counter!("bowline_dials_failed_total", "transport" => address.kind().to_string()).increment(1);
+            }
+            EventKind::FailoverCompleted { took, messages_moved, .. } => {
+                count("bowline_failovers_total");
+                metrics::histogram!("bowline_failover_seconds").record(took.as_secs_f64());
+                metrics::counter!("bowline_messages_moved_total").increment(messages_moved);
+            }
+            EventKind::ConnectionRefused { .. } => count("bowline_connections_refused_total"),
+            EventKind::ChildRestarted { .. } => count("bowline_actor_restarts_total"),
+            EventKind::FailoverStalled { .. } => count("bowline_failovers_stalled_total"),
+            EventKind::MessageQuarantined { .. } => count("bowline_messages_quarantined_total"),
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use bowline_actors::session::keyfile::{self, KeyFileError};
 use clap::Subcommand;
-use rand::SeedableRng as _;
-use rand::rngs::{StdRng, SysRng};
 use serde_json::json;
 
 use super::Global;
@@ -35,7 +33,7 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let (key, path, made) = match args.action {
         Action::New { output } => {
             let path = output.map_or_else(|| global.load().map(|loaded| loaded.key_file()), Ok)?;
-            let key = keyfile::create(&path, &mut randomness()?).map_err(|error| key_failure(&error))?;
+            let key = keyfile::create(&path, &mut crate::randomness()?).map_err(|error| key_failure(&error))?;
             (key, path, true)
         }
         Action::Show => {
@@ -49,12 +47,6 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
         global.output().remark(&format!("the key is in {}", path.display()));
     }
     Ok(Exit::Ok)
-}
-
-/// The system's randomness.
-pub(crate) fn randomness() -> Result<StdRng, Failure> {
-    StdRng::try_from_rng(&mut SysRng)
-        .map_err(|error| Failure::new(Exit::GaveUp, format_args!("the system gives no random numbers: {error}")))
 }
 
 /// A failure of the key file, with its exit code.

@@ -21,6 +21,7 @@ mod ping;
 mod progress;
 mod receive;
 mod reload;
+mod run;
 mod send;
 mod status;
 mod ticket;
@@ -149,6 +150,7 @@ macro_rules! commands {
 }
 
 commands! {
+    Run => run,
     Status => status,
     Peers => peers,
     Connect => connect,

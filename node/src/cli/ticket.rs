@@ -3,10 +3,13 @@
 use bowline_actors::session::keyfile;
 use bowline_messages::{EndpointAddress, Ticket};
 use clap::Subcommand;
+use hyper::Method;
 use serde_json::json;
 
 use super::Global;
 use super::id::key_failure;
+use crate::control::client::Content;
+use crate::control::protocol::NodeReport;
 use crate::exit::{Exit, Failure};
 
 /// Make and read tickets: a peer's key and addresses in one text to paste
@@ -24,6 +27,8 @@ enum Action {
         #[arg(long = "to", value_name = "URI")]
         to: Vec<EndpointAddress>,
     },
+    /// Show the ticket of the running node: its key and the addresses it tells its peers
+    Show,
     /// Show what a ticket says
     Parse {
         /// The ticket
@@ -36,6 +41,11 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
         Action::New { to } => {
             let key = keyfile::load(&global.load()?.key_file()).map_err(|error| key_failure(&error))?;
             print(&Ticket::new(key.peer_id(), to), global)
+        }
+        Action::Show => {
+            let node: NodeReport = global.call(Method::GET, "/v1/node", Content::Nothing, None)?;
+            let addresses = if node.advertised.is_empty() { node.listening } else { node.advertised };
+            print(&Ticket::new(node.peer, addresses), global)
         }
         Action::Parse { ticket } => {
             let ticket: Ticket = ticket.parse().map_err(|error| Failure::new(Exit::Usage, error))?;

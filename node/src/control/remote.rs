@@ -76,7 +76,9 @@ impl Remote {
                 let _ = done.send(work(running).await);
             })
         });
-        self.actor.try_send(Run(work)).map_err(|_| Failure::new(Exit::NodeNotReachable, "the node is too busy, or ending"))?;
+        self.actor
+            .try_send(Run(work))
+            .map_err(|_| Failure::new(Exit::NodeNotReachable, "the node is too busy, or ending"))?;
         result.await.map_err(|_| Failure::new(Exit::NodeNotReachable, "the node is ending"))?
     }
 }

@@ -89,7 +89,9 @@ mod tests {
 
     #[test]
     fn a_peer_is_named_in_four_ways() {
-        for text in ["laptop", &peer(1).to_string(), &peer(1).to_string()[..8], &peer(1).to_string().to_uppercase()[..12]] {
+        for text in
+            ["laptop", &peer(1).to_string(), &peer(1).to_string()[..8], &peer(1).to_string().to_uppercase()[..12]]
+        {
             let found = resolved(text).unwrap();
             assert_eq!((found.peer, found.addresses.len()), (peer(1), 1), "{text}");
         }

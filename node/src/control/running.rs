@@ -1,7 +1,6 @@
 //! What the control interface can do with a running node. Lives on the node's thread.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -178,8 +177,7 @@ impl Running {
                 }
             }
         }
-        let failure =
-            Failure::new(Exit::TimedOut, format_args!("no link to {} within {waited:?}", peer.short()));
+        let failure = Failure::new(Exit::TimedOut, format_args!("no link to {} within {waited:?}", peer.short()));
         if reasons.is_empty() { failure } else { failure.hint(reasons.join(", ")) }
     }
 
@@ -274,4 +272,3 @@ impl Running {
         }
     }
 }
-

@@ -67,7 +67,9 @@ fn scope(token: Option<String>) -> actix_web::Scope {
     let at = |path: &str, route: Route| Resource::new(path).route(route);
     web::scope("/v1")
         .guard(guard::fn_guard(move |context| match &token {
-            Some(token) => context.head().headers().get(AUTHORIZATION).is_some_and(|shown| shown.as_bytes() == token.as_bytes()),
+            Some(token) => {
+                context.head().headers().get(AUTHORIZATION).is_some_and(|shown| shown.as_bytes() == token.as_bytes())
+            }
             None => true,
         }))
         .service(at("/node", web::get().to(node)))
@@ -214,7 +216,8 @@ async fn receive(shared: Data<Shared>, Json(asked): Json<ReceiveAsked>) -> HttpR
     }
     let files = shared.services.receive(asked.dir.clone(), asked.bytes_max, asked.overwrite);
     let ready = ReceiveLine::Ready { ready: asked.dir };
-    let all = stream::iter([ready]).chain(stream::unfold(files, |mut files| async { Some((files.recv().await?, files)) }));
+    let all =
+        stream::iter([ready]).chain(stream::unfold(files, |mut files| async { Some((files.recv().await?, files)) }));
     let lines = all.map(|line| {
         let mut line = serde_json::to_vec(&line).map_err(actix_web::error::ErrorInternalServerError)?;
         line.push(b'\n');

@@ -143,9 +143,9 @@ pub(crate) async fn forward(
     shared: &Shared,
     asked: ForwardAsked,
 ) -> Result<mpsc::Receiver<Result<ForwardEvent, Failure>>, Failure> {
-    let listener = TcpListener::bind(asked.listen).await.map_err(|error| {
-        Failure::at(std::path::Path::new(&asked.listen.to_string()), &error, Exit::False)
-    })?;
+    let listener = TcpListener::bind(asked.listen)
+        .await
+        .map_err(|error| Failure::at(std::path::Path::new(&asked.listen.to_string()), &error, Exit::False))?;
     let address = listener.local_addr().map_err(|error| Failure::new(Exit::False, error))?;
     let peer = asked.peer;
     let session = shared.remote.run(move |running| async move { Ok(running.connect(&peer).await?.0) }).await?;
