@@ -1,4 +1,7 @@
-//! A Bowline node: the command line, the control socket and the assembly of all parts.
+//! A Bowline node: [`Node::builder`] puts one into a program, [`cli`] is the program `bowline`.
+//!
+//! `examples/embed.rs` shows two nodes in one program. What nodes say to each other and to an application is in [`messages`], the
+//! actors and handles are in [`actors`].
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // Tests may read the clock of the machine.
 
@@ -12,13 +15,15 @@ mod node;
 mod services;
 mod signal;
 mod telemetry;
+pub mod tree;
 
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
 
+pub use bowline_actors as actors;
+pub use bowline_messages as messages;
+pub use exit::{Exit, Failure};
 pub use node::{Node, NodeBuilder};
-
-use exit::{Exit, Failure};
 
 /// A generator seeded from the system's randomness.
 fn randomness() -> Result<StdRng, Failure> {

@@ -39,7 +39,8 @@ impl LogControl {
 
 fn parse(filter: &str) -> Result<EnvFilter, Failure> {
     // The HTTP server's remarks about its workers are of no use to whoever runs a node; what the filter says of it wins.
-    EnvFilter::try_new(format!("actix_server=warn,{filter}")).map_err(|error| Failure::new(Exit::Configuration, format_args!("log.filter: {error}")))
+    EnvFilter::try_new(format!("actix_server=warn,{filter}"))
+        .map_err(|error| Failure::new(Exit::Configuration, format_args!("log.filter: {error}")))
 }
 
 /// Starts logging to the standard error stream. `verbose`: 1 is debug, 2 is trace, whatever is configured.

@@ -10,13 +10,22 @@ use crate::exit::{Exit, Failure};
 
 /// Show the running node's supervision tree: states, restarts, mailboxes, last errors
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Say what each part does, too
+    #[arg(long)]
+    explain: bool,
+}
 
-pub(crate) fn run(_args: Args, global: &Global) -> Result<Exit, Failure> {
+pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let tree: TreeNode = global.call(Method::GET, "/v1/tree", Content::Nothing, None)?;
     global.output().result("tree", &serde_json::json!({ "tree": tree }), || {
         let mut table = Table::new(["child", "state", "restarts", "mailbox", "up", "last error"]);
+        let mut explained = Table::new(["child", "does"]);
         rows(&tree, "", "", &mut table);
+        if args.explain {
+            explain(&tree, "", &mut explained);
+            return format!("{}\n{}", table.print(), explained.print());
+        }
         table.print()
     })?;
     Ok(Exit::Ok)
@@ -35,5 +44,14 @@ fn rows(node: &TreeNode, branch: &str, below: &str, table: &mut Table) {
         let last = at + 1 == node.children.len();
         let (mark, under) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
         rows(child, &format!("{below}{mark}"), &format!("{below}{under}"), table);
+    }
+}
+
+fn explain(node: &TreeNode, path: &str, table: &mut Table) {
+    let what = crate::tree::row(path).map_or("", |row| row.what);
+    table.row([if path.is_empty() { node.id.clone() } else { path.to_owned() }, what.to_owned()]);
+    for child in &node.children {
+        let below = if path.is_empty() { child.id.clone() } else { format!("{path}/{}", child.id) };
+        explain(child, &below, table);
     }
 }

@@ -1,0 +1,9 @@
+//! The example runs.
+
+#[path = "../examples/embed.rs"]
+mod embed;
+
+#[test]
+fn two_nodes_in_one_program_exchange_a_message() {
+    embed::main();
+}
