@@ -61,7 +61,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::Node;
-    use bowline_messages::supervision::{ChildKind, TreeNode};
+    use bowline_messages::supervision::{ChildKind, ChildState, TreeNode};
     use std::time::Duration;
 
     fn compare(node: &TreeNode, path: &str, seen: &mut Vec<&'static str>) {
@@ -79,7 +79,15 @@ mod tests {
     fn the_table_is_the_tree_of_a_running_node() {
         let tree = actix_rt::System::new().block_on(async {
             let node = Node::builder().start().await.unwrap();
-            let tree = node.tree().await.unwrap();
+            // Supervisors below the root start their own children a moment later.
+            let all_run = |node: &TreeNode| node.children.iter().all(|child| child.state == ChildState::Running);
+            let tree = loop {
+                let tree = node.tree().await.unwrap();
+                if all_run(&tree) && tree.children.iter().all(all_run) {
+                    break tree;
+                }
+                actix_rt::task::yield_now().await;
+            };
             node.shutdown(Duration::ZERO).await;
             tree
         });
