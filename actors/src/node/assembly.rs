@@ -29,7 +29,7 @@ use crate::session::seal::RotationLimits;
 use crate::session::trust::Trust;
 use crate::supervision::{ChildSpec, RootHandle, StartChild, SupervisorActor, SupervisorSpec};
 use crate::transport::actor::{KeptListeners, TransportActor, TransportParts};
-use crate::transport::interfaces::InterfaceTable;
+use crate::transport::interfaces::{InterfaceMonitor, InterfaceSubscribers, InterfaceTable};
 use crate::transport::registry::{Registry, TransportContext};
 use crate::transport::{Transport, TransportError};
 
@@ -149,6 +149,7 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         interfaces: InterfaceTable::default(),
     };
     let built = parts.registry.build_all(&context).map_err(|(kind, source)| NodeError::Transport { kind, source })?;
+    let runs_over_interfaces = built.iter().any(|transport| transport.capabilities().binds);
     let handshake = Arc::new(handshake_config(&parts));
     let services = Rc::new(Services::new(
         parts.identity.clone(),
@@ -194,6 +195,14 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         transports_spec = transports_spec.child(spec.mailbox(SHARED_MAILBOX));
         transports.insert(kind, address);
     }
+    // A simulated network has no interfaces that the operating system could say anything about.
+    if runs_over_interfaces {
+        let (table, subscribers) = (context.interfaces.clone(), InterfaceSubscribers::default());
+        subscribers.add(peers.clone().recipient());
+        transports.values().for_each(|transport| subscribers.add(transport.clone().recipient()));
+        let monitor = move || InterfaceMonitor::new(table.clone(), subscribers.clone());
+        transports_spec = transports_spec.child(ChildSpec::new("interfaces", monitor).0);
+    }
     let (app_spec, app) = SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).into_child();
     let root = SupervisorSpec::new("node", Strategy::RestForOne)
         .seed(parts.seed)
@@ -203,7 +212,15 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         .child(peers_spec.mailbox(SHARED_MAILBOX))
         .child(app_spec)
         .start_root();
-    Ok(NodeHandle { services, root, journal, peers, app, transports: Rc::new(transports), advertise: Rc::new(parts.advertise) })
+    Ok(NodeHandle {
+        services,
+        root,
+        journal,
+        peers,
+        app,
+        transports: Rc::new(transports),
+        advertise: Rc::new(parts.advertise),
+    })
 }
 
 fn journal_child() -> (ChildSpec, Addr<JournalActor>) {

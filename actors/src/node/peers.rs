@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Handler, Message, MessageResult, ResponseFuture};
 use bowline_messages::event::EventKind;
-use bowline_messages::link::Binding;
+use bowline_messages::link::{Binding, InterfaceChanged};
 use bowline_messages::session::{Outgoing, SendError, SessionEnd, SessionStatus};
 use bowline_messages::supervision::{Down, Monitor, Restart, Strategy, TerminateChild};
 use bowline_messages::wire::SignedAddresses;
@@ -281,6 +281,14 @@ impl Handler<Broadcast> for PeersActor {
             (*peer, SessionHandle::new(entry.ledger.clone()).send(message.clone()))
         };
         MessageResult(peers.iter().map(send).collect())
+    }
+}
+
+impl Handler<InterfaceChanged> for PeersActor {
+    type Result = ();
+
+    fn handle(&mut self, change: InterfaceChanged, ctx: &mut Self::Context) {
+        self.handle(InterfaceState { name: change.name, up: change.up }, ctx);
     }
 }
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFuture, AsyncContext, Handler, Message, MessageResult, Recipient};
 use bowline_messages::config::TransportConfig;
+use bowline_messages::link::InterfaceChanged;
 use bowline_messages::transport::{TransportStatus, TransportStatusQuery};
 use bowline_messages::{EndpointAddress, EventKind};
 use rand::SeedableRng;
@@ -238,6 +239,17 @@ impl Actor for TransportActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.reopen_kept(ctx);
         ctx.spawn(Driver);
+    }
+}
+
+impl Handler<InterfaceChanged> for TransportActor {
+    type Result = ();
+
+    /// Another way out may be open now: what failed before deserves another try at once.
+    fn handle(&mut self, change: InterfaceChanged, _: &mut Self::Context) {
+        if change.up {
+            self.breakers.reset();
+        }
     }
 }
 

@@ -142,6 +142,14 @@ async fn a_host_that_keeps_failing_is_left_alone_for_a_while() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     case.a.dial(&case.b, &case.address).await.unwrap();
     assert!(case.a.status().await.hosts_paused.is_empty());
+    assert!(case.b.transport.send(Unlisten { address: case.address.clone() }).await.unwrap());
+    for _ in 0..5 {
+        case.a.dial(&case.b, &case.address).await.unwrap_err();
+    }
+    case.b.listen("memory://b").await;
+    let up = InterfaceChanged { name: "eth0".into(), index: 1, up: true };
+    case.a.transport.send(up).await.unwrap();
+    case.a.dial(&case.b, &case.address).await.expect("a new way out is tried at once");
 }
 
 #[actix::test]
