@@ -236,15 +236,22 @@ impl Stage {
         }
     }
 
+    /// The next report of either node; it is written down already.
     async fn next(&mut self, deadline: Instant, what: &str) -> Result<(usize, Report), Failure> {
-        let late = || Failure::new(Exit::TimedOut, format_args!("the nodes did not {what} within {PATIENCE:?}"));
-        let said = tokio::time::timeout_at(deadline, self.reports.recv()).await.map_err(|_| late())?;
-        let copy = match &said {
-            Some((number, Ok(report))) => Some((*number, report.clone())),
-            Some((_, Err(_))) | None => None,
-        };
-        self.note(said)?;
-        copy.ok_or_else(late)
+        loop {
+            let said = tokio::time::timeout_at(deadline, self.reports.recv()).await.map_err(|_| {
+                Failure::new(Exit::TimedOut, format_args!("the nodes did not {what} within {PATIENCE:?}"))
+            })?;
+            let copy = match &said {
+                Some((number, Ok(report))) => Some((*number, report.clone())),
+                // A process that ended after its last report: the other one may still have something to say.
+                Some((_, Err(_))) | None => None,
+            };
+            self.note(said)?;
+            if let Some(copy) = copy {
+                return Ok(copy);
+            }
+        }
     }
 
     /// Writes down what a node said.
