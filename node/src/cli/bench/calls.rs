@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, Context, Handler, Message};
 use bowline_actors::clock;
 use bowline_actors::session::handle::{Receipt, SessionHandle};
-use bowline_messages::session::{Inbox, Outgoing, ReceiptState};
+use bowline_messages::session::{Inbox, Outgoing, ReceiptState, SendError};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 use super::Common;
 use super::measure::{Samples, cpu_time, rounded};
 use super::peer::{Peer, PeerOptions};
-use super::wire::{Ask, report};
+use super::wire::{Ask, Payloads, report};
 use crate::exit::{Exit, Failure};
 
 /// How long an answer may take before the call has failed.
@@ -195,7 +196,7 @@ pub(super) async fn messages(common: Common) -> Result<Value, Failure> {
     let caller = Caller::connect(&common).await?;
     caller.node.wait_for_links(common.peer, common.to.len()).await;
     let time = Duration::from_secs_f64(common.seconds);
-    let mut stream = Stream { common: &common, caller: &caller, number: 0, not_acknowledged: 0 };
+    let mut stream = Stream::new(&common, &caller);
     stream.send_for(time / 5, usize::MAX).await?;
     caller.report(&common).await?;
 
@@ -230,54 +231,71 @@ pub(super) async fn messages(common: Common) -> Result<Value, Failure> {
 struct Stream<'a> {
     common: &'a Common,
     caller: &'a Caller,
+    payloads: Payloads,
+    /// Receipts that are not final yet, oldest first, with the payloads that are to be had again.
+    waiting: VecDeque<(Receipt, Option<Bytes>)>,
     /// The next number; as many were accepted.
     number: u64,
     /// Receipts that ended in anything but acknowledged.
     not_acknowledged: u64,
 }
 
-impl Stream<'_> {
+impl<'a> Stream<'a> {
+    fn new(common: &'a Common, caller: &'a Caller) -> Self {
+        let payloads = Payloads::new(common.size as usize);
+        Self { common, caller, payloads, waiting: VecDeque::new(), number: 0, not_acknowledged: 0 }
+    }
+
     /// Sends for a time, or a number of messages, and waits until every receipt is final.
     async fn send_for(&mut self, time: Duration, most: usize) -> Result<(), Failure> {
-        let mut receipts = VecDeque::new();
         let end = clock::now() + time;
-        let size = self.common.size as usize;
-        let turn = (TURN_BYTES / size).clamp(1, TURN_MESSAGES).min(most);
+        let turn = (TURN_BYTES / self.common.size as usize).clamp(1, TURN_MESSAGES);
         let mut left = most;
         while clock::now() < end && left > 0 {
             for _ in 0..turn.min(left) {
-                receipts.push_back(self.send(size).await?);
+                self.send().await?;
             }
             left -= turn.min(left);
             // Receipts become final in the order of their messages: look at as many as there can be new ones.
-            self.look_at(&mut receipts, turn * 2);
+            self.look_at(turn * 2);
             tokio::task::yield_now().await;
         }
         let settled = tokio::time::timeout(PATIENCE, self.caller.session.settled()).await;
         settled.map_err(|_| late(PATIENCE))?;
-        self.look_at(&mut receipts, usize::MAX);
-        self.not_acknowledged += receipts.len() as u64;
+        self.look_at(usize::MAX);
+        self.not_acknowledged += self.waiting.len() as u64;
+        self.waiting.clear();
         Ok(())
     }
 
-    async fn send(&mut self, size: usize) -> Result<Receipt, Failure> {
-        let message = Outgoing {
-            policy: self.common.policy,
-            ..Outgoing::new(self.common.class, Ask::Count(self.number).encode(size))
+    async fn send(&mut self) -> Result<(), Failure> {
+        let (payload, again) = self.payloads.take(Ask::Count(self.number));
+        let message = Outgoing { policy: self.common.policy, ..Outgoing::new(self.common.class, payload) };
+        let receipt = match self.caller.session.send(message) {
+            Err(SendError::Full { .. }) => {
+                // Rare: the session says when there is room, and the message is made anew.
+                let payload = Ask::Count(self.number).encode(self.common.size as usize);
+                let message = Outgoing { policy: self.common.policy, ..Outgoing::new(self.common.class, payload) };
+                self.caller.session.send_wait(message).await
+            }
+            other => other,
         };
-        let receipt = self.caller.session.send_wait(message).await;
+        self.waiting.push_back((receipt.map_err(|error| Failure::new(Exit::False, error))?, again));
         self.number += 1;
-        receipt.map_err(|error| Failure::new(Exit::False, error))
+        Ok(())
     }
 
-    fn look_at(&mut self, receipts: &mut VecDeque<Receipt>, most: usize) {
+    fn look_at(&mut self, most: usize) {
         for _ in 0..most {
-            let Some(state) = receipts.front().map(Receipt::state) else { return };
+            let Some((receipt, _)) = self.waiting.front() else { return };
+            let state = receipt.state();
             if !state.is_final() {
                 return;
             }
             self.not_acknowledged += u64::from(state != ReceiptState::Acknowledged);
-            receipts.pop_front();
+            if let Some((_, Some(payload))) = self.waiting.pop_front() {
+                self.payloads.give_back(payload);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the messages of the benches look like: one byte for what is asked, a number, and padding.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// What a message asks of the serving process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,14 @@ impl Ask {
         message.into()
     }
 
+    /// Makes a message that was sent before into this one, without touching its padding.
+    fn overwrite(self, message: &mut [u8]) {
+        let head = self.encode(0);
+        for (byte, new) in message.iter_mut().zip(head) {
+            *byte = new;
+        }
+    }
+
     /// What a message asks; `None` for what is no message of ours.
     pub(super) fn decode(message: &[u8]) -> Option<Self> {
         let (what, rest) = message.split_first()?;
@@ -48,6 +56,48 @@ impl Ask {
             REPORT => Some(Self::Report),
             _ => None,
         }
+    }
+}
+
+/// Makes payloads the way a program does that cares: small ones are cut from a larger piece of memory, large ones are taken again once
+/// nobody holds them any more.
+#[derive(Debug)]
+pub(super) struct Payloads {
+    size: usize,
+    slab: BytesMut,
+    spare: Vec<BytesMut>,
+}
+
+/// From this size on, in bytes, payloads are taken again.
+const LARGE_BYTES: usize = 4096;
+/// Bytes of the pieces from which small payloads are cut.
+const SLAB_BYTES: usize = 64 * 1024;
+
+impl Payloads {
+    /// Payloads of `size` bytes.
+    pub(super) fn new(size: usize) -> Self {
+        Self { size: size.max(HEAD_BYTES), slab: BytesMut::new(), spare: Vec::new() }
+    }
+
+    /// A payload, and a second hold on it where it is to be given back later.
+    pub(super) fn take(&mut self, ask: Ask) -> (Bytes, Option<Bytes>) {
+        if self.size >= LARGE_BYTES {
+            let mut message = self.spare.pop().unwrap_or_else(|| BytesMut::zeroed(self.size));
+            ask.overwrite(&mut message);
+            let message = message.freeze();
+            return (message.clone(), Some(message));
+        }
+        if self.slab.capacity() < self.size {
+            self.slab = BytesMut::with_capacity(SLAB_BYTES);
+        }
+        self.slab.resize(self.size, 0);
+        ask.overwrite(&mut self.slab);
+        (self.slab.split().freeze(), None)
+    }
+
+    /// Takes a payload back whose message is final. If somebody still holds it, it is left to them.
+    pub(super) fn give_back(&mut self, message: Bytes) {
+        self.spare.extend(message.try_into_mut());
     }
 }
 
@@ -80,6 +130,25 @@ mod tests {
             }
         }
         assert_eq!(report(&answer(&json!({"a": 1}))), Some(json!({"a": 1})));
+    }
+
+    #[test]
+    fn payloads_differ_in_their_head_and_large_ones_come_again() {
+        for size in [64, 100_000] {
+            let mut payloads = Payloads::new(size);
+            let mut held: Option<Bytes> = None;
+            for number in 0..3000 {
+                let (message, again) = payloads.take(Ask::Count(number));
+                assert_eq!((Ask::decode(&message), message.len()), (Some(Ask::Count(number)), size));
+                assert_eq!(again.is_some(), size >= LARGE_BYTES);
+                drop(message);
+                if let Some(before) = held.take() {
+                    payloads.give_back(before);
+                }
+                held = again;
+            }
+            assert!(payloads.spare.len() <= 2);
+        }
     }
 
     #[test]
