@@ -8,4 +8,5 @@ pub mod node;
 pub mod pump;
 pub mod session;
 pub mod supervision;
+pub mod testing;
 pub mod transport;

@@ -10,7 +10,7 @@ use bowline_messages::config::{SessionConfig, TransportConfig};
 use bowline_messages::event::Event;
 use bowline_messages::link::Binding;
 use bowline_messages::session::{Outgoing, SendError, SessionStatus};
-use bowline_messages::supervision::{ChildError, ExitReason, Kill, Strategy, Tree, TreeNode};
+use bowline_messages::supervision::{ChildError, ExitReason, Kill, Strategy, SupervisionEvent, Tree, TreeNode};
 use bowline_messages::transport::{Listen, ListenAddresses, TransportStatus, TransportStatusQuery};
 use bowline_messages::wire::{Features, HelloParameters, OfferedVersions};
 use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
@@ -162,7 +162,9 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
 
     let (journal_spec, journal) = journal_child();
     services.set_journal(journal.clone().recipient());
-    let (sessions_spec, sessions) = SupervisorSpec::new("sessions", Strategy::OneForOne).seed(parts.seed).into_child();
+    services.set_supervision_events(journal.clone().recipient());
+    let watched: Recipient<SupervisionEvent> = journal.clone().recipient();
+    let (sessions_spec, sessions) = SupervisorSpec::new("sessions", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
     let (peers_spec, peers) = {
         let (services, table) = (services.clone(), Rc::default());
         ChildSpec::new("peers", move || PeersActor::new(services.clone(), Rc::clone(&table), sessions.clone()))
@@ -185,7 +187,7 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
             kept: KeptListeners::default(),
         }
     };
-    let mut transports_spec = SupervisorSpec::new("transports", Strategy::OneForOne).seed(parts.seed);
+    let mut transports_spec = SupervisorSpec::new("transports", Strategy::OneForOne).seed(parts.seed).events(watched.clone());
     let mut transports = BTreeMap::new();
     for transport in built {
         let kind = transport.kind();
@@ -203,9 +205,10 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         let monitor = move || InterfaceMonitor::new(table.clone(), subscribers.clone());
         transports_spec = transports_spec.child(ChildSpec::new("interfaces", monitor).0);
     }
-    let (app_spec, app) = SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).into_child();
+    let (app_spec, app) = SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
     let root = SupervisorSpec::new("node", Strategy::RestForOne)
         .seed(parts.seed)
+        .events(watched)
         .child(journal_spec)
         .child(transports_spec.into_child().0)
         .child(sessions_spec)
@@ -248,6 +251,21 @@ impl NodeHandle {
     /// The node's name.
     pub fn id(&self) -> PeerId {
         self.services.local()
+    }
+
+    /// The actor that knows all sessions; for scripts and embedders that go deeper.
+    pub fn peers(&self) -> &Addr<PeersActor> {
+        &self.peers
+    }
+
+    /// The actor of a transport, if the node has it.
+    pub fn transport(&self, kind: &TransportKind) -> Option<&Addr<TransportActor>> {
+        self.transports.get(kind)
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Addr<JournalActor> {
+        &self.journal
     }
 
     /// What its actors share; for embedders that go deeper.

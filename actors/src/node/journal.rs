@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use actix::{Actor, Handler, Message, MessageResult, Recipient};
 use bowline_messages::event::{Event, EventKind};
+use bowline_messages::supervision::{ExitReason, SupervisionEvent};
+use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::supervision::Context;
@@ -17,7 +19,7 @@ use crate::supervision::Context;
 const EVENTS_KEPT: usize = 4096;
 
 /// Reports what happened. From every part to the journal.
-#[derive(Debug, Clone, PartialEq, Message)]
+#[derive(Debug, Clone, PartialEq, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct Record(pub EventKind);
 
@@ -27,7 +29,7 @@ pub struct Record(pub EventKind);
 pub struct Subscribe(pub Recipient<Event>);
 
 /// Asks for the last events, oldest first, at most so many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "Vec<Event>")]
 pub struct RecentEvents(pub usize);
 
@@ -66,6 +68,29 @@ impl Handler<Record> for JournalActor {
             self.events.pop_front();
         }
         self.events.push_back(event);
+    }
+}
+
+impl Handler<SupervisionEvent> for JournalActor {
+    type Result = ();
+
+    /// Restarts and exits that were no orderly end are worth a line.
+    fn handle(&mut self, event: SupervisionEvent, ctx: &mut Self::Context) {
+        let kind = match event {
+            SupervisionEvent::ChildStarted { path, restarts } if restarts > 0 => {
+                EventKind::ChildRestarted { path, restarts: restarts.into() }
+            }
+            SupervisionEvent::ChildExited { path, reason }
+                if reason.is_abnormal() || matches!(reason, ExitReason::GroupEnded { .. }) =>
+            {
+                EventKind::ChildExited { path, reason: reason.to_string() }
+            }
+            SupervisionEvent::ChildStarted { .. }
+            | SupervisionEvent::ChildExited { .. }
+            | SupervisionEvent::ChildRestarting { .. }
+            | SupervisionEvent::IntensityExceeded { .. } => return,
+        };
+        self.handle(Record(kind), ctx);
     }
 }
 

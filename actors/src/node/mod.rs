@@ -15,8 +15,8 @@ mod services;
 pub use assembly::{NodeError, NodeHandle, NodeParts, start};
 pub use journal::{JournalActor, RecentEvents, Record, Subscribe, Subscribers};
 pub use peers::{
-    Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeerTable, PeersActor,
-    PeersQuery,
+    Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, FindSessionActor,
+    PeerTable, PeersActor, PeersQuery,
 };
 pub use services::{Application, EndSession, Inspector, Services};
 

@@ -17,6 +17,7 @@ use bowline_messages::wire::SignedAddresses;
 use bowline_messages::wire::frame::CloseCode;
 use bowline_messages::{EndpointAddress, Incarnation, PeerId};
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 
 use super::services::{EndSession, Services};
 use crate::session::actor::{
@@ -52,7 +53,7 @@ pub struct PeerTable {
 }
 
 /// Finds or makes the session with a peer, which keeps links to these addresses.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<SessionHandle, ConnectError>")]
 pub struct ConnectPeer {
     /// The peer.
@@ -77,27 +78,27 @@ pub enum ConnectError {
 }
 
 /// Ends the session with a peer. The answer says whether there was one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "bool")]
 pub struct DisconnectPeer(pub PeerId);
 
 /// Finds the session with a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "Option<SessionHandle>")]
 pub struct FindPeer(pub PeerId);
 
 /// Reports on all sessions, or on one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "Vec<SessionStatus>")]
 pub struct PeersQuery(pub Option<PeerId>);
 
 /// Sends one message to every peer (SPEC T12): best effort, what fails is reported and stops nothing. The payload is shared, not copied.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "Vec<(PeerId, Result<Receipt, SendError>)>")]
 pub struct Broadcast(pub Outgoing);
 
 /// Ends all sessions in an orderly way; what was accepted is given so long to be delivered. The answer comes when it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct DrainSessions(pub Duration);
 
@@ -132,7 +133,11 @@ impl PeersActor {
             ChildSpec::new("session", move || SessionActor::new(group.clone()))
         };
         let id = group_id(&peer, number);
-        let (spec, supervisor) = SupervisorSpec::new(id.clone(), Strategy::OneForOne)
+        let mut group_spec = SupervisorSpec::new(id.clone(), Strategy::OneForOne);
+        if let Some(events) = self.services.supervision_events() {
+            group_spec = group_spec.events(events);
+        }
+        let (spec, supervisor) = group_spec
             .on_exceeded(OnExceeded::EndGroup)
             .intensity(Intensity::default())
             .seed(number)
@@ -257,6 +262,19 @@ impl Handler<FindPeer> for PeersActor {
     fn handle(&mut self, FindPeer(peer): FindPeer, _: &mut Self::Context) -> Self::Result {
         let peers = self.table.peers.borrow();
         peers.get(&peer).map(|entry| SessionHandle::new(entry.ledger.clone()))
+    }
+}
+
+/// Finds the session actor of a peer: for scripts and tests, which talk to it directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "Option<Addr<SessionActor>>")]
+pub struct FindSessionActor(pub PeerId);
+
+impl Handler<FindSessionActor> for PeersActor {
+    type Result = Option<Addr<SessionActor>>;
+
+    fn handle(&mut self, FindSessionActor(peer): FindSessionActor, _: &mut Self::Context) -> Self::Result {
+        self.table.peers.borrow().get(&peer).map(|entry| entry.session.clone())
     }
 }
 

@@ -9,6 +9,7 @@ use actix::Recipient;
 use bowline_messages::config::SessionConfig;
 use bowline_messages::event::EventKind;
 use bowline_messages::session::{Inbox, Received, SessionEnd};
+use bowline_messages::supervision::SupervisionEvent;
 use bowline_messages::wire::SignedAddresses;
 use bowline_messages::{Incarnation, PeerId, TransportKind};
 use rand::SeedableRng;
@@ -52,6 +53,7 @@ pub struct Services {
     pub trust: RefCell<Trust>,
     application: RefCell<Application>,
     journal: RefCell<Option<Recipient<Record>>>,
+    supervision_events: RefCell<Option<Recipient<SupervisionEvent>>>,
     dialers: RefCell<BTreeMap<TransportKind, Recipient<Dial>>>,
     own_addresses: RefCell<Option<SignedAddresses>>,
     session_ends: RefCell<Option<Recipient<EndSession>>>,
@@ -60,7 +62,7 @@ pub struct Services {
 }
 
 /// From a session actor to the actor that knows all sessions: this one is over.
-#[derive(Debug, Clone, PartialEq, Eq, actix::Message)]
+#[derive(Debug, Clone, PartialEq, Eq, actix::Message, serde::Serialize, serde::Deserialize)]
 #[rtype(result = "()")]
 pub struct EndSession {
     /// With whom.
@@ -86,6 +88,7 @@ impl Services {
             trust: RefCell::new(trust),
             application: RefCell::default(),
             journal: RefCell::default(),
+            supervision_events: RefCell::default(),
             dialers: RefCell::default(),
             own_addresses: RefCell::default(),
             session_ends: RefCell::default(),
@@ -140,6 +143,15 @@ impl Services {
 
     pub(super) fn set_journal(&self, journal: Recipient<Record>) {
         *self.journal.borrow_mut() = Some(journal);
+    }
+
+    pub(super) fn set_supervision_events(&self, recipient: Recipient<SupervisionEvent>) {
+        *self.supervision_events.borrow_mut() = Some(recipient);
+    }
+
+    /// Who is told what supervisors do.
+    pub(super) fn supervision_events(&self) -> Option<Recipient<SupervisionEvent>> {
+        self.supervision_events.borrow().clone()
     }
 
     /// Adds a transport that can dial.

@@ -20,6 +20,7 @@ use bowline_messages::supervision::{Down, Monitor};
 use bowline_messages::wire::frame::CloseCode;
 use bowline_messages::wire::{SignedAddresses, TicketId};
 use bowline_messages::{EndpointAddress, LinkId};
+use serde::{Deserialize, Serialize};
 
 use super::handle::SessionHandle;
 use super::handshake::ResumeTicket;
@@ -86,7 +87,7 @@ impl SessionGroup {
 }
 
 /// More addresses at which the peer can be reached. To the session actor.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct AddAddresses(pub Vec<(EndpointAddress, Binding)>);
 
@@ -96,7 +97,7 @@ pub struct AddAddresses(pub Vec<(EndpointAddress, Binding)>);
 pub struct OwnAddresses(pub SignedAddresses);
 
 /// An interface of this machine went down or came up. To the session actor.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct InterfaceState {
     /// Its name.
@@ -106,14 +107,19 @@ pub struct InterfaceState {
 }
 
 /// End the session: the peer is told on every link. To the session actor; it is stopped by its group afterwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct CloseSession(pub CloseCode);
 
 /// Asks for a report. To the session actor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "SessionStatus")]
 pub struct StatusQuery;
+
+/// Finds the link actor of a link: for scripts and tests, which talk to it directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "Option<Addr<LinkActor>>")]
+pub struct FindLinkActor(pub LinkId);
 
 /// The session actor.
 pub struct SessionActor {
@@ -574,6 +580,14 @@ impl Handler<CloseSession> for SessionActor {
         self.transmit();
         self.machine.abandon(&LinkFailure::ClosedHere("the session ends".into()));
         self.carry_out();
+    }
+}
+
+impl Handler<FindLinkActor> for SessionActor {
+    type Result = Option<Addr<LinkActor>>;
+
+    fn handle(&mut self, FindLinkActor(link): FindLinkActor, _: &mut Self::Context) -> Self::Result {
+        self.group.links.borrow().get(&link).map(|slot| slot.address.clone())
     }
 }
 

@@ -22,6 +22,7 @@ mod progress;
 mod receive;
 mod reload;
 mod run;
+mod script;
 mod send;
 mod status;
 mod ticket;
@@ -168,6 +169,7 @@ commands! {
     Demo => demo,
     Ticket => ticket,
     Config => config,
+    Script => script,
     Completions => completions,
 }
 
