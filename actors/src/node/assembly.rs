@@ -164,7 +164,8 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
     services.set_journal(journal.clone().recipient());
     services.set_supervision_events(journal.clone().recipient());
     let watched: Recipient<SupervisionEvent> = journal.clone().recipient();
-    let (sessions_spec, sessions) = SupervisorSpec::new("sessions", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
+    let (sessions_spec, sessions) =
+        SupervisorSpec::new("sessions", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
     let (peers_spec, peers) = {
         let (services, table) = (services.clone(), Rc::default());
         ChildSpec::new("peers", move || PeersActor::new(services.clone(), Rc::clone(&table), sessions.clone()))
@@ -187,7 +188,8 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
             kept: KeptListeners::default(),
         }
     };
-    let mut transports_spec = SupervisorSpec::new("transports", Strategy::OneForOne).seed(parts.seed).events(watched.clone());
+    let mut transports_spec =
+        SupervisorSpec::new("transports", Strategy::OneForOne).seed(parts.seed).events(watched.clone());
     let mut transports = BTreeMap::new();
     for transport in built {
         let kind = transport.kind();
@@ -205,7 +207,8 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         let monitor = move || InterfaceMonitor::new(table.clone(), subscribers.clone());
         transports_spec = transports_spec.child(ChildSpec::new("interfaces", monitor).0);
     }
-    let (app_spec, app) = SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
+    let (app_spec, app) =
+        SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
     let root = SupervisorSpec::new("node", Strategy::RestForOne)
         .seed(parts.seed)
         .events(watched)

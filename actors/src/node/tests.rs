@@ -53,7 +53,14 @@ fn two_nodes_talk_over_tcp_and_survive_kills() {
             receipts.push(session.send(Outgoing::new(MessageClass::Critical, number.to_be_bytes().to_vec())).unwrap());
             if number == 50 || number == 200 {
                 let settled = tokio::time::timeout(Duration::from_secs(5), receipts.last().unwrap().settled()).await;
-                assert!(settled.is_ok(), "{:?}\n{:?}\n{:?}\n{:?}", a.recent_events(100).await, b.recent_events(100).await, a.sessions(None).await, b.sessions(None).await);
+                assert!(
+                    settled.is_ok(),
+                    "{:?}\n{:?}\n{:?}\n{:?}",
+                    a.recent_events(100).await,
+                    b.recent_events(100).await,
+                    a.sessions(None).await,
+                    b.sessions(None).await
+                );
                 let tree = a.tree().await.unwrap();
                 let sessions = tree.children.iter().find(|c| c.id == "sessions").unwrap();
                 let group = sessions.children[0].id.clone();

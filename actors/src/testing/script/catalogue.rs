@@ -123,12 +123,10 @@ pub(super) async fn send(
     let gone = |what: &str| format!("`{node}` has no {what}");
     let post = Post { simulation, from, to, name, content };
     match kind {
-        "peers" if name == "ConnectPeer" => {
-            post.send_as::<_, ConnectPeer>(handle.peers(), |answer| match answer {
-                Ok(session) => json!({ "peer": session.peer() }),
-                Err(error) => json!({ "error": error.to_string() }),
-            })
-        }
+        "peers" if name == "ConnectPeer" => post.send_as::<_, ConnectPeer>(handle.peers(), |answer| match answer {
+            Ok(session) => json!({ "peer": session.peer() }),
+            Err(error) => json!({ "error": error.to_string() }),
+        }),
         "peers" if name == "Advertise" => {
             let addresses = signed(&handle, &post.content)?;
             handle.peers().do_send(Advertise(addresses));

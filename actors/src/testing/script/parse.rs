@@ -209,11 +209,10 @@ mod tests {
         assert_eq!((commands.len(), commands[0].place.line, commands[0].verb.as_str()), (1, 3, "send"));
         let words = &commands[0].words;
         assert_eq!(words[1].value, "->");
-        assert_eq!(words[4], Word {
-            key: Some(("payload".into(), Comparison::Is)),
-            value: "bet 5".into(),
-            quoted: true
-        });
+        assert_eq!(
+            words[4],
+            Word { key: Some(("payload".into(), Comparison::Is)), value: "bet 5".into(), quoted: true }
+        );
         assert_eq!(words[5].key.as_ref().unwrap().1, Comparison::AtMost);
         assert_eq!(words[6].value, "[1, 2]");
     }

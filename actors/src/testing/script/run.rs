@@ -24,12 +24,19 @@ const SHOWN_MAX: usize = 25;
 
 /// Runs the commands of a script whose text is `text`.
 pub(super) async fn run(text: &str, commands: Vec<Command>, options: Options) -> Result<Outcome, ScriptError> {
-    let named = commands.iter().filter(|c| c.verb == "nodes").flat_map(|c| &c.words).find_map(|word| {
-        word.key.as_ref().filter(|(key, _)| key == "seed").and_then(|_| word.value.parse().ok())
-    });
+    let named = commands
+        .iter()
+        .filter(|c| c.verb == "nodes")
+        .flat_map(|c| &c.words)
+        .find_map(|word| word.key.as_ref().filter(|(key, _)| key == "seed").and_then(|_| word.value.parse().ok()));
     let seed = options.seed.or(named).unwrap_or(SEED);
-    let mut runner =
-        Runner { simulation: Simulation::new(seed), started: false, mark: 0, rewrite: options.rewrite, refreshed: Vec::new() };
+    let mut runner = Runner {
+        simulation: Simulation::new(seed),
+        started: false,
+        mark: 0,
+        rewrite: options.rewrite,
+        refreshed: Vec::new(),
+    };
     for command in &commands {
         let done = tokio::time::timeout(ANSWER_LIMIT.max(patience(command)), runner.carry_out(command)).await;
         let done = done.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_LIMIT:?}")));
@@ -105,7 +112,9 @@ impl Runner {
             match key.as_str() {
                 "seed" => {}
                 "mailbox" => options.application.mailbox = Some(number(word)?),
-                "app" if word.value == "none" => options.application = Behaviour { absent: true, ..Behaviour::default() },
+                "app" if word.value == "none" => {
+                    options.application = Behaviour { absent: true, ..Behaviour::default() }
+                }
                 "panics_over" => options.application.inspector = Some(panics_over(&word.value)),
                 "trust" => {
                     let policy = serde_json::from_value(Value::String(word.value.clone()));

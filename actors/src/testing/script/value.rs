@@ -207,14 +207,20 @@ mod tests {
 
     #[test]
     fn words_become_the_json_they_look_like() {
-        assert_eq!(content_of("peer=b n=5 t=20ms x=\"5\" on=true"), json!({
-            "peer": "key-of-b", "n": 5, "t": {"secs": 0, "nanos": 20_000_000}, "x": "5", "on": true
-        }));
+        assert_eq!(
+            content_of("peer=b n=5 t=20ms x=\"5\" on=true"),
+            json!({
+                "peer": "key-of-b", "n": 5, "t": {"secs": 0, "nanos": 20_000_000}, "x": "5", "on": true
+            })
+        );
         assert_eq!(content_of("7"), json!(7));
         assert_eq!(content_of(""), Value::Null);
-        assert_eq!(content_of("link=1 reason.Silent=5s"), json!({
-            "link": 1, "reason": {"Silent": {"secs": 5, "nanos": 0}}
-        }));
+        assert_eq!(
+            content_of("link=1 reason.Silent=5s"),
+            json!({
+                "link": 1, "reason": {"Silent": {"secs": 5, "nanos": 0}}
+            })
+        );
         assert_eq!(duration("1.5s"), Some(Duration::from_millis(1500)));
         assert_eq!(rate("1Mbit/s"), Some(125_000));
     }
@@ -232,10 +238,22 @@ mod tests {
             let words = words(line);
             Pattern::new(&words.iter().collect::<Vec<_>>()).unwrap().matches(&entry)
         };
-        for yes in ["a LinkStep", "a.session -> a.app Link*", "* LinkStep id=tcp*", "a LinkStep reason=Silent reason.Silent<6s"] {
+        for yes in [
+            "a LinkStep",
+            "a.session -> a.app Link*",
+            "* LinkStep id=tcp*",
+            "a LinkStep reason=Silent reason.Silent<6s",
+        ] {
             assert!(matches(yes), "{yes}");
         }
-        for no in ["b LinkStep", "a.app LinkStep", "a LinkUp", "a LinkStep id=ble*", "a LinkStep reason!=Silent", "a LinkStep x=1"] {
+        for no in [
+            "b LinkStep",
+            "a.app LinkStep",
+            "a LinkUp",
+            "a LinkStep id=ble*",
+            "a LinkStep reason!=Silent",
+            "a LinkStep x=1",
+        ] {
             assert!(!matches(no), "{no}");
         }
     }
