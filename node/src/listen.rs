@@ -21,12 +21,11 @@ pub(crate) async fn open(node: &NodeHandle, config: &ListenConfig) -> Result<Vec
         for candidate in candidates(asked, config.port_fallback, moved) {
             match node.listen(candidate.clone()).await {
                 Ok(addresses) => {
-                    if let (Some(wanted), Some(got)) = (asked.port(), addresses.iter().find_map(EndpointAddress::port))
-                    {
-                        if wanted != 0 && wanted != got {
-                            tracing::warn!(%asked, port = got, "the port is taken; listening on another");
-                            moved = moved.or(Some((wanted, got)));
-                        }
+                    let got = addresses.iter().find_map(EndpointAddress::port).unwrap_or(0);
+                    let wanted = asked.port().unwrap_or(0);
+                    if wanted != 0 && wanted != got {
+                        tracing::warn!(%asked, port = got, "the port is taken; listening on another");
+                        moved = moved.or(Some((wanted, got)));
                     }
                     open.extend(addresses);
                     last = None;

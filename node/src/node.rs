@@ -175,6 +175,7 @@ impl NodeBuilder {
         parts.limits = self.config.limits;
         parts.registry = self.registry;
         parts.application = self.application;
+        parts.advertise = Some(self.config.listen.advertise.clone()).filter(|addresses| !addresses.is_empty());
         let handle = start(parts).map_err(failed)?;
         let mut node = Node { handle, listening: Vec::new() };
         match node.finish(&self.config, self.children, self.connect).await {

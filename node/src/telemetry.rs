@@ -149,6 +149,20 @@ impl Handler<Event> for EventCounter {
             EventKind::ChildRestarted { .. } => count("bowline_actor_restarts_total"),
             EventKind::FailoverStalled { .. } => count("bowline_failovers_stalled_total"),
             EventKind::MessageQuarantined { .. } => count("bowline_messages_quarantined_total"),
+            EventKind::Listening { .. }
+            | EventKind::ListenFailed { .. }
+            | EventKind::SessionUp { .. }
+            | EventKind::SessionDown { .. }
+            | EventKind::PeerRestarted { .. }
+            | EventKind::LinkStep { .. }
+            | EventKind::FailoverStarted { .. }
+            | EventKind::LinkPreferred { .. }
+            | EventKind::ChildExited { .. }
+            | EventKind::InterfaceChanged { .. } => {}
+            #[allow(
+                clippy::wildcard_enum_match_arm,
+                reason = "kinds that come later are counted once they have a metric"
+            )]
             _ => {}
         }
     }

@@ -372,6 +372,21 @@ fn a_second_node_finds_the_first_and_a_socket_left_behind_is_replaced() {
 }
 
 #[test]
+fn a_ticket_of_a_node_that_listens_everywhere_has_addresses_that_can_be_dialled() {
+    let home = tempfile::tempdir().unwrap();
+    let arguments = ["run", "--json", "--listen", "tcp://[::]:0"];
+    let mut process =
+        bowline(home.path()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let ticket = json(home.path(), &["ticket", "show"]);
+    let addresses: Vec<&str> = ticket["addresses"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(!addresses.is_empty());
+    assert!(addresses.iter().all(|address| !address.contains("[::]") && !address.contains("0.0.0.0")), "{addresses:?}");
+}
+
+#[test]
 fn a_node_ends_in_good_order_when_it_is_told_to() {
     for signal in ["-TERM", "-INT"] {
         let (mut a, b) = two_nodes("");

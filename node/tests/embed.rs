@@ -1,5 +1,7 @@
 //! The example runs.
 
+#![allow(unreachable_pub)] // The example is a program of its own.
+
 #[path = "../examples/embed.rs"]
 mod embed;
 

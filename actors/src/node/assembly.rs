@@ -1,6 +1,7 @@
 //! Puts a node together: the whole supervision tree, as `docs/architecture.md` draws it, and the handle on it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ use crate::session::seal::RotationLimits;
 use crate::session::trust::Trust;
 use crate::supervision::{ChildSpec, RootHandle, StartChild, SupervisorActor, SupervisorSpec};
 use crate::transport::actor::{KeptListeners, TransportActor, TransportParts};
-use crate::transport::interfaces::{InterfaceMonitor, InterfaceSubscribers, InterfaceTable};
+use crate::transport::interfaces::{InterfaceMonitor, InterfaceSubscribers, InterfaceTable, reachable_addresses};
 use crate::transport::registry::{Registry, TransportContext};
 use crate::transport::{Transport, TransportError};
 
@@ -229,6 +230,15 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
     })
 }
 
+/// An address that listens on all interfaces as the addresses that those have; any other as it is.
+fn with_real_host(address: EndpointAddress) -> Vec<EndpointAddress> {
+    let Some(any) = address.ip().filter(IpAddr::is_unspecified) else { return vec![address] };
+    // `[::]` takes IPv4 connections as well.
+    let here = reachable_addresses().into_iter().filter(|ip| ip.is_ipv4() || any.is_ipv6());
+    here.map(|ip| EndpointAddress::new(address.kind().clone(), &ip.to_string(), address.port(), address.path()))
+        .collect()
+}
+
 fn journal_child() -> (ChildSpec, Addr<JournalActor>) {
     let (started, subscribers) = (clock::now(), Subscribers::default());
     let (spec, address) = ChildSpec::new("journal", move || JournalActor::new(started, subscribers.clone()));
@@ -305,7 +315,7 @@ impl NodeHandle {
             Some(addresses) => addresses.clone(),
             None => self.addresses().await?,
         };
-        let told = reachable.into_iter().filter(|a| !a.ip().is_some_and(|ip| ip.is_unspecified()));
+        let told = reachable.into_iter().flat_map(with_real_host);
         let told = told.take(ADDRESSES_TOLD_MAX).map(|address| address.to_string()).collect::<Vec<_>>();
         let version = self.services.own_addresses().map_or(0, |known| known.version) + 1;
         // Grows across restarts as well: the upper half is the life of the process.

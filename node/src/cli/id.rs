@@ -52,6 +52,7 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
 /// A failure of the key file, with its exit code.
 pub(crate) fn key_failure(error: &KeyFileError) -> Failure {
     use bowline_actors::session::private_file::PrivateFileError;
+    #[allow(clippy::wildcard_enum_match_arm, reason = "what comes later is a mistake in the file as well")]
     let (exit, hint) = match error {
         KeyFileError::File(file) if file.is_missing() => (Exit::False, "make one with `bowline id new`"),
         KeyFileError::File(file) if file.is_taken() => {

@@ -236,10 +236,10 @@ fn known_file(loaded: &Loaded) -> std::path::PathBuf {
 fn save_known(running: &Running) {
     let services = running.node.services();
     let mut trust = services.trust.borrow_mut();
-    if trust.take_unsaved() {
-        if let Err(error) = trust.snapshot().save(&known_file(&running.loaded.borrow())) {
-            tracing::error!(%error, "what is known of peers was not saved");
-        }
+    if trust.take_unsaved()
+        && let Err(error) = trust.snapshot().save(&known_file(&running.loaded.borrow()))
+    {
+        tracing::error!(%error, "what is known of peers was not saved");
     }
 }
 

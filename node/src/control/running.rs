@@ -46,10 +46,8 @@ pub(crate) struct Running {
 }
 
 fn gone(error: NodeError) -> Failure {
-    match error {
-        NodeError::Connect(error) => Failure::new(Exit::Permission, error),
-        other => Failure::new(Exit::NodeNotReachable, other),
-    }
+    let exit = if matches!(error, NodeError::Connect(_)) { Exit::Permission } else { Exit::NodeNotReachable };
+    Failure::new(exit, error)
 }
 
 impl Running {

@@ -21,7 +21,7 @@ use super::report::micros;
 use super::running::Running;
 use super::server::Shared;
 use crate::exit::{Exit, Failure};
-use crate::services::file::{self, FileError};
+use crate::services::file;
 use crate::services::forward::carry;
 use crate::services::label::Label;
 
@@ -101,10 +101,7 @@ pub(crate) async fn send(
     let mut stream = open(&session, &label, MessageClass::Bulk)?;
     let mut source = BlockReader { blocks, block: Bytes::new() };
     let sent = file::send(&mut stream, &mut source, |_| {}).await;
-    let (name, bytes, digest) = sent.map_err(|error| match error {
-        FileError::Source(error) => Failure::new(Exit::False, format_args!("what was to be sent ended early: {error}")),
-        other => Failure::new(Exit::False, other),
-    })?;
+    let (name, bytes, digest) = sent.map_err(|error| Failure::new(Exit::False, error))?;
     // The file is there; how its stream ends makes no difference to that.
     let _ = stream.shutdown().await;
     let took_us = micros(clock::now().saturating_duration_since(start));

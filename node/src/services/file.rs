@@ -70,7 +70,7 @@ pub(crate) enum FileError {
         error: io::Error,
     },
     /// What is being sent could not be read here.
-    #[error("the file could not be read: {0}")]
+    #[error("what was to be sent ended early: {0}")]
     Source(#[source] io::Error),
     /// The stream broke.
     #[error("the transfer broke off: {0}")]

@@ -10,6 +10,6 @@ mod table;
 
 pub use medium::medium_of;
 pub use monitor::{InterfaceMonitor, InterfaceSubscribers, SubscribeInterfaces};
-pub use table::InterfaceTable;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use table::address_of;
+pub use table::{InterfaceTable, reachable_addresses};

@@ -47,6 +47,21 @@ fn look() -> BTreeMap<IpAddr, Interface> {
         .collect()
 }
 
+/// The addresses under which others can reach this machine: those of its interfaces, IPv4 first, without link-local ones, which mean
+/// nothing elsewhere. Loopback addresses only where there are no others: then everybody who can reach it is on this machine.
+pub fn reachable_addresses() -> Vec<IpAddr> {
+    let all: Vec<IpAddr> = look().into_keys().collect();
+    let far: Vec<IpAddr> = all.iter().copied().filter(|ip| !ip.is_loopback() && !is_link_local(ip)).collect();
+    if far.is_empty() { all.into_iter().filter(IpAddr::is_loopback).collect() } else { far }
+}
+
+fn is_link_local(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
 /// The first address of a family that an interface has.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn address_of(name: &str, v6: bool) -> Option<IpAddr> {
@@ -59,6 +74,14 @@ mod tests {
     use super::*;
     use bowline_messages::link::Medium;
     use std::net::Ipv4Addr;
+
+    #[test]
+    fn others_are_told_loopback_addresses_only_when_there_are_no_others() {
+        let told = reachable_addresses();
+        assert!(!told.is_empty());
+        assert!(told.iter().all(|ip| !is_link_local(ip) && !ip.is_unspecified()));
+        assert!(told.iter().all(IpAddr::is_loopback) || !told.iter().any(IpAddr::is_loopback));
+    }
 
     #[test]
     fn the_loopback_address_belongs_to_the_loopback_interface() {
