@@ -23,7 +23,7 @@ const fn supervisor(path: &'static str, strategy: Strategy, what: &'static str) 
 }
 
 /// Everything, in start order; the stop order is the reverse. All of it is permanent but the links, which are temporary.
-pub const TREE: [Row; 16] = [
+pub const TREE: [Row; 17] = [
     supervisor("", Strategy::RestForOne, "the node; gives up with exit code 70"),
     worker("journal", "keeps the last events and tells subscribers; the subscribers survive a restart"),
     supervisor("transports", Strategy::OneForOne, "one actor for each transport"),
@@ -32,6 +32,10 @@ pub const TREE: [Row; 16] = [
     worker("transports/tls", "the same"),
     worker("transports/ws", "the same"),
     worker("transports/wss", "the same"),
+    worker(
+        "transports/interfaces",
+        "watches the interfaces of the operating system; keeps nothing but its subscribers",
+    ),
     supervisor("sessions", Strategy::OneForOne, "one group for each peer; a peer can end its group, never the node"),
     supervisor("sessions/*", Strategy::OneForOne, "one peer: its session and its links"),
     worker("sessions/*/*", "the session, whose ledger survives a restart, or a link, which dies with its socket"),
