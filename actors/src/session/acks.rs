@@ -6,8 +6,11 @@ use super::ranges::RangeSet;
 
 /// Ranges of records that are remembered and told: on a link whose lanes are ordered there are hardly ever more than one a lane.
 pub const ACK_RANGES_MAX: usize = 32;
-/// So many records that want an acknowledgement are answered at once.
-const RECORDS_AT_ONCE: u32 = 2;
+/// So many records that want an acknowledgement are answered at once,
+const RECORDS_AT_ONCE: u32 = 8;
+/// and so many bytes: a sender whose window is small waits for them. A single small record never is, so that a request is
+/// acknowledged by its answer.
+const BYTES_AT_ONCE: usize = 8 * 1024;
 
 /// Tracks the records of one link.
 #[derive(Debug, Default)]
@@ -15,12 +18,13 @@ pub struct AckTracker {
     received: RangeSet,
     largest_at: Option<Instant>,
     eliciting: u32,
+    bytes: usize,
     deadline: Option<Instant>,
 }
 
 impl AckTracker {
     /// Notes a record that was opened.
-    pub fn on_record(&mut self, now: Instant, counter: u64, eliciting: bool, delay_max: Duration) {
+    pub fn on_record(&mut self, now: Instant, counter: u64, bytes: usize, eliciting: bool, delay_max: Duration) {
         if self.received.max().is_none_or(|largest| counter > largest) {
             self.largest_at = Some(now);
         }
@@ -28,8 +32,9 @@ impl AckTracker {
         self.received.keep_highest(ACK_RANGES_MAX);
         if eliciting {
             self.eliciting += 1;
+            self.bytes += bytes;
             self.deadline = self.deadline.or(Some(now + delay_max));
-            if self.eliciting >= RECORDS_AT_ONCE {
+            if self.eliciting >= RECORDS_AT_ONCE || self.bytes >= BYTES_AT_ONCE {
                 self.deadline = Some(now);
             }
         }
@@ -48,6 +53,7 @@ impl AckTracker {
     /// What to acknowledge: the ranges, and how long the largest was held back. The caller sends it, and says so by calling this.
     pub fn take(&mut self, now: Instant) -> Option<(&RangeSet, Duration)> {
         self.eliciting = 0;
+        self.bytes = 0;
         self.deadline = None;
         let held = self.largest_at.map(|at| now.saturating_duration_since(at))?;
         (!self.received.is_empty()).then_some((&self.received, held))
@@ -61,12 +67,17 @@ mod tests {
     const DELAY: Duration = Duration::from_millis(2);
 
     #[test]
-    fn one_record_may_wait_two_may_not() {
+    fn a_few_small_records_may_wait_many_or_large_ones_may_not() {
         let now = Instant::now();
         let mut acks = AckTracker::default();
-        acks.on_record(now, 0, true, DELAY);
-        assert_eq!(acks.deadline(), Some(now + DELAY));
-        acks.on_record(now, 1, true, DELAY);
+        for counter in 0..u64::from(RECORDS_AT_ONCE) - 1 {
+            acks.on_record(now, counter, 64, true, DELAY);
+            assert_eq!(acks.deadline(), Some(now + DELAY));
+        }
+        acks.on_record(now, 100, 64, true, DELAY);
+        assert_eq!(acks.deadline(), Some(now));
+        acks.take(now);
+        acks.on_record(now, 101, BYTES_AT_ONCE, true, DELAY);
         assert_eq!(acks.deadline(), Some(now));
     }
 
@@ -74,7 +85,7 @@ mod tests {
     fn a_mere_acknowledgement_is_not_acknowledged() {
         let now = Instant::now();
         let mut acks = AckTracker::default();
-        acks.on_record(now, 0, false, DELAY);
+        acks.on_record(now, 0, 64, false, DELAY);
         assert!(!acks.is_pending() && acks.deadline().is_none());
     }
 
@@ -83,7 +94,7 @@ mod tests {
         let now = Instant::now();
         let mut acks = AckTracker::default();
         for counter in (0..10_000).step_by(2) {
-            acks.on_record(now, counter, true, DELAY);
+            acks.on_record(now, counter, 64, true, DELAY);
         }
         let (ranges, held) = acks.take(now + DELAY).expect("records arrived");
         assert_eq!((ranges.len(), held), (ACK_RANGES_MAX, DELAY));

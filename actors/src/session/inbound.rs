@@ -57,14 +57,19 @@ pub enum InboundError {
 #[derive(Debug)]
 enum Slot {
     Complete(MessageClass, Bytes),
-    Partial { bytes: BytesMut, have: RangeSet },
+    /// `bytes` has the message up to the last piece that came, with zeros for what is missing before it.
+    Partial {
+        total: usize,
+        bytes: BytesMut,
+        have: RangeSet,
+    },
 }
 
 impl Slot {
     fn len(&self) -> usize {
         match self {
             Self::Complete(_, payload) => payload.len(),
-            Self::Partial { bytes, .. } => bytes.len(),
+            Self::Partial { total, .. } => *total,
         }
     }
 }
@@ -181,16 +186,20 @@ impl Inbound {
             self.hold(id, window_cost(total), 0)?;
         }
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
-        let slot = channel
-            .waiting
-            .entry(sequence)
-            .or_insert_with(|| Slot::Partial { bytes: BytesMut::zeroed(total), have: RangeSet::default() });
-        let Slot::Partial { bytes, have, .. } = slot else { return Ok(()) };
-        if bytes.len() != total {
+        let fresh = || Slot::Partial { total, bytes: BytesMut::with_capacity(total), have: RangeSet::default() };
+        let slot = channel.waiting.entry(sequence).or_insert_with(fresh);
+        let Slot::Partial { total: known, bytes, have } = slot else { return Ok(()) };
+        if *known != total {
             return Err(InboundError::Fragments);
         }
-        if let Some(target) = bytes.get_mut(range.clone()) {
-            target.copy_from_slice(piece);
+        if range.start == bytes.len() {
+            // In order, as nearly always: nothing has to be zeroed first.
+            bytes.extend_from_slice(piece);
+        } else {
+            bytes.resize(bytes.len().max(range.end), 0);
+            if let Some(target) = bytes.get_mut(range.clone()) {
+                target.copy_from_slice(piece);
+            }
         }
         have.insert(range.start as u64..range.end as u64);
         if have.len() > PIECES_MAX {

@@ -41,6 +41,7 @@ impl Session {
             return;
         };
         path.stats.records_received += 1;
+        let bytes = frames.len();
         if !path.proven {
             path.proven = true;
             self.on_proven(now, link);
@@ -50,7 +51,7 @@ impl Session {
             Err(violation) => return self.on_violation(now, link, violation),
         };
         if let Some(path) = self.paths.get_mut(&link) {
-            path.acks.on_record(now, number.0, eliciting, self.config.ack_delay);
+            path.acks.on_record(now, number.0, bytes, eliciting, self.config.ack_delay);
         }
     }
 

@@ -19,7 +19,7 @@ const RECORD_BYTES_MIN: usize = 1200;
 /// How long one record may occupy a link, in seconds.
 const RECORD_SECONDS: f64 = 0.005;
 /// Bytes that are handed to a link at once: one write of the transport's.
-const TRANSMIT_BYTES: usize = 128 * 1024;
+const TRANSMIT_BYTES: usize = 96 * 1024;
 /// Announcements of delivery in one record at most.
 const ANNOUNCEMENTS_MAX: usize = 32;
 
