@@ -130,6 +130,12 @@ impl SessionReport {
         }
     }
 
+    /// Whether the peer has answered on a link that carries the session now. Whoever dials has a link before the other side has
+    /// looked at who it is, and may lose it again at once.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.links.iter().any(|link| link.state.is_usable() && link.records_received > 0)
+    }
+
     /// What the user calls the peer: its name, or the beginning of its id.
     pub(crate) fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.peer.short())

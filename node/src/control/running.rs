@@ -149,7 +149,7 @@ impl Running {
         loop {
             let report = self.sessions(Some(peer)).await?.pop();
             match report {
-                Some(report) if report.connected => return Ok((session, report)),
+                Some(report) if report.is_confirmed() => return Ok((session, report)),
                 _ if session.is_closed() => return Err(Failure::new(Exit::False, "the session has ended")),
                 Some(report) if addresses.is_empty() && report.links.is_empty() && report.peer_addresses.is_empty() => {
                     let message = format!("no address of {} is known", peer.short());
