@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Where to listen; may be repeated; port 0 means any free port
     #[arg(long, value_name = "URI", required = true)]
     listen: Vec<EndpointAddress>,
+    /// Do not tell callers where this process listens: links go where they say, and nowhere else
+    #[arg(long)]
+    no_advertise: bool,
     /// Write a line for each message of `bench drip` that arrives
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -46,7 +49,7 @@ pub(super) async fn run(args: Args, json: bool) -> Result<Exit, Failure> {
     let options = PeerOptions {
         listen: args.listen,
         inbox: Some(address.recipient()),
-        advertise: true,
+        advertise: !args.no_advertise,
         ..PeerOptions::default()
     };
     let node = Peer::start(options).await?;

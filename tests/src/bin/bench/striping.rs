@@ -56,7 +56,8 @@ pub(crate) fn measure(programs: &Programs, runs: usize, quick: bool) -> Vec<Row>
 /// Throughput over the first link, the second, and both.
 fn once(programs: &Programs, quick: bool) -> Result<[f64; 3], String> {
     let mut command = programs.command(&programs.bowline, false);
-    command.args(["bench", "serve", "--json"]);
+    // Else the session would find the way past the forwarder.
+    command.args(["bench", "serve", "--json", "--no-advertise"]);
     for transport in TRANSPORTS {
         command.args(["--listen", &format!("{transport}://127.0.0.1:0")]);
     }
