@@ -239,10 +239,11 @@ impl StreamTable {
         let Some(stream) = self.live.get_mut(&id) else {
             return Consumed { count: 1, cost: window_cost(message.len()) };
         };
-        if theirs && sequence == 0 {
-            if let Some(StreamPart::Open(label)) = StreamPart::decode(message.clone()) {
-                self.opened.push_back((id, label));
-            }
+        if theirs
+            && sequence == 0
+            && let Some(StreamPart::Open(label)) = StreamPart::decode(message.clone())
+        {
+            self.opened.push_back((id, label));
         }
         stream.take(message)
     }
@@ -254,11 +255,6 @@ impl StreamTable {
     /// The next stream that the peer opened, with its words about it.
     pub(crate) fn take_opened(&mut self) -> Option<(ChannelId, Bytes)> {
         self.opened.pop_front()
-    }
-
-    /// Whether the peer opened streams of which the application does not know yet.
-    pub(crate) fn has_opened(&self) -> bool {
-        !self.opened.is_empty()
     }
 
     pub(crate) fn forget(&mut self, id: ChannelId) {
