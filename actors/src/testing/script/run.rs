@@ -55,6 +55,9 @@ fn patience(command: &Command) -> Duration {
     command.words.iter().filter_map(|word| value::duration(&word.value)).max().unwrap_or_default() * 2
 }
 
+/// What a recorded block is to be replaced by: the line of its command, the lines it has now, the new text.
+type Refreshed = (usize, Option<(usize, usize)>, Vec<String>);
+
 struct Runner {
     simulation: Simulation,
     started: bool,
@@ -62,7 +65,7 @@ struct Runner {
     mark: usize,
     rewrite: bool,
     /// Recorded lines: where the command stands, where the old ones begin and how many they are, and the new ones.
-    refreshed: Vec<(usize, Option<(usize, usize)>, Vec<String>)>,
+    refreshed: Vec<Refreshed>,
 }
 
 impl Runner {

@@ -95,7 +95,7 @@ fn with_peers(value: Value, quoted: bool, peer: &impl Fn(&str) -> Option<String>
         Value::Object(fields) => {
             Value::Object(fields.into_iter().map(|(key, item)| (key, with_peers(item, false, peer))).collect())
         }
-        other => other,
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
     }
 }
 
