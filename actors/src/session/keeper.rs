@@ -14,6 +14,8 @@ const ADDRESSES_MAX: usize = 64;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait between attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// An attempt that follows a successful one within this time says that the link did not hold.
+const BRIEF: Duration = Duration::from_secs(10);
 /// Bounds of the adaptive time-out of an attempt.
 const TIMEOUT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// What a success and a time-out do to it (SPEC S6).
@@ -40,6 +42,8 @@ struct Target {
     binding: Binding,
     next: Instant,
     failures: u32,
+    /// When the last attempt succeeded.
+    connected: Option<Instant>,
     dialling: bool,
     timeout: Duration,
 }
@@ -89,8 +93,10 @@ impl Keeper {
             Source::Learnt => LEARNT_GRACE,
         };
         let timeout = Duration::from_secs(5);
-        self.targets
-            .insert(address, Target { source, binding, next: now + grace, failures: 0, dialling: false, timeout });
+        self.targets.insert(
+            address,
+            Target { source, binding, next: now + grace, failures: 0, connected: None, dialling: false, timeout },
+        );
     }
 
     /// The addresses that the peer tells are these: others that it told before are forgotten.
@@ -139,9 +145,11 @@ impl Keeper {
     pub fn on_success(&mut self, now: Instant, address: &EndpointAddress) {
         if let Some(target) = self.targets.get_mut(address) {
             target.dialling = false;
-            target.failures = 0;
-            // Should the link die at once, the next attempt is immediate; the one after it is not.
-            target.next = now;
+            // Should the link die at once, the next attempt is immediate; those after it are not: a peer that lets us in only to
+            // throw us out is not to be dialled without a pause.
+            let brief = target.connected.replace(now).is_some_and(|before| now < before + BRIEF);
+            target.failures = if brief { target.failures.saturating_add(1) } else { 0 };
+            target.next = if brief { now + backoff(target.failures) } else { now };
             target.timeout = target.timeout.mul_f64(TIMEOUT_SUCCESS).max(TIMEOUT_BOUNDS.0);
         }
     }
@@ -152,8 +160,7 @@ impl Keeper {
         if let Some(target) = self.targets.get_mut(address) {
             target.dialling = false;
             target.failures = target.failures.saturating_add(1);
-            let wait = BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(target.failures - 1)).min(BACKOFF_MAX);
-            target.next = now + wait.mul_f64(jitter);
+            target.next = now + backoff(target.failures).mul_f64(jitter);
             if timed_out {
                 target.timeout = target.timeout.mul_f64(TIMEOUT_EXPIRED).min(TIMEOUT_BOUNDS.1);
             }
@@ -177,6 +184,11 @@ impl Keeper {
         let open = self.targets.iter().filter(|(address, t)| !t.dialling && !covered(address, t.source, links));
         open.map(|(_, target)| target.next).min()
     }
+}
+
+/// The wait after so many failures in a row, at least one.
+fn backoff(failures: u32) -> Duration {
+    BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(BACKOFF_MAX)
 }
 
 /// Whether a link stands already where this address leads.
@@ -261,6 +273,23 @@ mod tests {
         assert_eq!(keeper.orders(now, &[]), []);
         keeper.on_network_change(now);
         assert_eq!(keeper.orders(now, &[]).len(), 1);
+    }
+
+    #[test]
+    fn links_that_do_not_hold_are_dialled_ever_less_often() {
+        let mut now = Instant::now();
+        let mut keeper = keeper(1);
+        let only = address("tcp://a:1");
+        keeper.add(now, only.clone(), Source::Given, Binding::Any);
+        let mut dials = 0;
+        let end = now + Duration::from_secs(60);
+        while now < end {
+            dials += keeper.orders(now, &[]).len();
+            // Each succeeds, and its link is gone at once.
+            keeper.on_success(now, &only);
+            now = keeper.deadline(&[]).unwrap().max(now + Duration::from_millis(20));
+        }
+        assert!((3..30).contains(&dials), "{dials}");
     }
 
     #[test]

@@ -22,6 +22,8 @@ use super::path::{Path, RecordItem};
 const VERDICT_TIMEOUTS: u32 = 3;
 /// The verdict never falls earlier than this: a process that was not scheduled for a moment is not a dead link.
 const VERDICT_MIN: Duration = Duration::from_millis(15);
+/// The wait between suspicions of the last link doubles so often, and stays at that.
+const PATIENCE_DOUBLINGS: u32 = 8;
 /// Without suspicion for this long a degraded link is active again.
 const IMPROVEMENT_AFTER: Duration = Duration::from_secs(1);
 /// A session counts as busy for this long after its last message.
@@ -60,7 +62,15 @@ impl Session {
             0 => timeout,
             1 => (timeout * VERDICT_TIMEOUTS).max(VERDICT_MIN),
             // The last link that works is not judged; it is asked again and again, less and less often.
-            more => (timeout * VERDICT_TIMEOUTS).max(VERDICT_MIN) * 2_u32.saturating_pow(more.min(8) - 1),
+            // Each suspicion has to lie behind the one before, or the next one would be due at once, for ever.
+            more => {
+                let factor = if more <= PATIENCE_DOUBLINGS {
+                    1 << (more - 1)
+                } else {
+                    (more - PATIENCE_DOUBLINGS + 1) << (PATIENCE_DOUBLINGS - 1)
+                };
+                (timeout * VERDICT_TIMEOUTS).max(VERDICT_MIN).saturating_mul(factor)
+            }
         }
     }
 

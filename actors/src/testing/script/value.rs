@@ -181,7 +181,8 @@ fn field_matches(entry: &Entry, key: &str, how: Comparison, wanted: &str) -> boo
 
 /// A variant with fields is also meant by its name alone: `reason=Silent` for `reason.Silent=5s`.
 fn is_field(name: &str, key: &str, value: &str, wanted: &str) -> bool {
-    is_like(wanted, value) || name.strip_prefix(&format!("{key}.")).is_some_and(|v| is_like(wanted, v))
+    let variant = || name.split(key).nth(1).and_then(|rest| rest.strip_prefix('.'));
+    is_like(wanted, value) || variant().and_then(|v| v.split('.').next()).is_some_and(|v| is_like(wanted, v))
 }
 
 fn compare(value: &str, wanted: &str, holds: impl Fn(f64, f64) -> bool) -> bool {
