@@ -9,7 +9,10 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::prelude::RecipientRequest;
-use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Handler, MailboxError, MessageResult, Recipient};
+use actix::{
+    Actor, ActorContext, ActorFuture, AsyncContext, Handler, MailboxError, Message, MessageResult, Recipient,
+    ResponseActFuture, WrapFuture,
+};
 use bowline_messages::LinkId;
 use bowline_messages::link::{
     Arrived, CloseLink, Drained, LinkCounters, LinkCountersQuery, LinkDown, LinkFailure, Transmit,
@@ -191,6 +194,18 @@ impl LinkActor {
 
     fn end(&mut self, reason: LinkFailure, ctx: &mut Context<Self>) {
         tracing::debug!(link = %self.id, ends = ?self.link.ends(), %reason, "link over");
+        // What arrived last may still be in the session's mailbox, and dropping a request takes it back from there: a goodbye, say.
+        for slot in &mut self.outstanding {
+            let mut request = std::mem::replace(slot, Box::pin(None));
+            if request.is_some() {
+                actix_rt::spawn(async move {
+                    if let Some(request) = request.as_mut().as_pin_mut() {
+                        // Nobody waits for the answer any more.
+                        let _ = request.await;
+                    }
+                });
+            }
+        }
         // Sent past the mailbox's bound: it comes once in the life of a link, and losing it would cost a time-out.
         self.observer.down.do_send(LinkDown { link: self.id, reason });
         ctx.stop();
@@ -251,6 +266,19 @@ impl Handler<CloseLink> for LinkActor {
             self.closing = Some(close.reason.clone());
             ctx.run_later(CLOSE_LIMIT, |actor, ctx| actor.end(LinkFailure::ClosedHere(close.reason), ctx));
         }
+    }
+}
+
+/// Asks for an answer when the link is over: it is the loss of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AwaitEnd;
+
+impl Handler<AwaitEnd> for LinkActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: AwaitEnd, _: &mut Self::Context) -> Self::Result {
+        Box::pin(std::future::pending::<()>().into_actor(self))
     }
 }
 

@@ -5,4 +5,5 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use actor::AwaitEnd;
 pub use actor::{LinkActor, LinkObserver};

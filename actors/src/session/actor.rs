@@ -12,7 +12,9 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
 use actix::prelude::SendError as MailboxRefusal;
-use actix::{Actor, ActorFuture, ActorFutureExt, Addr, AsyncContext, Handler, Message, MessageResult, WrapFuture};
+use actix::{
+    Actor, ActorFuture, ActorFutureExt, Addr, AsyncContext, Handler, Message, MessageResult, ResponseFuture, WrapFuture,
+};
 use bowline_messages::event::EventKind;
 use bowline_messages::link::{Arrived, Binding, CloseLink, Drained, LinkDown, LinkFailure, LinkInfo, Transmit};
 use bowline_messages::session::{Inbox, SessionEnd, SessionStatus};
@@ -30,7 +32,7 @@ use super::ledger::{InHand, Ledger};
 use super::machine::{LinkJoin, LinkKeys, Output, Parts, Session};
 use super::stream::{IncomingStream, SessionStream};
 use crate::clock;
-use crate::link::{LinkActor, LinkObserver};
+use crate::link::{AwaitEnd, LinkActor, LinkObserver};
 use crate::node::Services;
 use crate::pump::{self, Pump, Pumped};
 use crate::supervision::{ChildSpec, Context, StartChild, SupervisorActor};
@@ -394,16 +396,24 @@ impl SessionActor {
         let link = self.group.ledger.next_link();
         let dial =
             Dial { peer, address: address.clone(), binding, link, mode, handshake: None, timeout: Some(timeout) };
-        let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| match answer {
-            Ok(Ok(link)) => {
-                actor.group.keeper.borrow_mut().on_success(clock::now(), &address);
-                actor.join(link, Some(&address), ctx);
+        let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| {
+            match answer {
+                Ok(Ok(link)) => {
+                    actor.group.keeper.borrow_mut().on_success(clock::now(), &address);
+                    actor.join(link, Some(&address), ctx);
+                }
+                // Of what it refuses to try the transport does not report; of everything else it did.
+                Ok(Err(error @ (DialError::Paused(_) | DialError::TooManyConnections))) => {
+                    actor.on_dial_failed(&address, false, &error.to_string());
+                }
+                Ok(Err(error)) => {
+                    let timed_out = matches!(error, DialError::TimedOut(_));
+                    actor.group.keeper.borrow_mut().on_failure(clock::now(), &address, timed_out);
+                }
+                Err(_) => actor.on_dial_failed(&address, false, "the transport is being restarted"),
             }
-            Ok(Err(error)) => {
-                let timed_out = matches!(error, DialError::TimedOut(_));
-                actor.on_dial_failed(&address, timed_out, &error.to_string());
-            }
-            Err(_) => actor.on_dial_failed(&address, false, "the transport is being restarted"),
+            // The worker was polled before this; the next attempt needs a timer.
+            actor.group.ledger.wake();
         });
         ctx.spawn(attempt);
     }
@@ -572,14 +582,20 @@ impl Handler<InterfaceState> for SessionActor {
 }
 
 impl Handler<CloseSession> for SessionActor {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, CloseSession(code): CloseSession, _: &mut Self::Context) {
+    /// The answer comes when the links have said goodbye, so that whoever stops the group afterwards does not cut them short.
+    fn handle(&mut self, CloseSession(code): CloseSession, _: &mut Self::Context) -> Self::Result {
+        let ends: Vec<_> = self.group.links.borrow().values().map(|slot| slot.address.send(AwaitEnd)).collect();
         self.over = true;
         self.machine.on_close(code, "");
         self.transmit();
         self.machine.abandon(&LinkFailure::ClosedHere("the session ends".into()));
         self.carry_out();
+        Box::pin(async move {
+            // Each is answered by the end of its link, which has a time limit of its own.
+            let _ = futures_util::future::join_all(ends).await;
+        })
     }
 }
 

@@ -75,7 +75,9 @@ impl Session {
     }
 
     fn close_at(&self, path: &Path) -> Option<Instant> {
-        let since = path.failing_since?;
+        // The last link is never called failing. It is given up all the same when nothing comes back for long.
+        let last = || path.waiting_since().filter(|_| path.suspicions > 1);
+        let since = path.failing_since.or_else(last)?;
         let other = self.paths.values().any(|p| p.state.is_usable() && p.suspicions == 0);
         Some(since + if other { self.config.failover_timeout } else { self.config.last_link_timeout })
     }
