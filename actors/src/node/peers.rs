@@ -34,6 +34,8 @@ use crate::transport::actor::LinkEstablished;
 const GROUP_BITS: u32 = 20;
 /// How long a session actor may take to answer for a report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long after the end of a session that is still wanted the next one is begun.
+const RECONNECT_AFTER: Duration = Duration::from_secs(5);
 /// The mailbox of a session actor: as many messages as its links may have unanswered, and some from elsewhere.
 const SESSION_MAILBOX: usize = 64;
 
@@ -49,6 +51,8 @@ struct PeerEntry {
 #[derive(Default)]
 pub struct PeerTable {
     peers: RefCell<BTreeMap<PeerId, PeerEntry>>,
+    /// Peers that the user or the application wants to be connected to, and where: a session that ended is made anew.
+    wanted: RefCell<BTreeMap<PeerId, Vec<(EndpointAddress, Binding)>>>,
     groups_made: Cell<u64>,
 }
 
@@ -160,6 +164,19 @@ impl PeersActor {
         Some(entry)
     }
 
+    /// Begins a new session after a while, if the user or the application still wants one.
+    fn reconnect_later(&self, peer: PeerId, ctx: &mut Context<Self>) {
+        if self.draining || !self.table.wanted.borrow().contains_key(&peer) {
+            return;
+        }
+        ctx.run_later(RECONNECT_AFTER, move |actor, ctx| {
+            let addresses = actor.table.wanted.borrow().get(&peer).cloned();
+            if let Some(addresses) = addresses.filter(|_| !actor.draining && actor.services.allow(peer).is_ok()) {
+                actor.find_or_make(peer, ctx).do_send(AddAddresses(addresses));
+            }
+        });
+    }
+
     /// Ends a session: nothing new reaches it, the peer is told, then its group is stopped.
     fn end(&mut self, peer: &PeerId, reason: SessionEnd) -> bool {
         let Some(entry) = self.table.peers.borrow_mut().remove(peer) else { return false };
@@ -202,6 +219,12 @@ impl Handler<ConnectPeer> for PeersActor {
             return Err(ConnectError::Itself);
         }
         self.services.allow(connect.peer).map_err(ConnectError::NotAllowed)?;
+        {
+            let mut wanted = self.table.wanted.borrow_mut();
+            let known = wanted.entry(connect.peer).or_default();
+            known.retain(|(address, _)| connect.addresses.iter().all(|(new, _)| new != address));
+            known.extend(connect.addresses.iter().cloned());
+        }
         let session = self.find_or_make(connect.peer, ctx);
         // A command of the user's, a handful in the life of a session.
         session.do_send(AddAddresses(connect.addresses));
@@ -232,6 +255,7 @@ impl Handler<DisconnectPeer> for PeersActor {
     type Result = bool;
 
     fn handle(&mut self, DisconnectPeer(peer): DisconnectPeer, _: &mut Self::Context) -> bool {
+        self.table.wanted.borrow_mut().remove(&peer);
         self.end(&peer, SessionEnd::ClosedHere)
     }
 }
@@ -239,8 +263,9 @@ impl Handler<DisconnectPeer> for PeersActor {
 impl Handler<EndSession> for PeersActor {
     type Result = ();
 
-    fn handle(&mut self, end: EndSession, _: &mut Self::Context) {
+    fn handle(&mut self, end: EndSession, ctx: &mut Self::Context) {
         self.end(&end.peer, end.reason);
+        self.reconnect_later(end.peer, ctx);
     }
 }
 
@@ -248,10 +273,11 @@ impl Handler<Down> for PeersActor {
     type Result = ();
 
     /// A group ended. If that was wanted, it is forgotten already.
-    fn handle(&mut self, down: Down, _: &mut Self::Context) {
+    fn handle(&mut self, down: Down, ctx: &mut Self::Context) {
         let found = self.table.peers.borrow().iter().find(|(_, e)| e.group == down.path).map(|(peer, _)| *peer);
         if let Some(peer) = found {
             self.forget(&peer, SessionEnd::Failed(down.reason.to_string()));
+            self.reconnect_later(peer, ctx);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Child of its peer's group, permanent. A restart keeps the ledger, the links and what the keeper knows (all captured by the
 //! factory) and forgets estimates and verdicts: everything unacknowledged is sent again under a new epoch of every link's keys.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -134,6 +134,11 @@ pub struct SessionActor {
     retry_at: Option<Instant>,
     /// Since when there is no link.
     alone_since: Option<Instant>,
+    /// When the keeper may want something next; looked at again only when something it goes by has changed.
+    keeper_at: Option<Instant>,
+    keeper_changed: bool,
+    /// The set of links that the keeper saw last.
+    links_seen: u64,
     over: bool,
 }
 
@@ -143,7 +148,24 @@ impl SessionActor {
         let ledger = &group.ledger;
         let config = group.services.session.borrow().as_ref().clone();
         let machine = Session::new(ledger.peer(), ledger.incarnation(), ledger.peer_incarnation(), config);
-        Self { machine, pump: Pump::new(), via: None, retry_at: None, alone_since: None, over: false, group }
+        Self {
+            machine,
+            pump: Pump::new(),
+            via: None,
+            retry_at: None,
+            alone_since: None,
+            keeper_at: None,
+            keeper_changed: true,
+            links_seen: 0,
+            over: false,
+            group,
+        }
+    }
+
+    /// The keeper, for a change: it is asked again what to dial.
+    fn keeper(&mut self) -> RefMut<'_, Keeper> {
+        self.keeper_changed = true;
+        self.group.keeper.borrow_mut()
     }
 
     fn services(&self) -> &Rc<Services> {
@@ -151,11 +173,11 @@ impl SessionActor {
     }
 
     /// Lets the machine work on the ledger.
-    fn with_machine<R>(&mut self, work: impl FnOnce(&mut Session, Instant, &mut Parts<'_>) -> R) -> R {
+    fn with_machine<R>(&mut self, work: impl FnOnce(&mut Session, &mut Parts<'_>) -> R) -> R {
         let ledger = self.group.ledger.clone();
         let (mut outbox, mut inbound, mut keys) = (ledger.outbox(), ledger.inbound(), ledger.keys());
         let mut parts = Parts { outbox: &mut outbox, inbound: &mut inbound, keys: &mut keys };
-        work(&mut self.machine, clock::now(), &mut parts)
+        work(&mut self.machine, &mut parts)
     }
 
     /// A life after a panic: what is in the ledger goes on.
@@ -233,29 +255,29 @@ impl SessionActor {
 
     /// Everything there is to do now, in the order in which it hurts least to be late.
     fn work(&mut self, ctx: &mut Context<Self>) {
-        self.deliver();
-        self.transmit();
+        let now = clock::now();
+        self.deliver(now);
+        self.transmit(now);
         self.carry_out();
-        self.dial(ctx);
-        self.check_alone();
-        let deadline = self.deadline();
+        self.dial(now, ctx);
+        self.check_alone(now);
+        let deadline = self.deadline(now);
         pump::arm(self, ctx, deadline);
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let now = clock::now();
-        let links: Vec<_> = self.machine.links().collect();
-        let keeper = self.group.keeper.borrow().deadline(&links);
-        let lost_after = self.services().session.borrow().peer_lost_after;
-        let lost = self.alone_since.filter(|_| !lost_after.is_zero()).map(|since| since + lost_after);
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let lost = self.alone_since.and_then(|since| {
+            let lost_after = self.services().session.borrow().peer_lost_after;
+            (!lost_after.is_zero()).then(|| since + lost_after)
+        });
         let expiry = self.group.ledger.outbox().deadline();
-        [self.machine.deadline(now), keeper, self.retry_at, lost, expiry].into_iter().flatten().min()
+        [self.machine.deadline(now), self.keeper_at, self.retry_at, lost, expiry].into_iter().flatten().min()
     }
 
-    fn transmit(&mut self) {
+    fn transmit(&mut self, now: Instant) {
         let group = self.group.clone();
         let links = group.links.borrow();
-        self.with_machine(|machine, now, parts| {
+        self.with_machine(|machine, parts| {
             while let Some(transmit) = machine.poll_transmit(now, parts) {
                 if let Some(slot) = links.get(&transmit.link) {
                     // What may wait there is bounded by the link's window.
@@ -287,7 +309,6 @@ impl SessionActor {
     }
 
     fn emit(&self, kind: EventKind) {
-        count(&kind);
         self.services().emit(kind);
     }
 
@@ -298,11 +319,11 @@ impl SessionActor {
         // Another machine's loopback addresses lead to ourselves.
         let local = self.machine.links().any(|link| is_loopback(&link.remote));
         let usable = addresses.endpoints().filter(|address| local || !is_loopback(address));
-        self.group.keeper.borrow_mut().set_learnt(clock::now(), usable);
+        self.keeper().set_learnt(clock::now(), usable);
     }
 
-    fn deliver(&mut self) {
-        if self.retry_at.is_some_and(|at| at > clock::now()) {
+    fn deliver(&mut self, now: Instant) {
+        if self.retry_at.is_some_and(|at| at > now) {
             return;
         }
         self.retry_at = None;
@@ -325,7 +346,7 @@ impl SessionActor {
                     })
                 });
                 if !taken {
-                    self.retry_at = Some(clock::now() + DELIVERY_RETRY);
+                    self.retry_at = Some(now + DELIVERY_RETRY);
                     break;
                 }
             }
@@ -371,17 +392,24 @@ impl SessionActor {
         }
     }
 
-    fn dial(&mut self, ctx: &mut Context<Self>) {
-        if self.over {
+    /// Dials what the keeper wants, if anything it goes by has changed or its time has come: this runs for every message.
+    fn dial(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        let links_changed = self.links_seen != self.machine.links_version();
+        let due = self.keeper_at.is_some_and(|at| at <= now);
+        if self.over || !(self.keeper_changed || links_changed || due) {
             return;
         }
+        self.keeper_changed = false;
+        self.links_seen = self.machine.links_version();
         let orders = {
             let links: Vec<_> = self.machine.links().collect();
-            self.group.keeper.borrow_mut().orders(clock::now(), &links)
+            self.group.keeper.borrow_mut().orders(now, &links)
         };
         for order in orders {
             self.dial_one(order, ctx);
         }
+        let links: Vec<_> = self.machine.links().collect();
+        self.keeper_at = self.group.keeper.borrow().deadline(&links);
     }
 
     fn dial_one(&mut self, order: DialOrder, ctx: &mut Context<Self>) {
@@ -399,7 +427,7 @@ impl SessionActor {
         let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| {
             match answer {
                 Ok(Ok(link)) => {
-                    actor.group.keeper.borrow_mut().on_success(clock::now(), &address);
+                    actor.keeper().on_success(clock::now(), &address);
                     actor.join(link, Some(&address), ctx);
                 }
                 // Of what it refuses to try the transport does not report; of everything else it did.
@@ -408,7 +436,7 @@ impl SessionActor {
                 }
                 Ok(Err(error)) => {
                     let timed_out = matches!(error, DialError::TimedOut(_));
-                    actor.group.keeper.borrow_mut().on_failure(clock::now(), &address, timed_out);
+                    actor.keeper().on_failure(clock::now(), &address, timed_out);
                 }
                 Err(_) => actor.on_dial_failed(&address, false, "the transport is being restarted"),
             }
@@ -419,13 +447,12 @@ impl SessionActor {
     }
 
     fn on_dial_failed(&mut self, address: &EndpointAddress, timed_out: bool, error: &str) {
-        self.group.keeper.borrow_mut().on_failure(clock::now(), address, timed_out);
+        self.keeper().on_failure(clock::now(), address, timed_out);
         let (peer, address, error) = (self.group.ledger.peer(), address.clone(), error.to_owned());
         self.emit(EventKind::DialFailed { peer, address, error });
     }
 
-    fn check_alone(&mut self) {
-        let now = clock::now();
+    fn check_alone(&mut self, now: Instant) {
         if self.machine.links().next().is_some() {
             self.alone_since = None;
             return;
@@ -447,14 +474,6 @@ impl SessionActor {
 
 fn is_loopback(address: &EndpointAddress) -> bool {
     address.ip().is_some_and(|ip| ip.is_loopback()) || address.host() == "localhost"
-}
-
-/// Counts what operators watch.
-fn count(kind: &EventKind) {
-    if let EventKind::FailoverCompleted { took, .. } = kind {
-        metrics::counter!("bowline_failovers_total").increment(1);
-        metrics::histogram!("bowline_failover_seconds").record(took.as_secs_f64());
-    }
 }
 
 /// Polled whenever the actor is: after its mailbox, and when the ledger wakes it. Works once for everything that came in.
@@ -492,7 +511,8 @@ impl Pumped for SessionActor {
     }
 
     fn on_deadline(&mut self, ctx: &mut Self::Context) {
-        self.with_machine(|machine, now, parts| machine.on_timeout(now, parts));
+        let now = clock::now();
+        self.with_machine(|machine, parts| machine.on_timeout(now, parts));
         // The worker may have been polled already in this turn.
         self.work(ctx);
     }
@@ -506,8 +526,9 @@ impl Handler<Arrived> for SessionActor {
         if self.via.as_ref().is_none_or(|via| via.id != link) {
             self.via = self.group.links.borrow().get(&link).map(|slot| slot.info.clone());
         }
-        self.with_machine(|machine, now, parts| machine.on_arrived(now, link, arrived.data, parts));
-        self.deliver();
+        let now = clock::now();
+        self.with_machine(|machine, parts| machine.on_arrived(now, link, arrived.data, parts));
+        self.deliver(now);
     }
 }
 
@@ -524,7 +545,8 @@ impl Handler<LinkDown> for SessionActor {
 
     fn handle(&mut self, down: LinkDown, _: &mut Self::Context) {
         self.group.links.borrow_mut().remove(&down.link);
-        self.with_machine(|machine, now, parts| machine.on_link_down(now, down.link, down.reason, parts));
+        let now = clock::now();
+        self.with_machine(|machine, parts| machine.on_link_down(now, down.link, down.reason, parts));
     }
 }
 
@@ -536,7 +558,8 @@ impl Handler<Down> for SessionActor {
         let number = down.path.rsplit('-').next().and_then(|number| number.parse().ok());
         let Some(id) = number.map(LinkId) else { return };
         if self.group.links.borrow_mut().remove(&id).is_some() {
-            self.with_machine(|machine, now, parts| machine.on_link_down(now, id, LinkFailure::ActorPanicked, parts));
+            let now = clock::now();
+            self.with_machine(|machine, parts| machine.on_link_down(now, id, LinkFailure::ActorPanicked, parts));
         }
     }
 }
@@ -556,7 +579,7 @@ impl Handler<AddAddresses> for SessionActor {
 
     fn handle(&mut self, AddAddresses(addresses): AddAddresses, _: &mut Self::Context) {
         for (address, binding) in addresses {
-            self.group.keeper.borrow_mut().add(clock::now(), address, Source::Given, binding);
+            self.keeper().add(clock::now(), address, Source::Given, binding);
         }
     }
 }
@@ -574,9 +597,10 @@ impl Handler<InterfaceState> for SessionActor {
 
     fn handle(&mut self, change: InterfaceState, _: &mut Self::Context) {
         if change.up {
-            self.group.keeper.borrow_mut().on_network_change(clock::now());
+            self.keeper().on_network_change(clock::now());
         } else {
-            self.with_machine(|machine, now, parts| machine.on_interface_down(now, &change.name, parts));
+            let now = clock::now();
+            self.with_machine(|machine, parts| machine.on_interface_down(now, &change.name, parts));
         }
     }
 }
@@ -589,7 +613,7 @@ impl Handler<CloseSession> for SessionActor {
         let ends: Vec<_> = self.group.links.borrow().values().map(|slot| slot.address.send(AwaitEnd)).collect();
         self.over = true;
         self.machine.on_close(code, "");
-        self.transmit();
+        self.transmit(clock::now());
         self.machine.abandon(&LinkFailure::ClosedHere("the session ends".into()));
         self.carry_out();
         Box::pin(async move {

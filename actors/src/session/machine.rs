@@ -121,6 +121,7 @@ pub struct Session {
     pub(super) peer_window: u64,
     pub(super) failover: Option<Failover>,
     pub(super) failovers: u64,
+    links_version: u64,
     /// When a message was last sent or received on any link.
     pub(super) busy_at: Option<Instant>,
     pub(super) close: Option<(CloseCode, String)>,
@@ -166,6 +167,7 @@ impl Session {
             peer_window: 0,
             failover: None,
             failovers: 0,
+            links_version: 0,
             busy_at: None,
             close: None,
             close_said: BTreeSet::new(),
@@ -218,6 +220,7 @@ impl Session {
     fn insert(&mut self, path: Path) {
         self.addresses_due = self.addresses.is_some();
         self.outputs.push_back(Output::Emit(EventKind::LinkUp { peer: self.peer, link: path.info.clone() }));
+        self.links_version += 1;
         self.paths.insert(path.info.id, path);
     }
 
@@ -233,6 +236,7 @@ impl Session {
     /// Takes a link out of the session. What was in flight on it is sent again over another; the peer is told on all others.
     pub(super) fn remove(&mut self, now: Instant, id: LinkId, reason: LinkFailure, close: bool) {
         let Some(mut path) = self.paths.remove(&id) else { return };
+        self.links_version += 1;
         let on_purpose = matches!(reason, LinkFailure::ClosedHere(_));
         let steps: &[LinkStep] = match (on_purpose, path.state) {
             (true, _) => &[LinkStep::Closed],
@@ -284,6 +288,7 @@ impl Session {
 
     /// Closes every link without a word: the session is gone.
     pub fn abandon(&mut self, reason: &LinkFailure) {
+        self.links_version += 1;
         for (id, _) in std::mem::take(&mut self.paths) {
             self.outputs.push_back(Output::CloseLink(id, reason.clone()));
         }
@@ -413,6 +418,11 @@ impl Session {
     /// What does not change of a link.
     pub fn link(&self, id: LinkId) -> Option<&LinkInfo> {
         self.paths.get(&id).map(|path| &path.info)
+    }
+
+    /// Grows with every link that joins or leaves.
+    pub fn links_version(&self) -> u64 {
+        self.links_version
     }
 
     /// How many failovers there were.
