@@ -41,6 +41,8 @@ struct SentRecord {
     fate: Fate,
     /// Whether it carries messages (else only probes, acknowledgements and the like).
     data: bool,
+    /// Whether anything in it has to be sent again when it is lost: messages, what was delivered, notices.
+    content: bool,
     mark: SendMark,
 }
 
@@ -88,6 +90,8 @@ pub(crate) struct Path {
     /// Items of all `records`, in the same order.
     items: VecDeque<RecordItem>,
     outstanding_data: u32,
+    /// How many of them have content.
+    outstanding_content: u32,
     outstanding: u32,
     /// When the link last showed that it carries what it is given.
     pub(crate) progress_at: Instant,
@@ -133,6 +137,7 @@ impl Path {
             first_counter: 0,
             items: VecDeque::new(),
             outstanding_data: 0,
+            outstanding_content: 0,
             outstanding: 0,
             progress_at: now,
             eliciting_at: now,
@@ -167,6 +172,7 @@ impl Path {
             self.first_counter = counter;
         }
         let data = items.iter().any(|item| matches!(item, RecordItem::Data(_)));
+        let content = !items.is_empty();
         let fate = if eliciting { Fate::Outstanding } else { Fate::Acknowledged };
         if !eliciting && self.records.is_empty() {
             return;
@@ -177,12 +183,13 @@ impl Path {
             }
             self.outstanding += 1;
             self.outstanding_data += u32::from(data);
+            self.outstanding_content += u32::from(content);
             self.eliciting_at = now;
         }
         let mark = self.window.on_sent(now, if eliciting { bytes } else { 0 });
         self.items.extend(items);
         let items = items.len() as u32;
-        self.records.push_back(SentRecord { sent_at: now, bytes: bytes as u32, items, fate, data, mark });
+        self.records.push_back(SentRecord { sent_at: now, bytes: bytes as u32, items, fate, data, content, mark });
     }
 
     /// Takes an acknowledgement of the records in `ranges` (largest range first, inclusive bounds).
@@ -196,6 +203,7 @@ impl Path {
         let mut largest: Option<(u64, Instant, SendMark)> = None;
         let mut bytes = 0;
         let mut late_only = true;
+        let mut content = false;
         for (low, high) in ranges {
             let Some(end) = high.checked_sub(self.first_counter) else { continue };
             let start = low.saturating_sub(self.first_counter);
@@ -212,12 +220,14 @@ impl Path {
                 record.fate = Fate::Acknowledged;
                 out.news = true;
                 out.data |= record.data;
+                content |= record.content;
                 let (sent_at, mark) = (record.sent_at, record.mark);
                 if fate == Fate::Outstanding {
                     late_only = false;
                     bytes += record.bytes as usize;
                     self.outstanding -= 1;
                     self.outstanding_data -= u32::from(record.data);
+                    self.outstanding_content -= u32::from(record.content);
                 }
                 let counter = self.first_counter + at as u64;
                 if largest.is_none_or(|(known, ..)| counter > known) {
@@ -236,7 +246,8 @@ impl Path {
                 self.window.on_acknowledged(now, bytes, mark);
                 self.drain_step(now, sample);
             }
-            if out.data || self.outstanding_data == 0 {
+            // A probe is no progress while content waits, and a notice is none while messages do.
+            if out.data || (self.outstanding_data == 0 && (content || self.outstanding_content == 0)) {
                 self.progress_at = now;
                 self.suspicions = 0;
             }
@@ -307,6 +318,7 @@ impl Path {
         }
         self.outstanding = 0;
         self.outstanding_data = 0;
+        self.outstanding_content = 0;
         lost
     }
 
@@ -333,10 +345,12 @@ impl Path {
         found
     }
 
-    /// When the oldest outstanding record with messages was sent (or any record, if none has messages).
+    /// When the oldest outstanding record with messages was sent (or with other content, or any, if there is none such).
     pub(crate) fn oldest_sent_at(&self) -> Option<Instant> {
-        let data_only = self.outstanding_data > 0;
-        let mut open = self.records.iter().filter(|r| r.fate == Fate::Outstanding && (r.data || !data_only));
+        let (data_only, content_only) = (self.outstanding_data > 0, self.outstanding_content > 0);
+        let counts =
+            |r: &&SentRecord| r.fate == Fate::Outstanding && (r.data || !data_only) && (r.content || !content_only);
+        let mut open = self.records.iter().filter(counts);
         open.next().map(|r| r.sent_at)
     }
 
