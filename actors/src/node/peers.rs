@@ -264,6 +264,10 @@ impl Handler<EndSession> for PeersActor {
     type Result = ();
 
     fn handle(&mut self, end: EndSession, ctx: &mut Self::Context) {
+        let present = self.table.peers.borrow().get(&end.peer).map(|entry| entry.ledger.incarnation());
+        if present != Some(end.incarnation) {
+            return;
+        }
         self.end(&end.peer, end.reason);
         self.reconnect_later(end.peer, ctx);
     }

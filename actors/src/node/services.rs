@@ -67,6 +67,8 @@ pub struct Services {
 pub struct EndSession {
     /// With whom.
     pub peer: PeerId,
+    /// Which of the sessions with it: a later one goes on.
+    pub incarnation: Incarnation,
     /// Why.
     pub reason: SessionEnd,
 }
@@ -178,10 +180,10 @@ impl Services {
     }
 
     /// Says that a session is over.
-    pub fn end_session(&self, peer: PeerId, reason: SessionEnd) {
+    pub fn end_session(&self, peer: PeerId, incarnation: Incarnation, reason: SessionEnd) {
         if let Some(recipient) = &*self.session_ends.borrow() {
             // One message in the life of a session; losing it would leave it for ever.
-            recipient.do_send(EndSession { peer, reason });
+            recipient.do_send(EndSession { peer, incarnation, reason });
         }
     }
 }

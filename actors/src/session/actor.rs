@@ -3,7 +3,7 @@
 //! Child of its peer's group, permanent. A restart keeps the ledger, the links and what the keeper knows (all captured by the
 //! factory) and forgets estimates and verdicts: everything unacknowledged is sent again under a new epoch of every link's keys.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -49,6 +49,8 @@ const STRIKES: u32 = 2;
 
 /// One link as the group knows it, whichever life of the session actor is the present one.
 struct LinkSlot {
+    /// The actor's name below the group's supervisor.
+    name: String,
     address: Addr<LinkActor>,
     info: Arc<LinkInfo>,
     join: LinkJoin,
@@ -65,6 +67,9 @@ pub struct SessionGroup {
     services: Rc<Services>,
     supervisor: RefCell<Option<Addr<SupervisorActor>>>,
     links: RefCell<BTreeMap<LinkId, LinkSlot>>,
+    links_made: Cell<u64>,
+    /// Links that were closed here and have not said yet that they ended, by number.
+    closing: RefCell<BTreeMap<LinkId, u32>>,
     keeper: RefCell<Keeper>,
 }
 
@@ -78,6 +83,8 @@ impl SessionGroup {
             services,
             supervisor: RefCell::default(),
             links: RefCell::default(),
+            links_made: Cell::new(0),
+            closing: RefCell::default(),
             keeper: RefCell::new(keeper),
         }
     }
@@ -223,32 +230,56 @@ impl SessionActor {
             confirmed: established.confirmed,
             channel_window: parameters.channel_window.into(),
         };
+        let taken = self.group.links.borrow().contains_key(&id);
+        if taken && !join.confirmed {
+            // It may be a replay: a link that lives is not given up for one that has proven nothing.
+            return;
+        }
         self.forget_link(id, "replaced by a link of the same number");
         let own = ctx.address();
         let observer =
             LinkObserver { arrived: own.clone().recipient(), drained: own.clone().recipient(), down: own.recipient() };
-        let name = format!("link-{}-{}", info.transport, id.0);
+        let made = self.group.links_made.get();
+        self.group.links_made.set(made + 1);
+        let again = if taken { format!(".{made}") } else { String::new() };
+        let name = format!("link-{}-{}{again}", info.transport, id.0);
         let (spec, address) = ChildSpec::once(name.clone(), move || LinkActor::new(id, link, buffers, observer));
         if let Some(supervisor) = &*self.group.supervisor.borrow() {
-            let path = name;
+            let path = name.clone();
             supervisor.do_send(StartChild::new(spec));
             supervisor.do_send(Monitor { path, recipient: ctx.address().recipient() });
         }
         let keys = LinkKeys { sealer: established.sealer, opener: established.opener };
         self.group.ledger.keys().insert(id, keys);
         let ticket = Some((established.ticket, established.replaces));
-        let slot = LinkSlot { address, info: Arc::new(info), join: join.clone(), ticket, _guard: guard };
+        let slot = LinkSlot { name, address, info: Arc::new(info), join: join.clone(), ticket, _guard: guard };
         self.group.links.borrow_mut().insert(id, slot);
         if let Some(addresses) = self.services().own_addresses() {
             self.machine.on_own_addresses(addresses);
         }
-        self.machine.on_link_up(clock::now(), self.group.ledger.local(), join);
+        let now = clock::now();
+        self.machine.on_link_up(now, self.group.ledger.local(), join);
+        // A duplicate that gave way to it leaves messages behind.
+        self.with_machine(|machine, parts| machine.on_timeout(now, parts));
         self.alone_since = None;
+    }
+
+    /// Whether an end that a link reports is that of one which was closed here.
+    fn was_closed(&self, id: LinkId) -> bool {
+        let mut closing = self.group.closing.borrow_mut();
+        let Some(count) = closing.get_mut(&id) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            closing.remove(&id);
+        }
+        true
     }
 
     fn forget_link(&mut self, id: LinkId, reason: &str) {
         self.group.ledger.keys().remove(&id);
         if let Some(slot) = self.group.links.borrow_mut().remove(&id) {
+            // Its actor will still say that it ended; that is not about another link that gets its number.
+            *self.group.closing.borrow_mut().entry(id).or_default() += 1;
             slot.address.do_send(CloseLink { reason: reason.to_owned() });
         }
     }
@@ -266,6 +297,9 @@ impl SessionActor {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.over {
+            return None;
+        }
         let lost = self.alone_since.and_then(|since| {
             let lost_after = self.services().session.borrow().peer_lost_after;
             (!lost_after.is_zero()).then(|| since + lost_after)
@@ -467,7 +501,8 @@ impl SessionActor {
     /// Asks for the end of the group, once.
     fn end(&mut self, reason: SessionEnd) {
         if !std::mem::replace(&mut self.over, true) {
-            self.services().end_session(self.group.ledger.peer(), reason);
+            let ledger = &self.group.ledger;
+            self.services().end_session(ledger.peer(), ledger.incarnation(), reason);
         }
     }
 }
@@ -524,7 +559,8 @@ impl Handler<Arrived> for SessionActor {
     fn handle(&mut self, arrived: Arrived, _: &mut Self::Context) {
         let link = arrived.link;
         if self.via.as_ref().is_none_or(|via| via.id != link) {
-            self.via = self.group.links.borrow().get(&link).map(|slot| slot.info.clone());
+            let via = self.group.links.borrow().get(&link).map(|slot| slot.info.clone());
+            self.via = via.or(self.via.take());
         }
         let now = clock::now();
         self.with_machine(|machine, parts| machine.on_arrived(now, link, arrived.data, parts));
@@ -544,6 +580,9 @@ impl Handler<LinkDown> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, down: LinkDown, _: &mut Self::Context) {
+        if self.was_closed(down.link) {
+            return;
+        }
         self.group.links.borrow_mut().remove(&down.link);
         let now = clock::now();
         self.with_machine(|machine, parts| machine.on_link_down(now, down.link, down.reason, parts));
@@ -555,9 +594,9 @@ impl Handler<Down> for SessionActor {
 
     /// A link actor ended. If it said so itself the link is gone already; if it panicked this is the news.
     fn handle(&mut self, down: Down, _: &mut Self::Context) {
-        let number = down.path.rsplit('-').next().and_then(|number| number.parse().ok());
-        let Some(id) = number.map(LinkId) else { return };
-        if self.group.links.borrow_mut().remove(&id).is_some() {
+        let found = self.group.links.borrow().iter().find(|(_, slot)| slot.name == down.path).map(|(id, _)| *id);
+        if let Some(id) = found {
+            self.group.links.borrow_mut().remove(&id);
             let now = clock::now();
             self.with_machine(|machine, parts| machine.on_link_down(now, id, LinkFailure::ActorPanicked, parts));
         }

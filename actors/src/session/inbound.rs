@@ -17,6 +17,9 @@ use super::tx_channel::window_cost;
 /// Separate pieces of one message that are remembered: an honest sender cuts large messages into few.
 const PIECES_MAX: usize = 1024;
 
+/// Messages have lower numbers than this: the next one must still fit a variable-length integer (RFC 9000 §16).
+const SEQUENCE_END: u64 = 1 << 61;
+
 /// The peer is told of progress whenever this part of its window was handed over.
 const ANNOUNCE_SHARE: u64 = 8;
 
@@ -48,6 +51,9 @@ pub enum InboundError {
     /// Fragments of one message that contradict each other.
     #[error("the peer's fragments contradict each other")]
     Fragments,
+    /// A number beyond those that can be written.
+    #[error("the peer numbers a message beyond 2^61")]
+    Sequence,
     /// A range that ends before it begins.
     #[error("the peer skips backwards")]
     Skip,
@@ -105,6 +111,8 @@ pub struct Inbound {
     rejected: BTreeSet<(ChannelId, u64)>,
     pub(crate) streams: StreamTable,
     held: u64,
+    /// Messages at the front of `deliver` that a life of the peer sent which is over.
+    stale: usize,
     duplicates: u64,
     delivered: u64,
 }
@@ -120,6 +128,7 @@ impl Inbound {
             rejected: BTreeSet::new(),
             streams,
             held: 0,
+            stale: 0,
             duplicates: 0,
             delivered: 0,
         }
@@ -221,6 +230,9 @@ impl Inbound {
         if from >= until {
             return Err(InboundError::Skip);
         }
+        if until > SEQUENCE_END {
+            return Err(InboundError::Sequence);
+        }
         if !self.open(id)? {
             return Ok(());
         }
@@ -241,7 +253,7 @@ impl Inbound {
         if self.channels.contains_key(&id) {
             return Ok(true);
         }
-        if id.is_stream() && !self.streams.admit(id) {
+        if id.is_stream() && !self.streams.admit(id).map_err(|_| InboundError::Channels)? {
             return Ok(false);
         }
         if self.channels.len() >= self.limits.channels {
@@ -253,6 +265,9 @@ impl Inbound {
 
     /// Whether a message was neither handed over nor completed nor skipped before.
     fn is_new(&mut self, id: ChannelId, sequence: u64) -> Result<bool, InboundError> {
+        if sequence >= SEQUENCE_END {
+            return Err(InboundError::Sequence);
+        }
         let open = self.open(id)?;
         let channel = self.channels.get(&id).filter(|_| open);
         let new = channel.is_some_and(|c| {
@@ -356,6 +371,7 @@ impl Inbound {
         most: usize,
         hand_over: impl FnOnce(Vec<Received>) -> Result<(), Vec<Received>>,
     ) -> bool {
+        let most = if self.stale > 0 { most.min(self.stale) } else { most };
         let batch: Vec<Received> = self.deliver.drain(..most.min(self.deliver.len())).collect();
         if batch.is_empty() {
             return true;
@@ -378,9 +394,20 @@ impl Inbound {
             return false;
         }
         for (id, last, count, bytes) in runs {
-            self.on_consumed(id, last, count, bytes);
+            self.on_handed_over(id, last, count, bytes);
         }
         true
+    }
+
+    /// Messages left the queue for the application. Those of a life of the peer that is over concern no channel any more.
+    fn on_handed_over(&mut self, id: ChannelId, last: u64, count: u64, bytes: u64) {
+        if self.stale > 0 {
+            self.stale -= usize::try_from(count).unwrap_or(self.stale).min(self.stale);
+            self.delivered += count;
+            self.held = self.held.saturating_sub(bytes);
+        } else {
+            self.on_consumed(id, last, count, bytes);
+        }
     }
 
     fn on_consumed(&mut self, id: ChannelId, last: u64, count: u64, bytes: u64) {
@@ -465,8 +492,9 @@ impl Inbound {
     }
 
     /// The peer knows how far a channel is. One that is done is forgotten then.
-    pub fn on_announced(&mut self, id: ChannelId) {
-        if self.channels.get(&id).is_some_and(|c| c.closing && c.delivered == c.next && c.queued == 0) {
+    pub fn on_announced(&mut self, id: ChannelId, next: u64) {
+        if self.channels.get(&id).is_some_and(|c| c.closing && c.delivered == c.next && c.next == next && c.queued == 0)
+        {
             self.forget_stream(id);
         }
     }
@@ -475,9 +503,12 @@ impl Inbound {
     pub fn reject_next(&mut self) -> Option<(ChannelId, u64)> {
         let message = self.deliver.pop_front()?;
         let (id, sequence) = (message.channel, message.sequence);
-        self.on_consumed(id, sequence, 1, window_cost(message.payload.len()));
+        let stale = self.stale > 0;
+        self.on_handed_over(id, sequence, 1, window_cost(message.payload.len()));
         self.delivered -= 1;
-        self.rejected.insert((id, sequence));
+        if !stale {
+            self.rejected.insert((id, sequence));
+        }
         Some((id, sequence))
     }
 
@@ -505,6 +536,8 @@ impl Inbound {
     pub fn on_peer_restarted(&mut self) {
         self.channels.clear();
         self.announce.clear();
+        self.rejected.clear();
+        self.stale = self.deliver.len();
         self.streams.reset();
         self.held = self.deliver.iter().map(|message| window_cost(message.payload.len())).sum();
     }

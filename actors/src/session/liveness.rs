@@ -36,7 +36,7 @@ impl Session {
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let paths = self.paths.values().flat_map(|path| {
             [
-                path.acks.deadline(),
+                path.ack_deadline(),
                 self.suspicion_at(path),
                 self.close_at(path),
                 Some(self.probe_at(now, path)),
@@ -203,7 +203,7 @@ impl Session {
                     }
                     parts.outbox.on_lost(item);
                 }
-                RecordItem::Delivered(channel) => parts.inbound.announce_again(channel),
+                RecordItem::Delivered(channel, _) => parts.inbound.announce_again(channel),
                 RecordItem::Addresses => self.addresses_due = true,
                 // Each surviving link carries its own copy of the notice.
                 RecordItem::LinkDown(_) => {}

@@ -119,6 +119,7 @@ pub struct Session {
     pub(super) addresses_due: bool,
     pub(super) peer_addresses_version: u64,
     pub(super) peer_window: u64,
+    pub(super) local: PeerId,
     pub(super) failover: Option<Failover>,
     pub(super) failovers: u64,
     links_version: u64,
@@ -165,6 +166,7 @@ impl Session {
             addresses_due: false,
             peer_addresses_version: 0,
             peer_window: 0,
+            local: peer,
             failover: None,
             failovers: 0,
             links_version: 0,
@@ -186,6 +188,7 @@ impl Session {
     /// smaller `PeerId` stays, and among two dialled by the same side the newer.
     pub fn on_link_up(&mut self, now: Instant, local: PeerId, join: LinkJoin) {
         let id = join.info.id;
+        self.local = local;
         self.peer_window = join.channel_window;
         let window = WindowConfig {
             max_bytes: self.config.in_flight_bytes,
@@ -199,22 +202,25 @@ impl Session {
         }
         // The side that dialled speaks first: the other may be waiting for its proof.
         path.probe_due = join.confirmed;
-        let twin = self.paths.values().find(|p| p.state != LinkState::Failing && same_way(&p.info, &path.info));
-        if let Some(twin) = twin.map(|twin| twin.info.clone()) {
-            let by_smaller = |info: &LinkInfo| info.initiator == (local < self.peer);
-            let newcomer_stays = by_smaller(&path.info) || !by_smaller(&twin);
-            if !newcomer_stays {
-                let reason = LinkFailure::ClosedHere("a duplicate of another link".into());
-                self.outputs.push_back(Output::CloseLink(id, reason));
-                return;
-            }
-            self.insert(path);
-            self.remove(now, twin.id, LinkFailure::ClosedHere("replaced by a duplicate".into()), true);
-            return;
-        }
         // A peer that lost its memory numbers its links anew.
         self.remove(now, id, LinkFailure::ClosedHere("replaced by a link of the same number".into()), false);
         self.insert(path);
+        if join.confirmed {
+            self.settle_twins(now, local, id);
+        }
+    }
+
+    /// Of two links over the same way one is closed, once the newcomer has proven that the peer is behind it.
+    pub(super) fn settle_twins(&mut self, now: Instant, local: PeerId, newcomer: LinkId) {
+        let Some(new) = self.paths.get(&newcomer).map(|path| path.info.clone()) else { return };
+        let living = self.paths.values().filter(|p| p.state.is_usable() && p.info.id != newcomer);
+        let Some(twin) = living.map(|p| &p.info).find(|info| same_way(info, &new)).cloned() else { return };
+        let by_smaller = |info: &LinkInfo| info.initiator == (local < self.peer);
+        if by_smaller(&new) || !by_smaller(&twin) {
+            self.remove(now, twin.id, LinkFailure::ClosedHere("replaced by a duplicate".into()), true);
+        } else {
+            self.remove(now, newcomer, LinkFailure::ClosedHere("a duplicate of another link".into()), true);
+        }
     }
 
     fn insert(&mut self, path: Path) {

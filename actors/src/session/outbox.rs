@@ -467,6 +467,8 @@ impl Outbox {
     /// [`FalseDelivery`] when a message in question was never sent; nothing changes then.
     pub fn on_delivered(&mut self, id: ChannelId, next: u64, window: u64) -> Result<u64, FalseDelivery> {
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(0) };
+        // Messages that were skipped in another order than their own are passed over first.
+        channel.head();
         if next > channel.next_unsent {
             return Err(FalseDelivery { channel: id, next });
         }
@@ -560,7 +562,11 @@ impl Outbox {
             if id.is_stream() {
                 // A stream's bytes make no sense to a process that did not see its beginning.
                 unknown += self.end_channel(id);
-                self.channels.remove(&id);
+                // Its outcomes stay until its handle lets go of it; nothing more can be written.
+                if let Some(channel) = self.channels.get_mut(&id) {
+                    channel.finished = true;
+                    channel.queued = false;
+                }
                 continue;
             }
             let Some(channel) = self.channels.get_mut(&id) else { continue };

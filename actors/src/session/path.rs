@@ -16,8 +16,8 @@ use super::window::{SendMark, Window, WindowConfig};
 pub(crate) enum RecordItem {
     /// Messages, pieces of one, or skips.
     Data(SentItem),
-    /// How far a channel was handed over.
-    Delivered(ChannelId),
+    /// How far a channel was handed over: everything below the number.
+    Delivered(ChannelId, u64),
     /// This side's addresses.
     Addresses,
     /// That another link is dead or suspected.
@@ -49,6 +49,8 @@ struct SentRecord {
 /// A pause in which hardly anything is in flight, so that the round-trip time without our own queue shows (BBR's ProbeRTT).
 #[derive(Debug, Clone, Copy)]
 struct Drain {
+    /// When it was begun.
+    since: Instant,
     /// Smallest sample of the pause.
     best: Option<Duration>,
     /// When it ends; none before the queue is drained.
@@ -57,6 +59,9 @@ struct Drain {
 
 /// How long a pause lasts at least once the queue is drained.
 const DRAIN_MIN: Duration = Duration::from_millis(10);
+
+/// Acknowledgements that are sent without one coming back: a peer that writes and does not read cannot make more of them wait here.
+const BARE_RECORDS_MAX: u32 = 1024;
 
 /// Records whose fate is remembered although they are lost, so that a late acknowledgement still counts.
 const LOST_REMEMBERED_MAX: usize = 1024;
@@ -103,6 +108,8 @@ pub(crate) struct Path {
     pub(crate) failing_since: Option<Instant>,
     /// Its unacknowledged messages were given to other links already.
     pub(crate) rerouted: bool,
+    /// Records that ask for nothing, sent since the peer last acknowledged something.
+    pub(crate) bare_records: u32,
     /// A probe is to be sent.
     pub(crate) probe_due: bool,
     /// Set while the link's queue is drained to measure its smallest round-trip time afresh.
@@ -144,12 +151,18 @@ impl Path {
             suspicions: 0,
             failing_since: None,
             rerouted: false,
+            bare_records: 0,
             probe_due: true,
             drain: None,
             introduced: false,
             proven: false,
             degraded_at: None,
         }
+    }
+
+    /// When an acknowledgement has to be on its way; none to a peer that does not read what it asked for.
+    pub(crate) fn ack_deadline(&self) -> Option<Instant> {
+        self.acks.deadline().filter(|_| self.bare_records < BARE_RECORDS_MAX)
     }
 
     /// Takes a step of the life cycle; gives the state before.
@@ -170,6 +183,11 @@ impl Path {
         self.stats.bytes_sent += bytes as u64;
         if self.records.is_empty() {
             self.first_counter = counter;
+        }
+        if !eliciting {
+            self.bare_records += 1;
+            // Asked now and then, so that a peer that reads is told from one that only writes.
+            self.probe_due |= self.bare_records.is_multiple_of(BARE_RECORDS_MAX / 4);
         }
         let data = items.iter().any(|item| matches!(item, RecordItem::Data(_)));
         let content = !items.is_empty();
@@ -240,6 +258,7 @@ impl Path {
         }
         if let Some((_, sent_at, mark)) = largest {
             self.introduced = true;
+            self.bare_records = 0;
             if !late_only {
                 let sample = now.saturating_duration_since(sent_at);
                 self.rtt.on_sample(now, sample, delay.min(self.ack_delay_max));
@@ -257,11 +276,16 @@ impl Path {
 
     fn drain_step(&mut self, now: Instant, sample: Duration) {
         match &mut self.drain {
-            None if self.rtt.is_min_stale(now) => self.drain = Some(Drain { best: None, until: None }),
+            None if self.rtt.is_min_stale(now) => self.drain = Some(Drain { since: now, best: None, until: None }),
             None => {}
             Some(drain) => match drain.until {
                 None if self.window.in_flight() <= self.window.min_bytes() => {
                     drain.until = Some(now + self.rtt.smoothed().max(DRAIN_MIN));
+                }
+                // Urgent traffic keeps the queue filled: not now, then.
+                None if now >= drain.since + self.rtt.smoothed() * 2 + DRAIN_MIN => {
+                    self.rtt.set_min(now, self.rtt.min());
+                    self.drain = None;
                 }
                 None => {}
                 Some(until) => {
@@ -334,7 +358,7 @@ impl Path {
                 }
                 found.extend(self.items.range(from..from + items).filter_map(|item| match item {
                     RecordItem::Data(item) => Some(*item),
-                    RecordItem::Delivered(_)
+                    RecordItem::Delivered(..)
                     | RecordItem::Addresses
                     | RecordItem::LinkDown(_)
                     | RecordItem::Quarantined(..) => None,

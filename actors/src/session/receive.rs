@@ -13,6 +13,9 @@ use super::ledger::SESSION_WINDOW_CHANNELS;
 use super::machine::{Output, Parts, Session};
 use super::path::{AckOutcome, RecordItem};
 
+/// Records have lower numbers than this: they must fit a variable-length integer (RFC 9000 §16).
+const RECORD_NUMBER_END: u64 = 1 << 61;
+
 impl Session {
     /// Whole packets arrived on a link. What cannot be opened is counted and dropped; a peer that breaks the protocol inside an
     /// authentic record loses the link.
@@ -36,7 +39,9 @@ impl Session {
     fn on_packet(&mut self, now: Instant, link: LinkId, packet: BytesMut, parts: &mut Parts<'_>) {
         let Some(keys) = parts.keys.get_mut(&link) else { return };
         let Some(path) = self.paths.get_mut(&link) else { return };
-        let Ok((number, frames)) = keys.opener.open(packet) else {
+        // A number that could not be written back in an acknowledgement is no honest one.
+        let opened = keys.opener.open(packet).ok().filter(|(number, _)| number.0 < RECORD_NUMBER_END);
+        let Some((number, frames)) = opened else {
             path.stats.records_rejected += 1;
             return;
         };
@@ -117,6 +122,8 @@ impl Session {
         {
             path.progress_at = now;
             path.probe_due = true;
+            let local = self.local;
+            self.settle_twins(now, local, link);
         }
         self.outputs.push_back(Output::LinkProven(link));
     }
@@ -172,7 +179,7 @@ impl Session {
                 RecordItem::Data(item) => {
                     parts.outbox.on_acknowledged(*item);
                 }
-                RecordItem::Delivered(channel) => parts.inbound.on_announced(*channel),
+                RecordItem::Delivered(channel, next) => parts.inbound.on_announced(*channel, *next),
                 RecordItem::Addresses | RecordItem::LinkDown(_) | RecordItem::Quarantined(..) => {}
             }
         }

@@ -37,6 +37,8 @@ pub struct SessionStream {
     id: ChannelId,
     last: Option<Receipt>,
     finished: bool,
+    /// The life of the peer's process in which it was opened.
+    life: u32,
     class: MessageClass,
 }
 
@@ -53,7 +55,8 @@ impl SessionStream {
     }
 
     pub(crate) fn accepted(session: SessionHandle, id: ChannelId) -> Self {
-        Self { session, id, last: None, finished: false, class: MessageClass::Bulk }
+        let life = session.ledger().inbound().streams.life();
+        Self { session, id, last: None, finished: false, life, class: MessageClass::Bulk }
     }
 
     /// The class under which its bytes travel; `Bulk` unless said otherwise.
@@ -92,6 +95,15 @@ impl SessionStream {
         }
     }
 
+    /// Registers for room, and looks once more: it may have come while nobody held the lock.
+    fn wait_room(&self, cx: &Context<'_>) {
+        let mut outbox = self.session.ledger().outbox();
+        outbox.wait_room(cx.waker());
+        if outbox.is_closed() || outbox.has_room(PART_BYTES) {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     /// Resets the stream: what is under way may or may not arrive, and the peer is told why.
     pub fn reset(&mut self, why: &str) {
         if !self.finished {
@@ -115,7 +127,8 @@ impl AsyncRead for SessionStream {
         let id = self.id;
         let (read, wake) = {
             let mut inbound = self.session.ledger().inbound();
-            let Some(stream) = inbound.stream(id) else { return Poll::Ready(Err(lost())) };
+            let same_life = inbound.streams.life() == self.life;
+            let Some(stream) = inbound.stream(id).filter(|_| same_life) else { return Poll::Ready(Err(lost())) };
             let (read, consumed) = stream.read(into.remaining(), cx.waker());
             inbound.on_stream_consumed(id, consumed);
             (read, inbound.has_announcements())
@@ -135,7 +148,6 @@ impl AsyncRead for SessionStream {
                     let why = String::from_utf8_lossy(&why).into_owned();
                     Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, why)))
                 }
-                StreamEnd::SessionLost => Poll::Ready(Err(lost())),
             },
         }
     }
@@ -158,7 +170,7 @@ impl AsyncWrite for SessionStream {
             Ok(()) => Poll::Ready(Ok(part.len())),
             // Another writer was faster; room will be announced.
             Err(SendError::Full { .. }) => {
-                self.session.ledger().outbox().wait_room(cx.waker());
+                self.wait_room(cx);
                 Poll::Pending
             }
             Err(_) => Poll::Ready(Err(lost())),
@@ -181,7 +193,7 @@ impl AsyncWrite for SessionStream {
                 Poll::Ready(Ok(()))
             }
             Err(SendError::Full { .. }) => {
-                self.session.ledger().outbox().wait_room(cx.waker());
+                self.wait_room(cx);
                 Poll::Pending
             }
             Err(_) => Poll::Ready(Err(lost())),
@@ -197,7 +209,9 @@ impl Drop for SessionStream {
         let ledger = self.session.ledger();
         ledger.outbox().finish_channel(self.id);
         let mut inbound = ledger.inbound();
-        inbound.close_stream(self.id);
+        if inbound.streams.life() == self.life {
+            inbound.close_stream(self.id);
+        }
         let wake = inbound.has_announcements();
         drop(inbound);
         if wake {

@@ -10,14 +10,20 @@ use std::task::Waker;
 use bowline_messages::ChannelId;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::ranges::RangeSet;
 use super::tx_channel::window_cost;
 
 /// Set in the numbers of streams that the peer with the larger `PeerId` opens.
 const LARGER_SIDE: u32 = 1 << 30;
 /// The greatest number of streams that one side can open in the life of a session.
 const STREAMS_MAX: u32 = LARGER_SIDE - 1;
-/// Streams that may be passed over by one new number: those in between count as opened too.
-const OPEN_AHEAD_MAX: u32 = 64;
+/// Gaps between the numbers of ended streams that are remembered: a side opens its streams in order, so there are as many as streams
+/// that live long.
+const GAPS_MAX: usize = 4096;
+
+/// The peer leaves too many gaps between the numbers of its streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooManyGaps;
 
 /// What a message on a stream's channel is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +73,6 @@ pub(crate) enum StreamEnd {
     Finished,
     /// The peer reset it.
     Reset(Bytes),
-    /// The session ended, or the peer's process did.
-    SessionLost,
 }
 
 /// The receiving half of one stream.
@@ -184,8 +188,10 @@ pub(crate) struct StreamTable {
     /// Set in the numbers of streams that this side opens.
     own_bit: u32,
     next_own: u32,
-    /// Streams that the peer opened have lower numbers than this.
-    next_theirs: u32,
+    /// Numbers of the peer's streams that have ended.
+    ended: RangeSet,
+    /// Counts the lives of the peer's process: a handle of an earlier life reads nothing of a later one.
+    life: u32,
     live: BTreeMap<ChannelId, StreamRx>,
     /// Streams that the peer opened and of which the application does not know yet.
     opened: VecDeque<(ChannelId, Bytes)>,
@@ -197,7 +203,8 @@ impl StreamTable {
         Self {
             own_bit: if larger_side { LARGER_SIDE } else { 0 },
             next_own: 0,
-            next_theirs: 0,
+            ended: RangeSet::default(),
+            life: 0,
             live: BTreeMap::new(),
             opened: VecDeque::new(),
         }
@@ -214,28 +221,33 @@ impl StreamTable {
         Some(id)
     }
 
-    /// Whether a message for this stream may be taken in: the stream lives, or it is the peer's and new.
-    pub(crate) fn admit(&mut self, id: ChannelId) -> bool {
+    /// Whether a message for this stream may be taken in: the stream lives, or it is the peer's and new. `false`: it has ended, so
+    /// whatever comes for it is a duplicate.
+    ///
+    /// # Errors
+    /// The peer leaves so many gaps between the numbers of its streams that they are not remembered.
+    pub(crate) fn admit(&mut self, id: ChannelId) -> Result<bool, TooManyGaps> {
         if self.live.contains_key(&id) {
-            return true;
+            return Ok(true);
         }
-        let number = id.0 & STREAMS_MAX;
-        let theirs = id.0 & LARGER_SIDE != self.own_bit;
-        if !theirs || number < self.next_theirs || number > self.next_theirs.saturating_add(OPEN_AHEAD_MAX) {
-            return false;
+        let number = u64::from(id.0 & STREAMS_MAX);
+        if !self.is_theirs(id) || self.ended.contains(number) {
+            return Ok(false);
         }
-        // Streams passed over are opened as well: their first message is on its way over another link.
-        for between in self.next_theirs..=number {
-            let id = ChannelId(ChannelId::STREAM_BASE | (id.0 & LARGER_SIDE) | between);
-            self.live.insert(id, StreamRx::default());
+        if self.ended.len() > GAPS_MAX {
+            return Err(TooManyGaps);
         }
-        self.next_theirs = number + 1;
-        true
+        self.live.insert(id, StreamRx::default());
+        Ok(true)
+    }
+
+    fn is_theirs(&self, id: ChannelId) -> bool {
+        id.0 & LARGER_SIDE != self.own_bit
     }
 
     /// Takes in a message for a stream, in order. Gives what is consumed at once.
     pub(crate) fn on_message(&mut self, id: ChannelId, sequence: u64, message: Bytes) -> Consumed {
-        let theirs = id.0 & LARGER_SIDE != self.own_bit;
+        let theirs = self.is_theirs(id);
         let Some(stream) = self.live.get_mut(&id) else {
             return Consumed { count: 1, cost: window_cost(message.len()) };
         };
@@ -257,16 +269,26 @@ impl StreamTable {
         self.opened.pop_front()
     }
 
+    /// A stream is done.
     pub(crate) fn forget(&mut self, id: ChannelId) {
         self.live.remove(&id);
+        if self.is_theirs(id) {
+            let number = u64::from(id.0 & STREAMS_MAX);
+            self.ended.insert(number..number + 1);
+        }
     }
 
-    /// The session is lost, or the peer's process: every reader is told.
+    /// The life of the peer's process that streams belong to now.
+    pub(crate) fn life(&self) -> u32 {
+        self.life
+    }
+
+    /// The session is lost, or the peer's process: every reader is told, and the numbers begin anew.
     pub(crate) fn reset(&mut self) {
-        self.next_theirs = 0;
+        self.life += 1;
+        self.ended = RangeSet::default();
         self.opened.clear();
-        for stream in self.live.values_mut() {
-            stream.end = stream.end.take().or(Some(StreamEnd::SessionLost));
+        for mut stream in std::mem::take(&mut self.live).into_values() {
             stream.wake();
         }
     }
@@ -285,7 +307,7 @@ mod tests {
     fn bytes_come_in_order_and_are_consumed_with_their_last_byte() {
         let mut table = StreamTable::new(false);
         let theirs = ChannelId(ChannelId::STREAM_BASE | LARGER_SIDE);
-        assert!(table.admit(theirs));
+        assert_eq!(table.admit(theirs), Ok(true));
         table.on_message(theirs, 0, StreamPart::Open(Bytes::from_static(b"file")).encode());
         table.on_message(theirs, 1, StreamPart::Data(Bytes::from_static(b"abcd")).encode());
         table.on_message(theirs, 2, StreamPart::Finish.encode());
@@ -301,20 +323,26 @@ mod tests {
     #[test]
     fn a_stream_that_ended_is_not_opened_again_by_a_late_duplicate() {
         let mut table = StreamTable::new(true);
-        let theirs = ChannelId(ChannelId::STREAM_BASE | 3);
-        assert!(table.admit(theirs));
-        assert!(table.admit(ChannelId(ChannelId::STREAM_BASE | 1)), "passed over, so opened as well");
+        let theirs = ChannelId(ChannelId::STREAM_BASE | 300);
+        assert_eq!(table.admit(theirs), Ok(true));
+        assert_eq!(table.admit(ChannelId(ChannelId::STREAM_BASE | 1)), Ok(true), "an earlier one that was overtaken");
         table.forget(theirs);
-        assert!(!table.admit(theirs));
+        assert_eq!(table.admit(theirs), Ok(false));
     }
 
     #[test]
-    fn the_peer_cannot_open_a_stream_of_ours_nor_millions_at_once() {
+    fn the_peer_cannot_open_a_stream_of_ours_nor_make_us_remember_without_bound() {
         let mut table = StreamTable::new(true);
-        assert!(!table.admit(ChannelId(ChannelId::STREAM_BASE | LARGER_SIDE)));
-        assert!(!table.admit(ChannelId(ChannelId::STREAM_BASE | 1_000_000)));
+        assert_eq!(table.admit(ChannelId(ChannelId::STREAM_BASE | LARGER_SIDE)), Ok(false));
         let own = table.open().unwrap();
-        assert!(table.admit(own));
+        assert_eq!(table.admit(own), Ok(true));
+        let refused = (0..100_000).step_by(2).any(|number| {
+            let id = ChannelId(ChannelId::STREAM_BASE | number);
+            let admitted = table.admit(id);
+            table.forget(id);
+            admitted == Err(TooManyGaps)
+        });
+        assert!(refused);
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Session {
             if let Some(second) = second.filter(|second| room_of(self, *second) > 0) {
                 let copies = self.record_items.iter().filter_map(|item| match item {
                     RecordItem::Data(item) => Some((second, *item)),
-                    RecordItem::Delivered(_)
+                    RecordItem::Delivered(..)
                     | RecordItem::Addresses
                     | RecordItem::LinkDown(_)
                     | RecordItem::Quarantined(..) => None,
@@ -169,7 +169,7 @@ impl Session {
             if path.probe_due || self.notices.get(id).is_some_and(|notices| !notices.is_empty()) {
                 return Some(*id);
             }
-            if path.acks.deadline().is_some_and(|at| at <= now) {
+            if path.ack_deadline().is_some_and(|at| at <= now) {
                 return Some(self.ack_carrier(*id));
             }
         }
@@ -273,7 +273,7 @@ impl Session {
             let window = parts.inbound.channel_window();
             for (channel, next) in parts.inbound.take_announcements(ANNOUNCEMENTS_MAX) {
                 frame::put_delivered(data, channel, next, window);
-                self.record_items.push(RecordItem::Delivered(channel));
+                self.record_items.push(RecordItem::Delivered(channel, next));
             }
         }
         if let Some(notices) = self.notices.remove(&link) {
