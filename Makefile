@@ -18,9 +18,9 @@ run: ## Watch two nodes keep their session while their links die (30 s; SECONDS=
 
 test: ## Run every test: units, scripts, simulations, real processes, documentation
 ifeq ($(NEXTEST),yes)
-	$(CARGO) nextest run $(LOCKED) --workspace --all-targets --profile $(NEXTEST_PROFILE)
+	$(CARGO) nextest run $(LOCKED) --workspace --lib --bins --tests --profile $(NEXTEST_PROFILE)
 else
-	$(CARGO) test $(LOCKED) --workspace --all-targets
+	$(CARGO) test $(LOCKED) --workspace --lib --bins --tests
 endif
 	$(CARGO) test $(LOCKED) --workspace --doc --quiet
 

@@ -54,10 +54,10 @@ impl Backoff {
 /// What a supervisor does when its intensity is exceeded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnExceeded {
-    /// It ends with [`ExitReason::IntensityExceeded`], which its parent counts as a crash.
+    /// It ends with [`ExitReason::IntensityExceeded`](bowline_messages::supervision::ExitReason::IntensityExceeded), which its parent counts as a crash.
     #[default]
     Escalate,
-    /// It ends with [`ExitReason::GroupEnded`], which no parent counts as a crash: a remote peer can end its own group
+    /// It ends with [`ExitReason::GroupEnded`](bowline_messages::supervision::ExitReason::GroupEnded), which no parent counts as a crash: a remote peer can end its own group
     /// and never spend the restarts of anything above.
     EndGroup,
 }
