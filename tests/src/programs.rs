@@ -71,13 +71,13 @@ fn built() -> Option<(PathBuf, &'static str)> {
 ///
 /// # Errors
 /// [`ProgramError::Start`] when it is neither there nor can be built.
-pub fn program(package: &str, name: &str) -> Result<PathBuf, ProgramError> {
+pub fn program(name: &str) -> Result<PathBuf, ProgramError> {
     let missing = |error| ProgramError::Start { program: name.to_owned(), error };
     let (folder, profile) = built().ok_or_else(|| missing(std::io::ErrorKind::NotFound.into()))?;
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     if let (Some(cargo), Some(target)) = (std::env::var_os("CARGO"), folder.parent()) {
         let built = Command::new(cargo)
-            .args(["build", "--quiet", "--package", package, "--bin", name, "--profile", profile, "--target-dir"])
+            .args(["build", "--quiet", "--workspace", "--bin", name, "--profile", profile, "--target-dir"])
             .arg(target)
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
             .status()

@@ -9,7 +9,7 @@ use bowline_tests::programs::{Program, ProgramError, program, run};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn demo(seconds: &str) -> Command {
-    let mut command = Command::new(program("bowline", "bowline").unwrap());
+    let mut command = Command::new(program("bowline").unwrap());
     command.args(["demo", "--json", "--seconds", seconds]);
     command
 }

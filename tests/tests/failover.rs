@@ -14,7 +14,7 @@ fn nothing_is_lost_whatever_happens_to_one_of_two_cables() {
             return;
         }
     };
-    let bowline = program("bowline", "bowline").unwrap();
+    let bowline = program("bowline").unwrap();
     let transports = ["tcp", "quic"].into_iter().cycle();
     for (fault, transport) in Fault::ALL.into_iter().zip(transports) {
         let transport = if fault.applies_to(transport) { transport } else { "tcp" };

@@ -204,30 +204,33 @@ impl Session {
         path.probe_due = join.confirmed;
         // A peer that lost its memory numbers its links anew.
         self.remove(now, id, LinkFailure::ClosedHere("replaced by a link of the same number".into()), false);
-        self.insert(path);
+        self.addresses_due = self.addresses.is_some();
+        self.links_version += 1;
+        self.paths.insert(id, path);
         if join.confirmed {
             self.settle_twins(now, local, id);
         }
     }
 
-    /// Of two links over the same way one is closed, once the newcomer has proven that the peer is behind it.
+    /// The peer is behind a new link: it joins, unless it is a duplicate of one that stays.
     pub(super) fn settle_twins(&mut self, now: Instant, local: PeerId, newcomer: LinkId) {
         let Some(new) = self.paths.get(&newcomer).map(|path| path.info.clone()) else { return };
         let living = self.paths.values().filter(|p| p.state.is_usable() && p.info.id != newcomer);
-        let Some(twin) = living.map(|p| &p.info).find(|info| same_way(info, &new)).cloned() else { return };
+        let twin = living.map(|p| &p.info).find(|info| same_way(info, &new)).cloned();
         let by_smaller = |info: &LinkInfo| info.initiator == (local < self.peer);
-        if by_smaller(&new) || !by_smaller(&twin) {
-            self.remove(now, twin.id, LinkFailure::ClosedHere("replaced by a duplicate".into()), true);
-        } else {
-            self.remove(now, newcomer, LinkFailure::ClosedHere("a duplicate of another link".into()), true);
+        if twin.as_ref().is_some_and(|twin| by_smaller(twin) && !by_smaller(&new)) {
+            if let Some(mut path) = self.paths.remove(&newcomer) {
+                self.links_version += 1;
+                self.orphans.extend(path.lose_all());
+            }
+            let reason = LinkFailure::ClosedHere("a duplicate of another link".into());
+            self.outputs.push_back(Output::CloseLink(newcomer, reason));
+            return;
         }
-    }
-
-    fn insert(&mut self, path: Path) {
-        self.addresses_due = self.addresses.is_some();
-        self.outputs.push_back(Output::Emit(EventKind::LinkUp { peer: self.peer, link: path.info.clone() }));
-        self.links_version += 1;
-        self.paths.insert(path.info.id, path);
+        self.outputs.push_back(Output::Emit(EventKind::LinkUp { peer: self.peer, link: new }));
+        if let Some(twin) = twin {
+            self.remove(now, twin.id, LinkFailure::ClosedHere("replaced by a duplicate".into()), true);
+        }
     }
 
     /// A link's connection is gone, or its actor.

@@ -26,8 +26,8 @@ impl Programs {
     /// Finds them next to this one.
     pub(crate) fn find() -> Result<Self, ProgramError> {
         Ok(Self {
-            bowline: programs::program("bowline", "bowline")?,
-            reference: programs::program("bowline-tests", "reference")?,
+            bowline: programs::program("bowline")?,
+            reference: programs::program("reference")?,
             pins: is_at_hand("taskset"),
         })
     }
