@@ -55,11 +55,11 @@ impl Tally {
     }
 }
 
-/// The longest time without an arrival in `from..until`, in nanoseconds, counting a gap that begins before and one that ends after
-/// them. `None` when nothing arrived before or nothing after: then it cannot be told.
+/// The longest time without an arrival in `from..until`, in nanoseconds. A gap that begins before `from` counts whole; of one that
+/// goes on behind `until`, where the next fault is, only what lies before: the rest is that fault's. `None` when nothing arrived before or nothing after: then it cannot be told.
 pub fn longest_gap(arrivals: &[u64], from: u64, until: u64) -> Option<u64> {
     let first = arrivals.partition_point(|at| *at <= from).checked_sub(1)?;
-    arrivals[first..].windows(2).take_while(|pair| pair[0] < until).map(|pair| pair[1] - pair[0]).max()
+    arrivals[first..].windows(2).take_while(|pair| pair[0] < until).map(|pair| pair[1].min(until) - pair[0]).max()
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     fn a_gap_counts_where_it_overlaps() {
         let arrivals = [0, 10, 20, 95, 100, 110];
         assert_eq!(longest_gap(&arrivals, 25, 105), Some(75), "it began before");
-        assert_eq!(longest_gap(&arrivals, 96, 105), Some(10), "it ends behind");
+        assert_eq!(longest_gap(&arrivals, 96, 105), Some(5), "the rest lies behind");
         assert_eq!(longest_gap(&arrivals, 0, 15), Some(10));
         assert_eq!(longest_gap(&arrivals, 111, 120), None);
         assert_eq!(longest_gap(&[], 0, 1), None);
