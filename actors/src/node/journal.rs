@@ -16,7 +16,7 @@ use crate::clock;
 use crate::supervision::Context;
 
 /// Events that are kept.
-const EVENTS_KEPT: usize = 4096;
+const EVENTS_KEPT: usize = 1024;
 
 /// Reports what happened. From every part to the journal.
 #[derive(Debug, Clone, PartialEq, Message, Serialize, Deserialize)]

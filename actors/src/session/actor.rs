@@ -52,7 +52,6 @@ struct LinkSlot {
     /// The actor's name below the group's supervisor.
     name: String,
     address: Addr<LinkActor>,
-    info: Arc<LinkInfo>,
     join: LinkJoin,
     /// The next ticket, until the peer has proven that it has it too.
     ticket: Option<(ResumeTicket, Option<TicketId>)>,
@@ -66,7 +65,7 @@ pub struct SessionGroup {
     pub ledger: Arc<Ledger>,
     services: Rc<Services>,
     supervisor: RefCell<Option<Addr<SupervisorActor>>>,
-    links: RefCell<BTreeMap<LinkId, LinkSlot>>,
+    links: RefCell<BTreeMap<LinkId, Box<LinkSlot>>>,
     links_made: Cell<u64>,
     /// Links that were closed here and have not said yet that they ended, by number.
     closing: RefCell<BTreeMap<LinkId, u32>>,
@@ -153,7 +152,7 @@ impl SessionActor {
     /// An actor for a group.
     pub fn new(group: Rc<SessionGroup>) -> Self {
         let ledger = &group.ledger;
-        let config = group.services.session.borrow().as_ref().clone();
+        let config = group.services.session.borrow().clone();
         let machine = Session::new(ledger.peer(), ledger.incarnation(), ledger.peer_incarnation(), config);
         Self {
             machine,
@@ -204,7 +203,7 @@ impl SessionActor {
             let _ = keys.sealer.rotate(now);
         }
         let links: Vec<_> = self.group.links.borrow().values().map(|slot| slot.join.clone()).collect();
-        self.via = self.group.links.borrow().values().next().map(|slot| slot.info.clone());
+        self.via = self.group.links.borrow().values().next().map(|slot| slot.join.info.clone());
         for join in links {
             self.machine.on_link_up(now, ledger.local(), LinkJoin { confirmed: true, ..join });
         }
@@ -213,14 +212,14 @@ impl SessionActor {
     fn join(&mut self, link: EstablishedLink, dialled: Option<&EndpointAddress>, ctx: &mut Context<Self>) {
         let EstablishedLink { link, buffers, established, ends, handshake_rtt, guard } = link;
         let id = established.link;
-        let info = LinkInfo {
+        let info = Arc::new(LinkInfo {
             id,
             transport: ends.remote.kind().clone(),
             local: ends.local,
             remote: dialled.cloned().unwrap_or(ends.remote),
             interface: ends.interface,
             initiator: established.initiator,
-        };
+        });
         let parameters = established.parameters.parameters;
         let join = LinkJoin {
             info: info.clone(),
@@ -250,10 +249,10 @@ impl SessionActor {
             supervisor.do_send(Monitor { path, recipient: ctx.address().recipient() });
         }
         let keys = LinkKeys { sealer: established.sealer, opener: established.opener };
-        self.group.ledger.keys().insert(id, keys);
+        self.group.ledger.keys().insert(id, Box::new(keys));
         let ticket = Some((established.ticket, established.replaces));
-        let slot = LinkSlot { name, address, info: Arc::new(info), join: join.clone(), ticket, _guard: guard };
-        self.group.links.borrow_mut().insert(id, slot);
+        let slot = LinkSlot { name, address, join: join.clone(), ticket, _guard: guard };
+        self.group.links.borrow_mut().insert(id, Box::new(slot));
         if let Some(addresses) = self.services().own_addresses() {
             self.machine.on_own_addresses(addresses);
         }
@@ -559,7 +558,7 @@ impl Handler<Arrived> for SessionActor {
     fn handle(&mut self, arrived: Arrived, _: &mut Self::Context) {
         let link = arrived.link;
         if self.via.as_ref().is_none_or(|via| via.id != link) {
-            let via = self.group.links.borrow().get(&link).map(|slot| slot.info.clone());
+            let via = self.group.links.borrow().get(&link).map(|slot| slot.join.info.clone());
             self.via = via.or(self.via.take());
         }
         let now = clock::now();

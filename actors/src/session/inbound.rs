@@ -102,7 +102,7 @@ struct RxChannel {
 #[derive(Debug)]
 pub struct Inbound {
     limits: InboundLimits,
-    channels: BTreeMap<ChannelId, RxChannel>,
+    channels: BTreeMap<ChannelId, Box<RxChannel>>,
     /// In order within each channel, for the application's mailbox.
     deliver: VecDeque<Received>,
     /// Channels of which the peer is to be told how far they are.
@@ -259,7 +259,7 @@ impl Inbound {
         if self.channels.len() >= self.limits.channels {
             return Err(InboundError::Channels);
         }
-        self.channels.insert(id, RxChannel::default());
+        self.channels.insert(id, Box::default());
         Ok(true)
     }
 

@@ -11,7 +11,7 @@ use bowline_messages::config::SessionConfig;
 use bowline_messages::{Incarnation, LinkId, PeerId};
 
 use super::inbound::{Inbound, InboundLimits};
-use super::machine::LinkKeys;
+use super::machine::KeyRing;
 use super::outbox::{Outbox, OutboxLimits};
 use super::streams::StreamTable;
 
@@ -25,7 +25,7 @@ pub struct Ledger {
     incarnation: Incarnation,
     outbox: Mutex<Outbox>,
     inbound: Mutex<Inbound>,
-    keys: Mutex<BTreeMap<LinkId, LinkKeys>>,
+    keys: Mutex<KeyRing>,
     peer_incarnation: Mutex<Option<Incarnation>>,
     next_link: AtomicU64,
     waker: Mutex<Option<Waker>>,
@@ -124,7 +124,7 @@ impl Ledger {
         lock(&self.inbound)
     }
 
-    pub(crate) fn keys(&self) -> MutexGuard<'_, BTreeMap<LinkId, LinkKeys>> {
+    pub(crate) fn keys(&self) -> MutexGuard<'_, KeyRing> {
         lock(&self.keys)
     }
 

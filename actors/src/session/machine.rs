@@ -8,6 +8,8 @@
 //! judges links.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bowline_messages::config::SessionConfig;
@@ -35,6 +37,9 @@ pub struct LinkKeys {
     pub opener: Opener,
 }
 
+/// The keys of every link of a session. Boxed, because a node of a B-tree has room for eleven values and most sessions have few.
+pub type KeyRing = BTreeMap<LinkId, Box<LinkKeys>>;
+
 /// The ledger's parts, held by the caller for the time of one call.
 pub struct Parts<'a> {
     /// What is to be sent.
@@ -42,14 +47,14 @@ pub struct Parts<'a> {
     /// What arrived.
     pub inbound: &'a mut Inbound,
     /// The keys of each link.
-    pub keys: &'a mut BTreeMap<LinkId, LinkKeys>,
+    pub keys: &'a mut KeyRing,
 }
 
 /// A link that joins the session.
 #[derive(Debug, Clone)]
 pub struct LinkJoin {
     /// What does not change.
-    pub info: LinkInfo,
+    pub info: Arc<LinkInfo>,
     /// Its lanes.
     pub lanes: u8,
     /// How long its handshake took to be answered: the first guess of its round-trip time.
@@ -99,9 +104,9 @@ pub struct Session {
     /// The life of this side that the session belongs to, and that of the peer's side once known.
     pub(super) incarnation: Incarnation,
     pub(super) peer_incarnation: Option<Incarnation>,
-    pub(super) config: SessionConfig,
+    pub(super) config: Rc<SessionConfig>,
     pub(super) damping: Damping,
-    pub(super) paths: BTreeMap<LinkId, Path>,
+    pub(super) paths: BTreeMap<LinkId, Box<Path>>,
     pub(super) penalties: BTreeMap<Route, Penalty>,
     pub(super) scheduler: Scheduler,
     pub(super) standing: [Option<Standing>; CLASSES],
@@ -139,7 +144,7 @@ impl Session {
         peer: PeerId,
         incarnation: Incarnation,
         peer_incarnation: Option<Incarnation>,
-        config: SessionConfig,
+        config: Rc<SessionConfig>,
     ) -> Self {
         let damping = Damping {
             margin: config.switch_margin,
@@ -181,7 +186,12 @@ impl Session {
 
     /// The next thing the session wants done.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        if next.is_none() && self.outputs.capacity() > 0 {
+            // There is hardly ever any: thousands of idle sessions are not to keep room for them.
+            self.outputs = VecDeque::new();
+        }
+        next
     }
 
     /// A link joined. A duplicate of another (same transport and interface pair) replaces it or is closed again: the one dialled by the
@@ -206,7 +216,7 @@ impl Session {
         self.remove(now, id, LinkFailure::ClosedHere("replaced by a link of the same number".into()), false);
         self.addresses_due = self.addresses.is_some();
         self.links_version += 1;
-        self.paths.insert(id, path);
+        self.paths.insert(id, Box::new(path));
         if join.confirmed {
             self.settle_twins(now, local, id);
         }
@@ -227,7 +237,7 @@ impl Session {
             self.outputs.push_back(Output::CloseLink(newcomer, reason));
             return;
         }
-        self.outputs.push_back(Output::Emit(EventKind::LinkUp { peer: self.peer, link: new }));
+        self.outputs.push_back(Output::Emit(EventKind::LinkUp { peer: self.peer, link: LinkInfo::clone(&new) }));
         if let Some(twin) = twin {
             self.remove(now, twin.id, LinkFailure::ClosedHere("replaced by a duplicate".into()), true);
         }
@@ -276,7 +286,7 @@ impl Session {
 
     /// A link's interface changed state.
     pub fn on_interface_down(&mut self, now: Instant, name: &str, parts: &mut Parts<'_>) {
-        let over = |p: &&Path| p.info.interface.as_ref().is_some_and(|interface| interface.name == name);
+        let over = |p: &&Box<Path>| p.info.interface.as_ref().is_some_and(|interface| interface.name == name);
         let dead: Vec<_> = self.paths.values().filter(over).map(|p| p.info.id).collect();
         for id in dead {
             self.remove(now, id, LinkFailure::InterfaceDown(name.to_owned()), true);
@@ -388,7 +398,7 @@ impl Session {
     /// Each link as reports show it.
     pub fn link_statuses(&self, now: Instant) -> Vec<LinkStatus> {
         let status = |path: &Path| LinkStatus {
-            info: path.info.clone(),
+            info: LinkInfo::clone(&path.info),
             state: path.state,
             stats: path.snapshot(),
             in_flight_bytes: path.window.in_flight(),
@@ -396,7 +406,7 @@ impl Session {
             expected_delay: self.candidate(now, path, 0).delay,
             flap_penalty: (self.penalty(now, &path.info) / 8.0).min(1.0),
         };
-        self.paths.values().map(status).collect()
+        self.paths.values().map(|path| status(path)).collect()
     }
 
     /// For each class the links that would carry its next message, and why.
@@ -416,7 +426,7 @@ impl Session {
 
     /// Links of the session, with what does not change.
     pub fn links(&self) -> impl Iterator<Item = &LinkInfo> + '_ {
-        self.paths.values().map(|path| &path.info)
+        self.paths.values().map(|path| &*path.info)
     }
 
     /// Whether a link may carry new messages.
@@ -426,7 +436,7 @@ impl Session {
 
     /// What does not change of a link.
     pub fn link(&self, id: LinkId) -> Option<&LinkInfo> {
-        self.paths.get(&id).map(|path| &path.info)
+        self.paths.get(&id).map(|path| &*path.info)
     }
 
     /// Grows with every link that joins or leaves.

@@ -94,7 +94,7 @@ pub struct FalseDelivery {
 #[derive(Debug)]
 pub struct Outbox {
     limits: OutboxLimits,
-    channels: BTreeMap<ChannelId, TxChannel>,
+    channels: BTreeMap<ChannelId, Box<TxChannel>>,
     ready: [VecDeque<ChannelId>; CLASSES],
     lost: [VecDeque<SentItem>; CLASSES],
     expiring: BTreeSet<(Instant, ChannelId, u64)>,
@@ -165,7 +165,7 @@ impl Outbox {
             if self.channels.len() >= self.limits.channels {
                 return Err(SendError::TooManyChannels { limit: self.limits.channels });
             }
-            self.channels.insert(id, TxChannel::new(self.channel_window));
+            self.channels.insert(id, Box::new(TxChannel::new(self.channel_window)));
         }
         let Some(channel) = self.channels.get_mut(&id) else { return Err(SendError::Closed) };
         if channel.finished {

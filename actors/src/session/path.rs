@@ -1,6 +1,7 @@
 //! One link as its session sees it: what is in flight on it, how it behaves, whether it is believed to live.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bowline_messages::link::{IllegalLinkStep, LinkInfo, LinkState, LinkStats, LinkStep};
@@ -80,7 +81,7 @@ pub(crate) struct AckOutcome {
 /// One link as its session sees it.
 #[derive(Debug)]
 pub(crate) struct Path {
-    pub(crate) info: LinkInfo,
+    pub(crate) info: Arc<LinkInfo>,
     pub(crate) lanes: u8,
     pub(crate) state: LinkState,
     pub(crate) rtt: Rtt,
@@ -125,7 +126,7 @@ pub(crate) struct Path {
 impl Path {
     pub(crate) fn new(
         now: Instant,
-        info: LinkInfo,
+        info: Arc<LinkInfo>,
         lanes: u8,
         initial_rtt: Duration,
         ack_delay_max: Duration,

@@ -18,19 +18,14 @@ pub enum Replay {
     TooOld,
 }
 
-/// A sliding window over record numbers: 1,032 bytes, no allocation. Numbers are checked before the cryptography and marked
-/// after it, so a forgery moves nothing.
-#[derive(Debug, Clone)]
+/// A sliding window over record numbers. Numbers are checked before the cryptography and marked after it, so a forgery moves
+/// nothing. Over a link that keeps their order it takes no more than two words; the bitmap comes with the first gap.
+#[derive(Debug, Clone, Default)]
 pub struct ReplayWindow {
-    bits: [u64; WORDS],
+    /// None as long as everything below `next` was marked.
+    bits: Option<Box<[u64; WORDS]>>,
     /// The first number that is newer than everything marked.
     next: u64,
-}
-
-impl Default for ReplayWindow {
-    fn default() -> Self {
-        Self { bits: [0; WORDS], next: 0 }
-    }
 }
 
 impl ReplayWindow {
@@ -44,10 +39,11 @@ impl ReplayWindow {
             Ok(())
         } else if self.next - number.0 > WINDOW {
             Err(Replay::TooOld)
-        } else if self.bits[word(number.0)] & bit(number.0) != 0 {
-            Err(Replay::Seen)
         } else {
-            Ok(())
+            match &self.bits {
+                Some(bits) if bits[word(number.0)] & bit(number.0) == 0 => Ok(()),
+                Some(_) | None => Err(Replay::Seen),
+            }
         }
     }
 
@@ -55,22 +51,34 @@ impl ReplayWindow {
     #[inline]
     pub fn mark(&mut self, number: RecordNumber) {
         let number = number.0;
+        if self.bits.is_none() && number == self.next {
+            self.next = number.saturating_add(1);
+            return;
+        }
+        let bits = self.bits.get_or_insert_with(|| Box::new(all_below(self.next)));
         if number >= self.next {
             // Words that the window moves onto held numbers that are too old now.
             let (old, new) = (self.next.wrapping_sub(1) / WORD_BITS, number / WORD_BITS);
             let stale = if self.next == 0 { WORDS as u64 } else { (new - old).min(WORDS as u64) };
             for step in 0..stale {
-                self.bits[((new - step.min(new)) % WORDS as u64) as usize] = 0;
+                bits[((new - step.min(new)) % WORDS as u64) as usize] = 0;
             }
             self.next = number.saturating_add(1);
         }
-        self.bits[word(number)] |= bit(number);
+        bits[word(number)] |= bit(number);
     }
 
     /// The first number newer than everything that was marked.
     pub const fn next(&self) -> RecordNumber {
         RecordNumber(self.next)
     }
+}
+
+/// The bitmap of a window in which everything below a number is marked and nothing else.
+fn all_below(next: u64) -> [u64; WORDS] {
+    let mut bits = [u64::MAX; WORDS];
+    bits[word(next)] = bit(next) - 1;
+    bits
 }
 
 #[inline]

@@ -45,7 +45,8 @@ struct Entry {
 pub struct ResumeStore {
     limits: ResumeLimits,
     tickets: BTreeMap<TicketId, Entry>,
-    by_peer: BTreeMap<PeerId, BTreeSet<TicketId>>,
+    /// Few of each peer, so a vector.
+    by_peer: BTreeMap<PeerId, Vec<TicketId>>,
     by_expiry: BTreeSet<(Instant, TicketId)>,
     order: u64,
 }
@@ -76,7 +77,7 @@ impl ResumeStore {
         let expires = now + self.limits.lifetime;
         self.order += 1;
         self.tickets.insert(id, Entry { ticket, expires, order: self.order });
-        self.by_peer.entry(peer).or_default().insert(id);
+        self.by_peer.entry(peer).or_default().push(id);
         self.by_expiry.insert((expires, id));
     }
 
@@ -98,7 +99,7 @@ impl ResumeStore {
         let Some(entry) = self.tickets.remove(id) else { return };
         self.by_expiry.remove(&(entry.expires, *id));
         if let Some(ids) = self.by_peer.get_mut(&entry.ticket.peer) {
-            ids.remove(id);
+            ids.retain(|known| known != id);
             if ids.is_empty() {
                 self.by_peer.remove(&entry.ticket.peer);
             }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BinaryHeap};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bowline_messages::config::SessionConfig;
@@ -15,7 +17,7 @@ use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::inbound::{Inbound, InboundLimits};
-use super::machine::{LinkJoin, LinkKeys, Output, Parts, Session};
+use super::machine::{KeyRing, LinkJoin, LinkKeys, Output, Parts, Session};
 use super::outbox::{Outbox, OutboxLimits};
 use super::seal::{Opener, RotationLimits, Sealer, TrafficSecret};
 use super::streams::StreamTable;
@@ -28,7 +30,7 @@ struct End {
     session: Session,
     outbox: Outbox,
     inbound: Inbound,
-    keys: BTreeMap<LinkId, LinkKeys>,
+    keys: KeyRing,
     got: Vec<Received>,
     events: Vec<EventKind>,
     /// Messages that the application takes at once; 0: it does not read.
@@ -65,10 +67,11 @@ struct World {
     arrivals: Vec<(Instant, u64)>,
 }
 
-fn info(id: LinkId, initiator: bool, name: &str) -> LinkInfo {
+fn info(id: LinkId, initiator: bool, name: &str) -> Arc<LinkInfo> {
     let address = |side: &str| format!("{name}://{side}").parse().unwrap();
     let (local, remote) = if initiator { (address("a"), address("b")) } else { (address("b"), address("a")) };
-    LinkInfo { id, transport: bowline_messages::TransportKind::new(name), local, remote, interface: None, initiator }
+    let transport = bowline_messages::TransportKind::new(name);
+    Arc::new(LinkInfo { id, transport, local, remote, interface: None, initiator })
 }
 
 impl End {
@@ -89,7 +92,7 @@ impl End {
         let peer = PeerId::from_bytes([peer; 32]);
         Self {
             id: PeerId::from_bytes([id; 32]),
-            session: Session::new(peer, Incarnation(incarnation), None, config.clone()),
+            session: Session::new(peer, Incarnation(incarnation), None, Rc::new(config.clone())),
             outbox: Outbox::new(limits, window, window * 4),
             inbound: Inbound::new(inbound, StreamTable::new(id > 1)),
             keys: BTreeMap::new(),
@@ -127,7 +130,7 @@ impl World {
         for (side, end) in self.ends.iter_mut().enumerate() {
             let (own, other) = if side == 0 { (1, 2) } else { (2, 1) };
             let sealer = Sealer::new(id, secret(own), RotationLimits::default(), self.now);
-            end.keys.insert(id, LinkKeys { sealer, opener: Opener::new(id, secret(other)) });
+            end.keys.insert(id, Box::new(LinkKeys { sealer, opener: Opener::new(id, secret(other)) }));
             let join = LinkJoin {
                 info: info(id, side == 0, name),
                 lanes: 1,
@@ -512,7 +515,7 @@ fn restart_session(world: &mut World, side: usize, links: &[LinkId]) {
     let (now, config) = (world.now, world.config.clone());
     let end = &mut world.ends[side];
     let peer = PeerId::from_bytes([if side == 0 { 2 } else { 1 }; 32]);
-    end.session = Session::new(peer, Incarnation(1), Some(Incarnation(1)), config.clone());
+    end.session = Session::new(peer, Incarnation(1), Some(Incarnation(1)), Rc::new(config.clone()));
     end.outbox.on_session_restarted();
     end.inbound.on_session_restarted();
     for (at, id) in links.iter().enumerate() {

@@ -4,8 +4,8 @@ use bytes::BytesMut;
 
 use super::READ_BYTES;
 
-/// Room reserved for a link that carries little: a handful of small records. An idle link keeps no more than this.
-const SMALL_BYTES: usize = 2 * 1024;
+/// Room reserved for a link that carries little: a handful of small records. An idle link keeps none of it.
+const SMALL_BYTES: usize = 1024;
 /// Reads in a row that used less than an eighth of the room before it is halved: a burst of acknowledgements in between
 /// must not throw away the buffer of a bulk transfer.
 const SHRINK_AFTER: u8 = 8;
@@ -55,9 +55,9 @@ impl ReadSize {
         self.on_read(read, room);
     }
 
-    /// Nothing more to read now: gives memory back that is far more than the traffic asks for.
+    /// Nothing more to read now: gives memory back that is far more than the traffic asks for, all of it where that is little.
     pub(crate) fn on_idle(&self, buffer: &mut BytesMut) {
-        if buffer.is_empty() && buffer.capacity() > self.bytes.max(SMALL_BYTES) * 2 {
+        if buffer.is_empty() && (self.bytes <= SMALL_BYTES || buffer.capacity() > self.bytes * 2) {
             *buffer = BytesMut::new();
         }
     }
