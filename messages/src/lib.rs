@@ -8,6 +8,7 @@
 pub mod address;
 pub mod class;
 pub mod config;
+pub mod credit;
 pub mod event;
 pub mod id;
 pub mod link;

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::address::{EndpointAddress, TransportKind};
+use crate::credit::Credit;
 use crate::id::LinkId;
 
 /// What a transport runs over (SPEC §1).
@@ -232,8 +233,8 @@ pub struct Transmit {
     pub data: Bytes,
 }
 
-/// Whole packets that arrived, with their lengths. From the link actor to the session actor; the link reads on when the answer
-/// is there (two may be unanswered at a time), so a session that is busy slows the peer down.
+/// Whole packets that arrived, with their lengths. From the link actor to the session actor; the link reads on when the credit
+/// came back (it has two), so a session that is busy slows the peer down.
 #[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct Arrived {
@@ -243,15 +244,9 @@ pub struct Arrived {
     pub lane: u8,
     /// One or more whole packets, each with its length in front.
     pub data: BytesMut,
-}
-
-/// The transport took everything that had to wait on the link. From the link actor to the session actor; not sent for what was
-/// taken without waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
-#[rtype(result = "()")]
-pub struct Drained {
-    /// The link.
-    pub link: LinkId,
+    /// Dropped when the packets were worked on.
+    #[serde(skip)]
+    pub credit: Credit,
 }
 
 /// The link is over. From the link actor to the session actor, once, behind everything that arrived; the actor stops then.

@@ -3,20 +3,17 @@
 //! Temporary child of a peer's group: when it ends, for whatever reason, its connection is gone with it, and the session fails
 //! over. A restart would have nothing to start from.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use actix::prelude::RecipientRequest;
 use actix::{
-    Actor, ActorContext, ActorFuture, AsyncContext, Handler, MailboxError, Message, MessageResult, Recipient,
-    ResponseActFuture, WrapFuture,
+    Actor, ActorContext, ActorFuture, AsyncContext, Handler, Message, MessageResult, Recipient, ResponseActFuture,
+    WrapFuture,
 };
 use bowline_messages::LinkId;
-use bowline_messages::link::{
-    Arrived, CloseLink, Drained, LinkCounters, LinkCountersQuery, LinkDown, LinkFailure, Transmit,
-};
+use bowline_messages::credit::Credits;
+use bowline_messages::link::{Arrived, CloseLink, LinkCounters, LinkCountersQuery, LinkDown, LinkFailure, Transmit};
 use bowline_messages::wire::packet::whole_packets;
 
 use super::outgoing::{Outgoing, count_packets};
@@ -25,7 +22,7 @@ use crate::supervision::Context;
 use crate::transport::actor::{ConnectionGuard, EstablishedLink};
 use crate::transport::{LaneBuffers, Link, TransportError};
 
-/// Deliveries that may be unanswered: the session works on one while the next is read.
+/// Deliveries that the session may not have worked on: it has one in hand while the next is read.
 const OUTSTANDING_MAX: usize = 2;
 /// How long an orderly end may take; a silent network must not keep a closed link alive.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -33,10 +30,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Who is told what happens on a link: the session actor.
 #[derive(Debug, Clone)]
 pub struct LinkObserver {
-    /// Gets what arrives, and answers when it may go on.
+    /// Gets what arrives.
     pub arrived: Recipient<Arrived>,
-    /// Is told when what had to wait was taken.
-    pub drained: Recipient<Drained>,
     /// Is told the end.
     pub down: Recipient<LinkDown>,
 }
@@ -48,7 +43,7 @@ pub struct LinkActor {
     observer: LinkObserver,
     incoming: LaneBuffers,
     outgoing: Outgoing,
-    outstanding: [Slot; OUTSTANDING_MAX],
+    credits: Credits,
     counters: LinkCounters,
     metrics: Metrics,
     /// Counts the connection as long as this actor lives.
@@ -58,9 +53,6 @@ pub struct LinkActor {
     /// Packets may be left in the buffers although nothing new was read.
     unsplit: bool,
 }
-
-/// Room for one unanswered delivery, allocated once.
-type Slot = Pin<Box<Option<RecipientRequest<Arrived>>>>;
 
 /// Handles that are looked up once: a look-up per packet would cost more than the packet.
 struct Metrics {
@@ -81,7 +73,7 @@ impl LinkActor {
             link,
             observer,
             incoming,
-            outstanding: [Box::pin(None), Box::pin(None)],
+            credits: Credits::new(OUTSTANDING_MAX),
             counters: LinkCounters::default(),
             closing: None,
             _guard: None,
@@ -117,21 +109,16 @@ impl LinkActor {
         if let Poll::Ready(flushed) = self.link.poll_flush(cx) {
             flushed.map_err(failure)?;
         }
-        if self.outgoing.take_drained() {
-            // The session's mailbox is bounded by the number of its links here: one such message per time the link was full.
-            self.observer.drained.do_send(Drained { link: self.id });
-        }
         Ok(())
     }
 
     fn read(&mut self, cx: &mut TaskContext<'_>) -> Result<(), LinkFailure> {
-        self.take_answers(cx)?;
         if std::mem::take(&mut self.unsplit) {
             for lane in 0..self.link.ends().lanes {
                 self.unsplit |= !self.hand_over(lane, cx)?;
             }
         }
-        while self.outstanding.iter().any(|slot| slot.is_none()) {
+        while self.credits.ready(cx.waker()) {
             let before = self.incoming.len();
             match self.link.poll_read(cx, &mut self.incoming) {
                 Poll::Ready(Ok(lane)) => {
@@ -149,38 +136,19 @@ impl LinkActor {
 
     /// Hands the whole packets of a lane to the session; false when there was no room for that.
     fn hand_over(&mut self, lane: u8, cx: &mut TaskContext<'_>) -> Result<bool, LinkFailure> {
-        let Some(free) = self.outstanding.iter().position(|slot| slot.is_none()) else { return Ok(false) };
+        if !self.credits.ready(cx.waker()) {
+            return Ok(false);
+        }
         let packets = whole_packets(self.incoming.lane(lane));
         let Some(data) = packets.map_err(|error| LinkFailure::Protocol(error.to_string()))? else { return Ok(true) };
         self.counters.packets_received += count_packets(&data);
-        let request = self.observer.arrived.send(Arrived { link: self.id, lane, data });
-        self.outstanding[free].set(Some(request));
-        // When the mailbox was full, the message is queued by the first poll: it must not come behind the next one.
-        self.take_answer(free, cx)?;
-        Ok(true)
-    }
-
-    fn take_answer(&mut self, slot: usize, cx: &mut TaskContext<'_>) -> Result<(), LinkFailure> {
-        let slot = &mut self.outstanding[slot];
-        let Some(Poll::Ready(answer)) = slot.as_mut().as_pin_mut().map(|request| request.poll(cx)) else {
-            return Ok(());
-        };
-        slot.set(None);
-        self.check_answer(answer)
-    }
-
-    fn take_answers(&mut self, cx: &mut TaskContext<'_>) -> Result<(), LinkFailure> {
-        (0..OUTSTANDING_MAX).try_for_each(|slot| self.take_answer(slot, cx))
-    }
-
-    /// A session that crashed with the packets in hand will be back, and the records in them count as lost. One that is gone for
-    /// good has no use for the link.
-    fn check_answer(&self, answer: Result<(), MailboxError>) -> Result<(), LinkFailure> {
-        match answer {
-            Ok(()) => Ok(()),
-            Err(_) if self.observer.arrived.connected() => Ok(()),
-            Err(_) => Err(LinkFailure::ClosedHere("its session is gone".into())),
+        if !self.observer.arrived.connected() {
+            return Err(LinkFailure::ClosedHere("its session is gone".into()));
         }
+        // Past the mailbox's bound, which the credits make up for. A session that crashes with the packets in hand will be back, and
+        // the records in them count as lost.
+        self.observer.arrived.do_send(Arrived { link: self.id, lane, data, credit: self.credits.take() });
+        Ok(true)
     }
 
     fn close(&mut self, cx: &mut TaskContext<'_>) -> Poll<LinkFailure> {
@@ -194,18 +162,6 @@ impl LinkActor {
 
     fn end(&mut self, reason: LinkFailure, ctx: &mut Context<Self>) {
         tracing::debug!(link = %self.id, ends = ?self.link.ends(), %reason, "link over");
-        // What arrived last may still be in the session's mailbox, and dropping a request takes it back from there: a goodbye, say.
-        for slot in &mut self.outstanding {
-            let mut request = std::mem::replace(slot, Box::pin(None));
-            if request.is_some() {
-                actix_rt::spawn(async move {
-                    if let Some(request) = request.as_mut().as_pin_mut() {
-                        // Nobody waits for the answer any more.
-                        let _ = request.await;
-                    }
-                });
-            }
-        }
         // Sent past the mailbox's bound: it comes once in the life of a link, and losing it would cost a time-out.
         self.observer.down.do_send(LinkDown { link: self.id, reason });
         ctx.stop();

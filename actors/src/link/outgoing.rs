@@ -16,13 +16,11 @@ const KEPT_CAPACITY: usize = 16;
 pub(super) struct Outgoing {
     lanes: Vec<VecDeque<Bytes>>,
     bytes: usize,
-    /// Something had to wait since the last time everything was taken.
-    waited: bool,
 }
 
 impl Outgoing {
     pub(super) fn new(lanes: Lane) -> Self {
-        Self { lanes: vec![VecDeque::new(); usize::from(lanes.max(1))], bytes: 0, waited: false }
+        Self { lanes: vec![VecDeque::new(); usize::from(lanes.max(1))], bytes: 0 }
     }
 
     /// Queues bytes behind what waits on the lane.
@@ -64,13 +62,7 @@ impl Outgoing {
                 *queue = VecDeque::new();
             }
         }
-        self.waited |= self.bytes > 0;
         Ok(before - self.bytes)
-    }
-
-    /// Whether what had to wait has been taken since this was asked last.
-    pub(super) fn take_drained(&mut self) -> bool {
-        self.bytes == 0 && std::mem::take(&mut self.waited)
     }
 
     /// Writes everything and closes the link behind it.

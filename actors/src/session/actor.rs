@@ -16,7 +16,7 @@ use actix::{
     Actor, ActorFuture, ActorFutureExt, Addr, AsyncContext, Handler, Message, MessageResult, ResponseFuture, WrapFuture,
 };
 use bowline_messages::event::EventKind;
-use bowline_messages::link::{Arrived, Binding, CloseLink, Drained, LinkDown, LinkFailure, LinkInfo, Transmit};
+use bowline_messages::link::{Arrived, Binding, CloseLink, LinkDown, LinkFailure, LinkInfo, Transmit};
 use bowline_messages::session::{Inbox, SessionEnd, SessionStatus};
 use bowline_messages::supervision::{Down, Monitor};
 use bowline_messages::wire::frame::CloseCode;
@@ -146,6 +146,10 @@ pub struct SessionActor {
     /// The set of links that the keeper saw last.
     links_seen: u64,
     over: bool,
+    /// Messages were handed to the application, which may answer at once.
+    handed_over: bool,
+    /// The work was put off for that, once.
+    put_off: bool,
 }
 
 impl SessionActor {
@@ -164,6 +168,8 @@ impl SessionActor {
             keeper_changed: true,
             links_seen: 0,
             over: false,
+            handed_over: false,
+            put_off: false,
             group,
         }
     }
@@ -236,8 +242,7 @@ impl SessionActor {
         }
         self.forget_link(id, "replaced by a link of the same number");
         let own = ctx.address();
-        let observer =
-            LinkObserver { arrived: own.clone().recipient(), drained: own.clone().recipient(), down: own.recipient() };
+        let observer = LinkObserver { arrived: own.clone().recipient(), down: own.recipient() };
         let made = self.group.links_made.get();
         self.group.links_made.set(made + 1);
         let again = if taken { format!(".{made}") } else { String::new() };
@@ -382,6 +387,7 @@ impl SessionActor {
                     self.retry_at = Some(now + DELIVERY_RETRY);
                     break;
                 }
+                self.handed_over = true;
             }
         }
         self.deliver_streams(application.streams.as_ref());
@@ -523,7 +529,15 @@ impl ActorFuture<SessionActor> for Worker {
         cx: &mut TaskContext<'_>,
     ) -> Poll<()> {
         actor.group.ledger.set_waker(cx.waker());
-        actor.work(ctx);
+        // The application has its turn before the work is done, so that its answer leaves in one record with the acknowledgement.
+        // Never twice in a row, or a steady stream would put it off for ever.
+        if std::mem::take(&mut actor.handed_over) && !actor.put_off {
+            actor.put_off = true;
+            cx.waker().wake_by_ref();
+        } else {
+            actor.put_off = false;
+            actor.work(ctx);
+        }
         Poll::Pending
     }
 }
@@ -564,14 +578,6 @@ impl Handler<Arrived> for SessionActor {
         let now = clock::now();
         self.with_machine(|machine, parts| machine.on_arrived(now, link, arrived.data, parts));
         self.deliver(now);
-    }
-}
-
-impl Handler<Drained> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Drained, _: &mut Self::Context) {
-        // The window is opened by acknowledgements; that the transport took everything changes nothing here.
     }
 }
 

@@ -92,6 +92,8 @@ struct RxChannel {
     held: u64,
     /// Bytes handed over since the peer was last told.
     unannounced: u64,
+    /// Whether it is on the list of those of which the peer is to be told.
+    to_announce: bool,
     waiting: BTreeMap<u64, Slot>,
     skipped: RangeSet,
     /// A stream whose reader is done: forgotten once the peer knows.
@@ -106,7 +108,7 @@ pub struct Inbound {
     /// In order within each channel, for the application's mailbox.
     deliver: VecDeque<Received>,
     /// Channels of which the peer is to be told how far they are.
-    announce: BTreeSet<ChannelId>,
+    announce: VecDeque<ChannelId>,
     /// Messages that were set aside and of which the peer is to be told.
     rejected: BTreeSet<(ChannelId, u64)>,
     pub(crate) streams: StreamTable,
@@ -124,7 +126,7 @@ impl Inbound {
             limits,
             channels: BTreeMap::new(),
             deliver: VecDeque::new(),
-            announce: BTreeSet::new(),
+            announce: VecDeque::new(),
             rejected: BTreeSet::new(),
             streams,
             held: 0,
@@ -278,7 +280,7 @@ impl Inbound {
         self.duplicates += u64::from(!new);
         if !new && open {
             // The peer does not seem to know how far this channel is.
-            self.announce.insert(id);
+            self.announce(id);
         }
         Ok(new)
     }
@@ -361,7 +363,7 @@ impl Inbound {
             && channel.delivered < channel.next
         {
             channel.delivered = channel.next;
-            self.announce.insert(id);
+            self.announce(id);
         }
     }
 
@@ -420,7 +422,7 @@ impl Inbound {
         channel.unannounced += bytes;
         // A slow reader's every sip is not worth a record; the sender needs to know before its window closes.
         if channel.queued == 0 || channel.unannounced >= self.limits.channel_window / ANNOUNCE_SHARE {
-            self.announce.insert(id);
+            self.announce(id);
         }
     }
 
@@ -452,7 +454,7 @@ impl Inbound {
             && let Some(channel) = self.channels.get_mut(&id)
         {
             channel.closing = true;
-            self.announce.insert(id);
+            self.announce(id);
         }
     }
 
@@ -462,27 +464,28 @@ impl Inbound {
             self.held = self.held.saturating_sub(channel.held);
         }
         self.streams.forget(id);
-        self.announce.remove(&id);
     }
 
-    /// Channels of which the peer is to be told something, and what: everything below the number was handed over.
-    pub fn take_announcements(&mut self, most: usize) -> Vec<(ChannelId, u64)> {
-        let mut taken = Vec::with_capacity(most.min(self.announce.len()));
-        while taken.len() < most
-            && let Some(id) = self.announce.pop_first()
-        {
+    /// The next channel of which the peer is to be told something, and what: everything below the number was handed over.
+    pub fn next_announcement(&mut self) -> Option<(ChannelId, u64)> {
+        while let Some(id) = self.announce.pop_front() {
+            // A stream may have been forgotten meanwhile.
             if let Some(channel) = self.channels.get_mut(&id) {
+                channel.to_announce = false;
                 channel.unannounced = 0;
-                taken.push((id, channel.delivered));
+                return Some((id, channel.delivered));
             }
         }
-        taken
+        None
     }
 
-    /// Puts a channel back on the list: its announcement was in a record that was lost.
-    pub fn announce_again(&mut self, id: ChannelId) {
-        if self.channels.contains_key(&id) {
-            self.announce.insert(id);
+    /// Puts a channel on the list of those of which the peer is to be told, unless it is there; also when the record that told it
+    /// was lost.
+    pub fn announce(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.get_mut(&id)
+            && !std::mem::replace(&mut channel.to_announce, true)
+        {
+            self.announce.push_back(id);
         }
     }
 
@@ -512,9 +515,9 @@ impl Inbound {
         Some((id, sequence))
     }
 
-    /// Messages that were set aside and of which the peer is to be told.
-    pub(crate) fn take_rejections(&mut self, most: usize) -> Vec<(ChannelId, u64)> {
-        std::iter::from_fn(|| self.rejected.pop_first()).take(most).collect()
+    /// The next message that was set aside and of which the peer is to be told.
+    pub(crate) fn next_rejection(&mut self) -> Option<(ChannelId, u64)> {
+        self.rejected.pop_first()
     }
 
     pub(crate) fn reject_again(&mut self, id: ChannelId, sequence: u64) {
@@ -529,6 +532,7 @@ impl Inbound {
     /// The session actor was restarted: the peer is told once more how far every channel is.
     pub fn on_session_restarted(&mut self) {
         self.announce = self.channels.keys().copied().collect();
+        self.channels.values_mut().for_each(|channel| channel.to_announce = true);
     }
 
     /// The peer is another process now: nothing it sends is a duplicate of what the old one sent. What is complete is still

@@ -203,7 +203,7 @@ impl Session {
                     }
                     parts.outbox.on_lost(item);
                 }
-                RecordItem::Delivered(channel, _) => parts.inbound.announce_again(channel),
+                RecordItem::Delivered(channel, _) => parts.inbound.announce(channel),
                 RecordItem::Addresses => self.addresses_due = true,
                 // Each surviving link carries its own copy of the notice.
                 RecordItem::LinkDown(_) => {}

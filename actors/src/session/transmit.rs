@@ -1,5 +1,6 @@
 //! Building records: which frames go on which link next.
 
+use std::iter;
 use std::time::Instant;
 
 use bowline_messages::LinkId;
@@ -266,12 +267,12 @@ impl Session {
     ) -> bool {
         self.put_acks(now, link, data);
         if parts.inbound.has_announcements() {
-            for (channel, sequence) in parts.inbound.take_rejections(ANNOUNCEMENTS_MAX) {
+            for (channel, sequence) in iter::from_fn(|| parts.inbound.next_rejection()).take(ANNOUNCEMENTS_MAX) {
                 frame::put_quarantined(data, channel, sequence);
                 self.record_items.push(RecordItem::Quarantined(channel, sequence));
             }
             let window = parts.inbound.channel_window();
-            for (channel, next) in parts.inbound.take_announcements(ANNOUNCEMENTS_MAX) {
+            for (channel, next) in iter::from_fn(|| parts.inbound.next_announcement()).take(ANNOUNCEMENTS_MAX) {
                 frame::put_delivered(data, channel, next, window);
                 self.record_items.push(RecordItem::Delivered(channel, next));
             }

@@ -81,6 +81,16 @@ pub struct Global {
     pub quiet: bool,
 }
 
+/// Runs the work of a whole node to its end on a runtime of its own, as a task beside the others: what the runtime itself waits for
+/// is polled whenever any task was, for every message that is.
+pub(crate) fn run_as_task<T: 'static>(work: impl Future<Output = Result<T, Failure>> + 'static) -> Result<T, Failure> {
+    let ended = actix_rt::System::new().block_on(async { actix_rt::spawn(work).await });
+    ended.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => Err(Failure::new(Exit::GaveUp, error)),
+    })
+}
+
 impl Global {
     /// Where the configuration comes from.
     pub fn source(&self) -> Source {

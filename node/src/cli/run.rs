@@ -69,7 +69,7 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let loaded = global.load()?;
     let log = telemetry::start_log(&loaded.config.log, global.verbose, global.quiet)?;
     let global_for_node = global.clone();
-    global.block_on(async move {
+    super::run_as_task(async move {
         let socket = loaded.control_socket();
         refuse_second(&socket).await?;
         let state = loaded.state_dir();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message};
 use bowline_messages::TransportKind;
-use bowline_messages::link::{Arrived, CloseLink, Drained, LinkCountersQuery, LinkDown, Transmit};
+use bowline_messages::link::{Arrived, CloseLink, LinkCountersQuery, LinkDown, Transmit};
 use bowline_messages::session::Inbox;
 use bowline_messages::supervision::{
     CountChildren, DeleteChild, Down, Kill, RestartChild, Shutdown, SupervisionEvent, TerminateChild, Tree,
@@ -97,7 +97,7 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    session: Arrived Drained LinkDown Down AddAddresses InterfaceState CloseSession StatusQuery; Outgoing; Stream; OwnAddresses,
+    session: Arrived LinkDown Down AddAddresses InterfaceState CloseSession StatusQuery; Outgoing; Stream; OwnAddresses,
     link: Transmit CloseLink LinkCountersQuery,
     peers: DisconnectPeer EndSession PeersQuery InterfaceState DrainSessions Down; ConnectPeer; Advertise,
     transport: Listen Unlisten ListenAddresses TransportStatusQuery,

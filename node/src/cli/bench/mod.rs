@@ -118,10 +118,10 @@ pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
 }
 
 /// Runs something on an arbiter of its own: this thread's.
-pub(crate) fn inside<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) fn inside<T: 'static>(work: impl Future<Output = Result<T, Failure>> + 'static) -> Result<T, Failure> {
     // Actors that are made to panic are part of it; their supervisors report them.
     bowline_actors::supervision::report_contained_panics_quietly();
-    actix_rt::System::new().block_on(work)
+    super::run_as_task(work)
 }
 
 /// Prints a report: one line of JSON, or a line for each figure.
