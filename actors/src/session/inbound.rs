@@ -20,6 +20,9 @@ const PIECES_MAX: usize = 1024;
 /// Messages have lower numbers than this: the next one must still fit a variable-length integer (RFC 9000 §16).
 const SEQUENCE_END: u64 = 1 << 61;
 
+/// From so many messages at once on, room for as many is made again beforehand.
+const BATCH_RESERVED: usize = 16;
+
 /// The peer is told of progress whenever this part of its window was handed over.
 const ANNOUNCE_SHARE: u64 = 8;
 
@@ -34,6 +37,20 @@ pub struct InboundLimits {
     pub message_bytes: usize,
     /// Channels, streams included.
     pub channels: usize,
+}
+
+impl InboundLimits {
+    /// Whether something of this cost may be held beside what is held for the whole session and for its channel.
+    fn check(&self, session: u64, channel: u64, cost: u64) -> Result<(), InboundError> {
+        // A single message larger than the window is allowed when nothing else is held, as on the sending side. The session's window
+        // bounds when a sender begins a message, so it may be overstepped by one.
+        if (channel > 0 && channel + cost > self.channel_window)
+            || session > self.session_window.saturating_add(self.channel_window)
+        {
+            return Err(InboundError::Window);
+        }
+        Ok(())
+    }
 }
 
 /// The peer overstepped what it was told. Its fault; nothing of the offending frame was kept.
@@ -80,6 +97,15 @@ impl Slot {
     }
 }
 
+/// Messages of one channel that follow each other in a batch.
+struct Run {
+    channel: ChannelId,
+    /// The number of the last one.
+    last: u64,
+    messages: u64,
+    bytes: u64,
+}
+
 #[derive(Debug, Default)]
 struct RxChannel {
     /// The next message to be ordered; everything below was queued for the application or skipped.
@@ -98,6 +124,13 @@ struct RxChannel {
     skipped: RangeSet,
     /// A stream whose reader is done: forgotten once the peer knows.
     closing: bool,
+}
+
+impl RxChannel {
+    /// Whether this is the next message, with nothing before it that waits or was skipped.
+    fn expects(&self, sequence: u64) -> bool {
+        sequence == self.next && sequence < SEQUENCE_END && self.waiting.is_empty() && self.skipped.is_empty()
+    }
 }
 
 /// The receiving half of a ledger.
@@ -150,15 +183,26 @@ impl Inbound {
         if payload.len() > self.limits.message_bytes {
             return Err(InboundError::MessageSize(payload.len() as u64));
         }
+        let cost = window_cost(payload.len());
+        if !id.is_stream()
+            && let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.expects(sequence))
+        {
+            // The common case, which has to be fast: in order, nothing waits.
+            self.limits.check(self.held, channel.held, cost)?;
+            self.held += cost;
+            channel.held += cost;
+            channel.next += 1;
+            channel.queued += 1;
+            self.deliver.push_back(Received { channel: id, sequence, class, payload });
+            return Ok(());
+        }
         if !self.is_new(id, sequence)? {
             return Ok(());
         }
-        let cost = window_cost(payload.len());
         let known = self.channels.get(&id).and_then(|c| c.waiting.get(&sequence)).map(|slot| window_cost(slot.len()));
         self.hold(id, cost, known.unwrap_or(0))?;
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
-        if sequence == channel.next && channel.waiting.is_empty() && channel.skipped.is_empty() {
-            // The common case: in order, nothing waits.
+        if channel.expects(sequence) {
             channel.next += 1;
             self.order(id, sequence, class, payload);
             return Ok(());
@@ -288,14 +332,7 @@ impl Inbound {
     fn hold(&mut self, id: ChannelId, cost: u64, instead_of: u64) -> Result<(), InboundError> {
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
         let held = channel.held - instead_of;
-        // A single message larger than the window is allowed when nothing else is held, as on the sending side.
-        if held > 0 && held + cost > self.limits.channel_window {
-            return Err(InboundError::Window);
-        }
-        // The session's window bounds when a sender begins a message, so it may be overstepped by one.
-        if self.held > self.limits.session_window.saturating_add(self.limits.channel_window) {
-            return Err(InboundError::Window);
-        }
+        self.limits.check(self.held, held, cost)?;
         channel.held = held + cost;
         self.held = self.held - instead_of + cost;
         Ok(())
@@ -374,20 +411,19 @@ impl Inbound {
         hand_over: impl FnOnce(Vec<Received>) -> Result<(), Vec<Received>>,
     ) -> bool {
         let most = if self.stale > 0 { most.min(self.stale) } else { most };
-        let batch: Vec<Received> = self.deliver.drain(..most.min(self.deliver.len())).collect();
-        if batch.is_empty() {
-            return true;
-        }
-        // (channel, first and last sequence, messages, bytes) of each run: noted before the batch is given away.
-        let mut runs: Vec<(ChannelId, u64, u64, u64)> = Vec::new();
+        let batch = self.take_batch(most);
+        let Some(first) = batch.first() else { return true };
+        // Noted before the batch is given away. Nearly always there is only one run.
+        let mut run = Run { channel: first.channel, last: first.sequence, messages: 0, bytes: 0 };
+        let mut earlier = Vec::new();
         for message in &batch {
-            let cost = window_cost(message.payload.len());
-            match runs.last_mut() {
-                Some((channel, last, count, bytes)) if *channel == message.channel => {
-                    (*last, *count, *bytes) = (message.sequence, *count + 1, *bytes + cost);
-                }
-                _ => runs.push((message.channel, message.sequence, 1, cost)),
+            if message.channel != run.channel {
+                earlier.push(run);
+                run = Run { channel: message.channel, last: message.sequence, messages: 0, bytes: 0 };
             }
+            run.last = message.sequence;
+            run.messages += 1;
+            run.bytes += window_cost(message.payload.len());
         }
         if let Err(refused) = hand_over(batch) {
             for message in refused.into_iter().rev() {
@@ -395,10 +431,20 @@ impl Inbound {
             }
             return false;
         }
-        for (id, last, count, bytes) in runs {
-            self.on_handed_over(id, last, count, bytes);
+        for run in earlier.into_iter().chain([run]) {
+            self.on_handed_over(run.channel, run.last, run.messages, run.bytes);
         }
         true
+    }
+
+    fn take_batch(&mut self, most: usize) -> Vec<Received> {
+        let waiting = self.deliver.len();
+        if most < waiting {
+            return self.deliver.drain(..most).collect();
+        }
+        // The queue becomes the batch without being copied. Under load the next batch will be about as large.
+        let room = if waiting < BATCH_RESERVED { 0 } else { waiting };
+        std::mem::replace(&mut self.deliver, VecDeque::with_capacity(room)).into()
     }
 
     /// Messages left the queue for the application. Those of a life of the peer that is over concern no channel any more.

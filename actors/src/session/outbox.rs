@@ -4,6 +4,7 @@
 //! skipped (expired, superseded, sent at most once and lost) or when the session ends. What was put into records is described by
 //! [`SentItem`]s, which the session machine keeps per record and gives back as acknowledged or lost.
 
+use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Waker;
 use std::time::Instant;
@@ -161,13 +162,14 @@ impl Outbox {
             return Err(SendError::Full { bytes: self.queued_bytes });
         }
         let id = message.channel;
-        if !self.channels.contains_key(&id) {
-            if self.channels.len() >= self.limits.channels {
+        let channels = self.channels.len();
+        let channel = match self.channels.entry(id) {
+            MapEntry::Occupied(known) => known.into_mut(),
+            MapEntry::Vacant(_) if channels >= self.limits.channels => {
                 return Err(SendError::TooManyChannels { limit: self.limits.channels });
             }
-            self.channels.insert(id, Box::new(TxChannel::new(self.channel_window)));
-        }
-        let Some(channel) = self.channels.get_mut(&id) else { return Err(SendError::Closed) };
+            MapEntry::Vacant(new) => new.insert(Box::new(TxChannel::new(self.channel_window))),
+        };
         if channel.finished {
             return Err(SendError::Closed);
         }
@@ -189,13 +191,16 @@ impl Outbox {
         self.queued_bytes += bytes;
         self.queued_messages += 1;
         self.accepted += 1;
+        let waits = channel.queued;
         if let Some(at) = expires {
             self.expiring.insert((at, id, sequence));
         }
         if let Some(before) = superseded {
             self.skip(id, before, ReceiptState::NotSent);
         }
-        self.enqueue(id);
+        if !waits {
+            self.enqueue(id);
+        }
         Ok(Pushed { sequence, wake: std::mem::take(&mut self.idle) })
     }
 

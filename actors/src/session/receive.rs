@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::event::EventKind;
 use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
+use bowline_messages::wire::frame::MessageFrame;
 use bowline_messages::wire::packet::next_packet;
 use bowline_messages::wire::{Ack, Frame, FrameReader, SignedAddresses};
 use bowline_messages::{Incarnation, LinkId};
@@ -64,13 +65,16 @@ impl Session {
     fn on_frames(&mut self, now: Instant, link: LinkId, frames: Bytes, parts: &mut Parts<'_>) -> Result<bool, String> {
         let mut reader = FrameReader::new(frames);
         let mut eliciting = false;
-        while let Some(frame) = reader.next().map_err(|error| error.to_string())? {
+        loop {
+            while let Some(message) = reader.next_message() {
+                eliciting = true;
+                self.on_message(now, message, parts)?;
+            }
+            let Some(frame) = reader.next().map_err(|error| error.to_string())? else { break };
             match frame {
-                Frame::Message(m) => {
+                Frame::Message(message) => {
                     eliciting = true;
-                    self.on_busy(now);
-                    let taken = parts.inbound.on_message(m.channel, m.sequence, m.class, m.payload);
-                    taken.map_err(|error| error.to_string())?;
+                    self.on_message(now, message, parts)?;
                 }
                 Frame::Fragment(f) => {
                     eliciting = true;
@@ -113,6 +117,13 @@ impl Session {
             }
         }
         Ok(eliciting)
+    }
+
+    #[inline]
+    fn on_message(&mut self, now: Instant, message: MessageFrame, parts: &mut Parts<'_>) -> Result<(), String> {
+        self.on_busy(now);
+        let MessageFrame { class, channel, sequence, payload } = message;
+        parts.inbound.on_message(channel, sequence, class, payload).map_err(|error| error.to_string())
     }
 
     fn on_proven(&mut self, now: Instant, link: LinkId) {

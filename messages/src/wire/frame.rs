@@ -269,6 +269,17 @@ impl FrameReader {
         self.rare(kind).map(Some)
     }
 
+    /// The next frame if it is a whole MESSAGE; everything else is left to [`FrameReader::next`]. Nearly all frames are messages, and a
+    /// value of the type [`Frame`] costs more than the reading of one.
+    #[inline]
+    pub fn next_message(&mut self) -> Option<MessageFrame> {
+        let kind = *self.record.get(self.at)?;
+        if !(types::MESSAGE..types::MESSAGE + CLASSES).contains(&kind) {
+            return None;
+        }
+        self.message(kind)
+    }
+
     /// Ends the reading.
     #[cold]
     fn malformed(&mut self, kind: u64) -> FrameError {

@@ -253,7 +253,9 @@ impl<'a> Stream<'a> {
         let mut left = most;
         while clock::now() < end && left > 0 {
             for _ in 0..turn.min(left) {
-                self.send().await?;
+                if !self.send()? {
+                    self.send_late().await?;
+                }
             }
             left -= turn.min(left);
             // Receipts become final in the order of their messages: look at as many as there can be new ones.
@@ -268,18 +270,27 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    async fn send(&mut self) -> Result<(), Failure> {
+    /// Sends the next message; `false` when there is no room for it now.
+    fn send(&mut self) -> Result<bool, Failure> {
         let (payload, again) = self.payloads.take(Ask::Count(self.number));
-        let message = Outgoing { policy: self.common.policy, ..Outgoing::new(self.common.class, payload) };
-        let receipt = match self.caller.session.send(message) {
-            Err(SendError::Full { .. }) => {
-                // Rare: the session says when there is room, and the message is made anew.
-                let payload = Ask::Count(self.number).encode(self.common.size as usize);
-                let message = Outgoing { policy: self.common.policy, ..Outgoing::new(self.common.class, payload) };
-                self.caller.session.send_wait(message).await
-            }
-            other => other,
-        };
+        match self.caller.session.send(self.message(payload)) {
+            Err(SendError::Full { .. }) => Ok(false),
+            other => self.sent(other, again).map(|()| true),
+        }
+    }
+
+    /// Sends the next message once there is room: rare, so it is made anew.
+    async fn send_late(&mut self) -> Result<(), Failure> {
+        let payload = Ask::Count(self.number).encode(self.common.size as usize);
+        let receipt = self.caller.session.send_wait(self.message(payload)).await;
+        self.sent(receipt, None)
+    }
+
+    fn message(&self, payload: Bytes) -> Outgoing {
+        Outgoing { policy: self.common.policy, ..Outgoing::new(self.common.class, payload) }
+    }
+
+    fn sent(&mut self, receipt: Result<Receipt, SendError>, again: Option<Bytes>) -> Result<(), Failure> {
         self.waiting.push_back((receipt.map_err(|error| Failure::new(Exit::False, error))?, again));
         self.number += 1;
         Ok(())
