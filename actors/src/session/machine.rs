@@ -286,8 +286,8 @@ impl Session {
 
     /// A link's interface changed state.
     pub fn on_interface_down(&mut self, now: Instant, name: &str, parts: &mut Parts<'_>) {
-        let over = |p: &&Box<Path>| p.info.interface.as_ref().is_some_and(|interface| interface.name == name);
-        let dead: Vec<_> = self.paths.values().filter(over).map(|p| p.info.id).collect();
+        let over = |p: &Path| p.info.interface.as_ref().is_some_and(|interface| interface.name == name);
+        let dead: Vec<_> = self.paths.values().filter(|path| over(path)).map(|path| path.info.id).collect();
         for id in dead {
             self.remove(now, id, LinkFailure::InterfaceDown(name.to_owned()), true);
         }
