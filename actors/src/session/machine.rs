@@ -22,7 +22,7 @@ use bowline_messages::{Incarnation, LinkId, MessageClass, PeerId, PolicyName, Tr
 
 use super::inbound::Inbound;
 use super::outbox::{CLASSES, Outbox, SentItem};
-use super::path::{Path, RecordItem};
+use super::path::{AckOutcome, Path, RecordItem};
 use super::policy::{self, Candidate, Damping, Penalty, Standing};
 use super::scheduler::Scheduler;
 use super::seal::{Opener, Sealer};
@@ -133,6 +133,7 @@ pub struct Session {
     pub(super) close: Option<(CloseCode, String)>,
     /// Links on which the end was said already.
     pub(super) close_said: BTreeSet<LinkId>,
+    pub(super) ack_outcome: AckOutcome,
     pub(super) scratch: Vec<SentItem>,
     pub(super) record_items: Vec<RecordItem>,
     pub(super) candidates: Vec<Candidate>,
@@ -178,6 +179,7 @@ impl Session {
             busy_at: None,
             close: None,
             close_said: BTreeSet::new(),
+            ack_outcome: AckOutcome::default(),
             scratch: Vec::new(),
             record_items: Vec::new(),
             candidates: Vec::new(),

@@ -78,6 +78,14 @@ pub(crate) struct AckOutcome {
     pub(crate) data: bool,
 }
 
+impl AckOutcome {
+    /// As new, with the room it has.
+    pub(crate) fn clear(&mut self) {
+        self.items.clear();
+        (self.news, self.data) = (false, false);
+    }
+}
+
 /// One link as its session sees it.
 #[derive(Debug)]
 pub(crate) struct Path {

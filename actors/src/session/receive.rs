@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::ledger::SESSION_WINDOW_CHANNELS;
 use super::machine::{Output, Parts, Session};
-use super::path::{AckOutcome, RecordItem};
+use super::path::RecordItem;
 
 /// Records have lower numbers than this: they must fit a variable-length integer (RFC 9000 §16).
 const RECORD_NUMBER_END: u64 = 1 << 61;
@@ -182,7 +182,8 @@ impl Session {
 
     fn on_ack(&mut self, now: Instant, ack: Ack, parts: &mut Parts<'_>) {
         let Some(path) = self.paths.get_mut(&ack.link) else { return };
-        let mut outcome = AckOutcome::default();
+        let mut outcome = std::mem::take(&mut self.ack_outcome);
+        outcome.clear();
         let ranges = ack.ranges.map(|range| (*range.start(), *range.end()));
         path.on_ack(now, ranges, Duration::from_micros(ack.delay_us), &mut outcome);
         for item in &outcome.items {
@@ -197,6 +198,7 @@ impl Session {
         if outcome.news {
             self.on_progress(now, ack.link, outcome.data);
         }
+        self.ack_outcome = outcome;
     }
 
     fn on_peer_addresses(&mut self, addresses: SignedAddresses) {

@@ -51,6 +51,25 @@ pub fn put(into: &mut BytesMut, value: u64) {
     into.extend_from_slice(&bytes[..length]);
 }
 
+/// Appends a frame's type and the numbers behind it, in one piece: for the frames that every record has.
+///
+/// # Panics
+/// When a value is above [`MAX`].
+#[inline]
+pub(crate) fn put_frame<const N: usize>(into: &mut BytesMut, kind: u8, numbers: [u64; N]) {
+    const { assert!(N <= NUMBERS_MAX) };
+    let mut bytes = [0; 1 + 8 * NUMBERS_MAX];
+    bytes[0] = kind;
+    let mut length = 1;
+    for number in numbers {
+        length += write(&mut bytes[length..], number);
+    }
+    into.extend_from_slice(&bytes[..length]);
+}
+
+/// Numbers that [`put_frame`] writes at most.
+const NUMBERS_MAX: usize = 5;
+
 /// Reads a value from the front of `data`: the value and the bytes it took, or `None` when `data` ends within it. Encodings
 /// longer than needed are accepted, as RFC 9000 does.
 #[inline]

@@ -75,34 +75,25 @@ pub fn put_ack(
     delay_us: u64,
     ranges: impl IntoIterator<Item = RangeInclusive<u64>>,
 ) -> usize {
-    let mut numbers = [0; 2 * ACK_RANGES_MAX];
-    let mut largest = 0;
-    let mut lowest = 0_u64;
-    let mut count = 0;
-    for range in ranges.into_iter().take(ACK_RANGES_MAX) {
-        let (low, high) = (*range.start(), *range.end());
-        let Some(length) = high.checked_sub(low) else { break };
-        if count == 0 {
-            largest = high;
-        } else {
-            let Some(gap) = lowest.checked_sub(high).and_then(|gap| gap.checked_sub(2)) else { break };
-            numbers[2 * count - 1] = gap;
-        }
-        numbers[2 * count] = length;
-        lowest = low;
-        count += 1;
+    let mut ranges = ranges.into_iter();
+    let Some(first) = ranges.next().filter(|range| range.start() <= range.end()) else { return 0 };
+    // (gap to the range before, length of this one) of each further range; hardly ever is there one.
+    let mut further = Vec::new();
+    let mut lowest = *first.start();
+    for range in ranges.take(ACK_RANGES_MAX - 1) {
+        let length = range.end().checked_sub(*range.start());
+        let gap = lowest.checked_sub(*range.end()).and_then(|gap| gap.checked_sub(2));
+        let Some(pair) = gap.zip(length) else { break };
+        further.push(pair);
+        lowest = *range.start();
     }
-    if count == 0 {
-        return 0;
+    let (length, count) = (first.end() - first.start(), further.len() as u64);
+    varint::put_frame(into, types::ACK, [link.0.into(), delay_us.min(varint::MAX), *first.end(), count, length]);
+    for (gap, length) in &further {
+        varint::put(into, *gap);
+        varint::put(into, *length);
     }
-    into.extend_from_slice(&[types::ACK]);
-    for number in [link.0.into(), delay_us.min(varint::MAX), largest, count as u64 - 1] {
-        varint::put(into, number);
-    }
-    for number in &numbers[..2 * count - 1] {
-        varint::put(into, *number);
-    }
-    count
+    1 + further.len()
 }
 
 /// The longest ACK frame, in bytes: what room has to be kept for one.

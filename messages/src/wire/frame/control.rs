@@ -216,10 +216,7 @@ pub fn put_skip(into: &mut BytesMut, channel: ChannelId, from: u64, until: u64) 
 /// # Panics
 /// When a number is above [`varint::MAX`].
 pub fn put_delivered(into: &mut BytesMut, channel: ChannelId, next: u64, window: u64) {
-    into.put_u8(types::DELIVERED);
-    for number in [channel.0.into(), next, window] {
-        varint::put(into, number);
-    }
+    varint::put_frame(into, types::DELIVERED, [channel.0.into(), next, window]);
 }
 
 /// Appends an ADDRESSES frame.
