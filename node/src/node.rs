@@ -209,10 +209,16 @@ impl Node {
 }
 
 /// Whom a configuration accepts, together with what is known of earlier lives.
-pub(crate) fn trust(config: &NodeConfig, known: TrustSnapshot) -> Trust {
+fn trust(config: &NodeConfig, known: TrustSnapshot) -> Trust {
+    let (allowed, denied) = trust_lists(config);
+    Trust::new(config.trust.policy, allowed, denied, known)
+}
+
+/// Whom a configuration accepts and whom it refuses, by its lists and its peer book.
+pub(crate) fn trust_lists(config: &NodeConfig) -> (Vec<PeerId>, Vec<PeerId>) {
     use bowline_messages::config::PeerTrust;
     let of = |wanted: PeerTrust| config.peers.values().filter(move |entry| entry.trust == wanted).map(|entry| entry.id);
     let allowed = config.trust.allow.iter().copied().chain(of(PeerTrust::Allow));
     let denied = config.trust.deny.iter().copied().chain(of(PeerTrust::Deny));
-    Trust::new(config.trust.policy, allowed, denied, known)
+    (allowed.collect(), denied.collect())
 }

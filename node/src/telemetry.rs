@@ -12,27 +12,59 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
+use crate::config::Loaded;
 use crate::exit::{Exit, Failure};
 
 /// Bounds of the buckets of durations, in seconds.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
+/// What besides the configuration says how much is logged. Taken once: it holds for the whole life of the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LogWishes {
+    /// How often `-v` was given: 1 is debug, 2 is trace.
+    pub(crate) verbose: u8,
+    /// Whether `-q` was given.
+    pub(crate) quiet: bool,
+    /// Whether `--set log.filter=…` was given.
+    pub(crate) filter_set: bool,
+    /// `RUST_LOG`.
+    pub(crate) environment: Option<String>,
+}
+
+impl LogWishes {
+    /// The wishes of a command line and of the environment of this process. An empty `RUST_LOG` is none.
+    pub(crate) fn new(verbose: u8, quiet: bool, assignments: &[String]) -> Self {
+        let key = |assignment: &String| assignment.split('=').next().is_some_and(|key| key.trim() == "log.filter");
+        let environment = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
+        Self { verbose, quiet, filter_set: assignments.iter().any(key), environment }
+    }
+
+    /// The filter in force: flags before the environment before the configuration, into which `--set` has gone already.
+    fn filter<'a>(&'a self, configured: &'a str) -> &'a str {
+        match (self.verbose, self.quiet, self.filter_set, &self.environment) {
+            (1, _, _, _) => "info,bowline=debug,bowline_actors=debug,bowline_messages=debug",
+            (2.., _, _, _) => "info,bowline=trace,bowline_actors=trace,bowline_messages=trace",
+            (0, true, _, _) => "error",
+            (0, false, false, Some(environment)) => environment,
+            (0, false, true, _) | (0, false, false, None) => configured,
+        }
+    }
+}
+
 /// Changes what is logged while the process runs.
 #[derive(Clone)]
 pub(crate) struct LogControl {
     filter: reload::Handle<EnvFilter, Registry>,
+    wishes: LogWishes,
 }
 
 impl LogControl {
-    /// Logs by this filter from now on, unless `RUST_LOG` has the say.
+    /// Logs as a configuration says from now on, unless a flag or `RUST_LOG` has the say.
     ///
     /// # Errors
-    /// [`Exit::Configuration`] when it is malformed.
-    pub(crate) fn set(&self, filter: &str) -> Result<(), Failure> {
-        if std::env::var_os("RUST_LOG").is_some() {
-            return Ok(());
-        }
-        let parsed = parse(filter)?;
+    /// [`Exit::Configuration`] when its filter is malformed.
+    pub(crate) fn set(&self, loaded: &Loaded) -> Result<(), Failure> {
+        let parsed = parse(self.wishes.filter(&loaded.config.log.filter))?;
         self.filter.reload(parsed).map_err(|error| Failure::new(Exit::GaveUp, error))
     }
 }
@@ -43,20 +75,12 @@ fn parse(filter: &str) -> Result<EnvFilter, Failure> {
         .map_err(|error| Failure::new(Exit::Configuration, format_args!("log.filter: {error}")))
 }
 
-/// Starts logging to the standard error stream. `verbose`: 1 is debug, 2 is trace, whatever is configured.
+/// Starts logging to the standard error stream.
 ///
 /// # Errors
 /// [`Exit::Configuration`] when a filter is malformed.
-pub(crate) fn start_log(config: &LogConfig, verbose: u8, quiet: bool) -> Result<LogControl, Failure> {
-    let environment = std::env::var("RUST_LOG").ok();
-    let filter = match (&environment, verbose, quiet) {
-        (Some(filter), _, _) => filter,
-        (None, 1, _) => "info,bowline=debug,bowline_actors=debug,bowline_messages=debug",
-        (None, 2.., _) => "info,bowline=trace,bowline_actors=trace,bowline_messages=trace",
-        (None, 0, true) => "error",
-        (None, 0, false) => &config.filter,
-    };
-    let (filter, control) = reload::Layer::new(parse(filter)?);
+pub(crate) fn start_log(config: &LogConfig, wishes: LogWishes) -> Result<LogControl, Failure> {
+    let (filter, control) = reload::Layer::new(parse(wishes.filter(&config.filter))?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = if is_json(config.format) {
         lines.json().flatten_event(true).boxed()
@@ -67,7 +91,7 @@ pub(crate) fn start_log(config: &LogConfig, verbose: u8, quiet: bool) -> Result<
     };
     // Another log is there already only where a program embeds this one; then that one stays.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    Ok(LogControl { filter: control })
+    Ok(LogControl { filter: control, wishes })
 }
 
 fn is_json(format: LogFormat) -> bool {
@@ -171,6 +195,20 @@ impl Handler<Event> for EventCounter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_win_over_the_environment_over_the_configuration() {
+        let filter = |verbose, quiet, filter_set, environment: Option<&str>| {
+            let wishes = LogWishes { verbose, quiet, filter_set, environment: environment.map(str::to_owned) };
+            wishes.filter("configured").to_owned()
+        };
+        assert_eq!(filter(0, false, false, None), "configured");
+        assert_eq!(filter(0, false, false, Some("warn")), "warn");
+        assert_eq!(filter(0, false, true, Some("warn")), "configured", "`--set` is a flag");
+        assert_eq!(filter(0, true, false, Some("warn")), "error");
+        assert!(filter(1, false, false, Some("warn")).contains("bowline=debug"));
+        assert!(filter(2, false, true, Some("warn")).contains("bowline=trace"));
+    }
 
     #[test]
     fn a_malformed_filter_is_a_mistake_in_the_configuration() {

@@ -171,7 +171,7 @@ impl PeersActor {
         }
         ctx.run_later(RECONNECT_AFTER, move |actor, ctx| {
             let addresses = actor.table.wanted.borrow().get(&peer).cloned();
-            if let Some(addresses) = addresses.filter(|_| !actor.draining && actor.services.allow(peer).is_ok()) {
+            if let Some(addresses) = addresses.filter(|_| !actor.draining && actor.services.admits(&peer)) {
                 actor.find_or_make(peer, ctx).do_send(AddAddresses(addresses));
             }
         });
@@ -219,15 +219,17 @@ impl Handler<ConnectPeer> for PeersActor {
             return Err(ConnectError::Itself);
         }
         self.services.allow(connect.peer).map_err(ConnectError::NotAllowed)?;
-        {
+        let addresses = {
             let mut wanted = self.table.wanted.borrow_mut();
             let known = wanted.entry(connect.peer).or_default();
             known.retain(|(address, _)| connect.addresses.iter().all(|(new, _)| new != address));
-            known.extend(connect.addresses.iter().cloned());
-        }
+            known.extend(connect.addresses);
+            known.clone()
+        };
         let session = self.find_or_make(connect.peer, ctx);
-        // A command of the user's, a handful in the life of a session.
-        session.do_send(AddAddresses(connect.addresses));
+        // A command of the user's, a handful in the life of a session. All that is known: a session that is made here knows nothing of
+        // what an earlier one was told.
+        session.do_send(AddAddresses(addresses));
         let peers = self.table.peers.borrow();
         let entry = peers.get(&connect.peer).ok_or(ConnectError::ShuttingDown)?;
         Ok(SessionHandle::new(entry.ledger.clone()))

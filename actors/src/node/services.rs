@@ -123,6 +123,11 @@ impl Services {
         trust.admit(&peer, None).map_err(|refusal| refusal.to_string())
     }
 
+    /// Whether a peer may have a session as things stand, without anybody naming it anew.
+    pub fn admits(&self, peer: &PeerId) -> bool {
+        self.trust.borrow_mut().admit(peer, None).is_ok()
+    }
+
     /// Reports what happened.
     pub fn emit(&self, kind: EventKind) {
         if let Some(journal) = &*self.journal.borrow() {

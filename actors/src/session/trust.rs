@@ -172,8 +172,14 @@ impl TrustSnapshot {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trust {
     policy: TrustPolicy,
+    /// From the configuration.
     allowed: BTreeSet<PeerId>,
+    /// From the configuration.
     denied: BTreeSet<PeerId>,
+    /// Accepted by a command of this process's life, and not by the configuration.
+    named: BTreeSet<PeerId>,
+    /// Refused by a command of this process's life.
+    shunned: BTreeSet<PeerId>,
     kept: TrustSnapshot,
     /// Whether `kept` changed in a way that has to be written soon: exclusions and pins, not every step of a score.
     unsaved: bool,
@@ -193,19 +199,38 @@ impl Trust {
             policy,
             allowed: allowed.into_iter().collect(),
             denied: denied.into_iter().collect(),
+            named: BTreeSet::new(),
+            shunned: BTreeSet::new(),
             kept,
             unsaved: false,
         }
     }
 
-    /// Accepts a peer from now on: the user named it. A deny list and an exclusion still win.
+    /// Takes a changed configuration over. What was learnt (exclusions, pins, scores, saved or not) and what was commanded stays, but a
+    /// peer that is denied now is forgotten as one that a command named.
+    pub fn reconfigure(
+        &mut self,
+        policy: TrustPolicy,
+        allowed: impl IntoIterator<Item = PeerId>,
+        denied: impl IntoIterator<Item = PeerId>,
+    ) {
+        self.policy = policy;
+        self.allowed = allowed.into_iter().collect();
+        self.denied = denied.into_iter().collect();
+        self.named.retain(|peer| !self.denied.contains(peer));
+    }
+
+    /// Accepts a peer from now on: the user named it. A deny list and an exclusion still win. One that the configuration accepts needs
+    /// no command, so it goes when the configuration no longer has it.
     pub fn allow(&mut self, peer: PeerId) {
-        self.allowed.insert(peer);
+        if !self.allowed.contains(&peer) {
+            self.named.insert(peer);
+        }
     }
 
     /// Refuses a peer from now on, whatever else is said about it.
     pub fn deny(&mut self, peer: PeerId) {
-        self.denied.insert(peer);
+        self.shunned.insert(peer);
     }
 
     /// Whether a peer that has proven its key may have a session. `name` is under which it was sought or announces itself, when
@@ -214,7 +239,7 @@ impl Trust {
     /// # Errors
     /// [`TrustRefusal`].
     pub fn admit(&mut self, peer: &PeerId, name: Option<&str>) -> Result<(), TrustRefusal> {
-        if self.denied.contains(peer) {
+        if self.denied.contains(peer) || self.shunned.contains(peer) {
             return Err(TrustRefusal::Denied(*peer));
         }
         if let Some(reason) = self.kept.excluded.get(peer) {
@@ -222,7 +247,9 @@ impl Trust {
         }
         match self.policy {
             TrustPolicy::Open => Ok(()),
-            TrustPolicy::Allow | TrustPolicy::Tofu if self.allowed.contains(peer) => Ok(()),
+            TrustPolicy::Allow | TrustPolicy::Tofu if self.allowed.contains(peer) || self.named.contains(peer) => {
+                Ok(())
+            }
             TrustPolicy::Allow => Err(TrustRefusal::NotListed(*peer)),
             TrustPolicy::Tofu => self.meet(peer, name.filter(|name| name.len() <= NAME_BYTES_MAX)),
         }

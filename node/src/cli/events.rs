@@ -14,7 +14,7 @@ pub(crate) struct Args {}
 
 pub(crate) fn run(_args: Args, global: &Global) -> Result<Exit, Failure> {
     global.block_on(async {
-        let mut lines = global.client().await?.lines(Method::GET, "/v1/events", Content::Nothing).await?;
+        let mut lines = global.client().await?.lines(Method::GET, "/v1/events", Content::Nothing, None).await?;
         while let Some(event) = lines.next::<Value>().await? {
             if global.json {
                 line(&with_schema("event", &event)?.to_string())?;

@@ -46,7 +46,8 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let asked = ForwardAsked { peer: args.to.asked(&peer, global), listen: args.local, port };
     global.block_on(async {
         let client = global.client().await?;
-        let mut lines = client.lines(Method::POST, "/v1/forward", Content::json(&asked)?).await?;
+        let mut lines =
+            client.lines(Method::POST, "/v1/forward", Content::json(&asked)?, Some(asked.peer.timeout)).await?;
         while let Some(event) = lines.next::<ForwardEvent>().await? {
             if global.json {
                 line(&with_schema("forward", &event)?.to_string())?;

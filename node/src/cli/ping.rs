@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     };
     let times = global.block_on(async {
         let client = global.client().await?;
-        let mut lines = client.lines(Method::POST, "/v1/ping", Content::json(&asked)?).await?;
+        let mut lines = client.lines(Method::POST, "/v1/ping", Content::json(&asked)?, None).await?;
         let mut times = Vec::new();
         while let Some(pong) = lines.next::<Pong>().await? {
             print(&pong, global)?;

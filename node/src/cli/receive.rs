@@ -36,7 +36,7 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let mut shown = Shown { global, bars: BTreeMap::new(), ended: 0, failed: 0 };
     let watched = async {
         let client = global.client().await?;
-        let mut lines = client.lines(Method::POST, "/v1/receive", Content::json(&asked)?).await?;
+        let mut lines = client.lines(Method::POST, "/v1/receive", Content::json(&asked)?, None).await?;
         while let Some(event) = lines.next::<ReceiveLine>().await? {
             match event {
                 ReceiveLine::Ready { ready } => {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     listen: Vec<EndpointAddress>,
     /// Keep key and state in this directory
     #[arg(long, value_name = "DIR")]
-    state_dir: Option<std::path::PathBuf>,
+    state_dir: Option<PathBuf>,
     /// How long accepted messages may take to be delivered when the node stops
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     drain: Duration,
@@ -67,7 +67,10 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
         global.set.push(format!("identity.state_dir={}", toml::Value::String(dir.to_string_lossy().into_owned())));
     }
     let loaded = global.load()?;
-    let log = telemetry::start_log(&loaded.config.log, global.verbose, global.quiet)?;
+    let wishes = telemetry::LogWishes::new(global.verbose, global.quiet, &global.set);
+    let log = telemetry::start_log(&loaded.config.log, wishes)?;
+    // The journal logs them with their place; what else panics is reported in full.
+    bowline_actors::supervision::report_contained_panics_quietly();
     let global_for_node = global.clone();
     super::run_as_task(async move {
         let socket = loaded.control_socket();
@@ -82,16 +85,25 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
         for server in &started.servers {
             server.stop(false).await;
         }
-        // Another node may have taken its place already only if this one was given up; then the socket is that node's.
-        let _ = std::fs::remove_file(&socket);
         Ok(exit)
     })
+}
+
+/// The control socket's file, removed at the end of the process, also when it ends because it could not start.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // It may have been removed by hand. Another node's it is not: that would have found this one.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// A node and what was put around it.
 struct Started {
     running: Rc<Running>,
     servers: Vec<ServerHandle>,
+    _socket: SocketFile,
 }
 
 async fn start(loaded: Loaded, global: &Global, log: telemetry::LogControl) -> Result<Started, Failure> {
@@ -139,6 +151,7 @@ async fn start(loaded: Loaded, global: &Global, log: telemetry::LogControl) -> R
 
     let mut servers = Vec::new();
     let listener = socket::bind(&socket).map_err(|error| Failure::at(&socket, &error, Exit::Configuration))?;
+    let socket_file = SocketFile(socket.clone());
     let shared = Shared { remote: remote.clone(), services };
     let (server, handle) =
         server::serve(listener, shared).map_err(|error| Failure::at(&socket, &error, Exit::Configuration))?;
@@ -150,7 +163,7 @@ async fn start(loaded: Loaded, global: &Global, log: telemetry::LogControl) -> R
         servers.push(handle);
     }
     running.follow_book(None).await;
-    Ok(Started { running, servers })
+    Ok(Started { running, servers, _socket: socket_file })
 }
 
 async fn start_child(node: &node::Node, child: ChildSpec) -> Result<(), Failure> {
@@ -228,7 +241,7 @@ async fn stop(running: &Running, signals: &mut Signals, drain: Duration) -> Exit
 }
 
 /// Where what is known of peers is kept.
-fn known_file(loaded: &Loaded) -> std::path::PathBuf {
+fn known_file(loaded: &Loaded) -> PathBuf {
     loaded.state_dir().join("peers.json")
 }
 

@@ -34,18 +34,22 @@ impl Layers {
         if let Some((path, text)) = &self.file {
             merged = parse_file(path, text)?;
         }
-        for (name, value) in &self.variables {
-            if let Some(key) = variable_key(name) {
-                let set = assign(&key, value).map_err(|reason| ConfigFailure::variable(name, &reason))?;
-                merge(&mut merged, set);
-            }
-        }
+        let named = self.variables.iter().filter_map(|(name, value)| Some((name, variable_key(name)?, value)));
+        let set = named.map(|(name, key, value)| Setting {
+            key: spelt_as_in(&merged, key),
+            text: value,
+            failed: Box::new(move |reason| ConfigFailure::variable(name, reason)),
+        });
+        let set: Vec<Setting<'_>> = set.collect();
+        lay(&mut merged, set)?;
+        let mut set = Vec::new();
         for assignment in &self.assignments {
-            let failed = |reason: &str| ConfigFailure::assignment(assignment, reason);
-            let (key, value) = assignment.split_once('=').ok_or_else(|| failed("write section.key=value"))?;
-            let key: Vec<String> = key.trim().split('.').map(str::to_owned).collect();
-            merge(&mut merged, assign(&key, value).map_err(|reason| failed(&reason))?);
+            let failed = move |reason: &str| ConfigFailure::assignment(assignment, reason);
+            let (key, text) = assignment.split_once('=').ok_or_else(|| failed("write section.key=value"))?;
+            let key = key.trim().split('.').map(str::to_owned).collect();
+            set.push(Setting { key, text, failed: Box::new(failed) });
         }
+        lay(&mut merged, set)?;
         let config: NodeConfig = merged.try_into().map_err(|error| ConfigFailure::whole(&error))?;
         config.check().map_err(ConfigFailure::values)?;
         Ok(config)
@@ -68,17 +72,77 @@ fn variable_key(name: &str) -> Option<Vec<String>> {
     rest.contains("__").then(|| rest.split("__").map(str::to_ascii_lowercase).collect())
 }
 
+/// One key that is set by a variable or a flag.
+struct Setting<'a> {
+    key: Vec<String>,
+    text: &'a str,
+    failed: Box<dyn Fn(&str) -> ConfigFailure + 'a>,
+}
+
+/// How the parser begins to say that a key is required. Entries of the peer book have one: their id.
+const MISSING: &str = "missing field `";
+
+/// Lays the settings of one layer over what is below. One that lacks a required neighbour (an address of a peer whose id comes in
+/// another variable) waits until the others are there; in which order they are given makes no difference.
+fn lay(merged: &mut Table, mut settings: Vec<Setting<'_>>) -> Result<(), ConfigFailure> {
+    while !settings.is_empty() {
+        let before = settings.len();
+        let mut waiting = Vec::new();
+        for setting in settings {
+            let within = entry_of(merged, &setting.key);
+            match assign(&within, &setting.key, setting.text) {
+                Ok(set) => merge(merged, set),
+                Err(reason) if reason.starts_with(MISSING) => waiting.push((setting, reason)),
+                Err(reason) => return Err((setting.failed)(&reason)),
+            }
+        }
+        if let Some((setting, reason)) = waiting.first().filter(|_| waiting.len() == before) {
+            let entry = setting.key.iter().take(2).cloned().collect::<Vec<_>>().join(".");
+            let reason = format!("{reason} of [{entry}]; it has to be set as well, here or in the file");
+            return Err((setting.failed)(&reason));
+        }
+        settings = waiting.into_iter().map(|(setting, _)| setting).collect();
+    }
+    Ok(())
+}
+
+/// The entry that a key of three parts or more belongs to, as it is so far: `peers.laptop` for `peers.laptop.addresses`.
+fn entry_of(merged: &Table, key: &[String]) -> Table {
+    let entry = match key {
+        [section, name, _, ..] => merged.get(section).and_then(|section| section.get(name)).map(|entry| (name, entry)),
+        [] | [_] | [_, _] => None,
+    };
+    entry.map(|(name, entry)| nest(&[key[0].clone(), name.clone()], entry.clone())).unwrap_or_default()
+}
+
+/// A key of a variable, which has no case, as it is spelt below where it is there already: the names of peers have one.
+fn spelt_as_in(merged: &Table, key: Vec<String>) -> Vec<String> {
+    let mut within = Some(merged);
+    let spell = |part: String| {
+        let known = within.and_then(|table| table.iter().find(|(known, _)| known.eq_ignore_ascii_case(&part)));
+        let spelt = known.map_or(part, |(known, _)| known.clone());
+        within = known.and_then(|(_, value)| value.as_table());
+        spelt
+    };
+    key.into_iter().map(spell).collect()
+}
+
 /// A table with one key set to a value that is written as text. What the text means depends on the key: it is taken as TOML
-/// (numbers, lists, quoted text) where that fits, else as plain text, else as a list of texts separated by commas.
-fn assign(key: &[String], text: &str) -> Result<Table, String> {
+/// (numbers, lists, quoted text) where that fits, else as plain text, else as a list of texts separated by commas. `within`: the
+/// entry around the key, as far as it is known.
+fn assign(within: &Table, key: &[String], text: &str) -> Result<Table, String> {
     let list = || Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).collect());
     let as_toml = toml::from_str::<Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value"));
     let plain = Value::String(text.to_owned());
     let mut first_error = None;
     for value in as_toml.into_iter().chain([plain, list()]) {
         let table = nest(key, value);
-        match table.clone().try_into::<NodeConfig>() {
+        let mut whole = within.clone();
+        merge(&mut whole, table.clone());
+        match whole.try_into::<NodeConfig>() {
             Ok(_) => return Ok(table),
+            // The value fits, and something beside it is missing.
+            Err(error) if error.message().starts_with(MISSING) => return Err(explain(error.message())),
             Err(error) => {
                 first_error.get_or_insert_with(|| explain(error.message()));
             }
@@ -178,6 +242,35 @@ mod tests {
         assert_eq!(config.limits.cool_down, Duration::from_secs(5));
         assert_eq!((config.receive.bytes_max, config.receive.dir.as_str()), (65_536, "12"));
         assert_eq!(config.trust.policy, TrustPolicy::Tofu);
+    }
+
+    #[test]
+    fn a_peer_can_be_given_by_variables_in_any_order_and_half_a_peer_is_a_mistake() {
+        let id = bowline_messages::PeerId::from_bytes([1; 32]).to_string();
+        let addresses = ("BOWLINE_PEERS__LAPTOP__ADDRESSES", "tcp://127.0.0.1:1,quic://127.0.0.1:2");
+        let both = [addresses, ("BOWLINE_PEERS__LAPTOP__ID", id.as_str())];
+        for list in [both, [both[1], both[0]]] {
+            let config = Layers { variables: variables(&list), ..Layers::default() }.resolve().unwrap();
+            assert_eq!(config.peers["laptop"].addresses.len(), 2);
+        }
+        let mut in_file = file(&format!("[peers.LapTop]\nid = \"{id}\"\n"));
+        in_file.variables = variables(&[addresses]);
+        let config = in_file.resolve().unwrap();
+        assert_eq!((config.peers.len(), config.peers["LapTop"].addresses.len()), (1, 2));
+        let flags = Layers {
+            assignments: vec!["peers.a.connect=false".into(), format!("peers.a.id={id}")],
+            ..Layers::default()
+        };
+        assert!(!flags.resolve().unwrap().peers["a"].connect);
+
+        let half = Layers { variables: variables(&[addresses]), ..Layers::default() };
+        assert_eq!(
+            failure(&half),
+            "environment variable BOWLINE_PEERS__LAPTOP__ADDRESSES: missing field `id` of [peers.laptop]; it has to be set as \
+             well, here or in the file"
+        );
+        let mistyped = variables(&[both[1], ("BOWLINE_PEERS__LAPTOP__ADRESSES", "tcp://127.0.0.1:1")]);
+        assert!(failure(&Layers { variables: mistyped, ..Layers::default() }).contains("did you mean `addresses`?"));
     }
 
     #[test]

@@ -108,12 +108,20 @@ impl Client {
         parse(&body)
     }
 
-    /// Asks, and gives the lines of the answer as they come. A line that reports an error ends the stream with it.
+    /// Asks, and gives the lines of the answer as they come. A line that reports an error ends the stream with it. `waits`: how long
+    /// the node itself may take before it begins to answer, when that is long.
     ///
     /// # Errors
     /// What the node answers; [`Exit::TimedOut`] when it does not begin to; [`Exit::NodeNotReachable`].
-    pub(crate) async fn lines(self, method: Method, path: &str, content: Content) -> Result<Lines, Failure> {
-        let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.request(method, path, content));
+    pub(crate) async fn lines(
+        self,
+        method: Method,
+        path: &str,
+        content: Content,
+        waits: Option<Duration>,
+    ) -> Result<Lines, Failure> {
+        let limit = ANSWER_TIMEOUT + waits.unwrap_or_default();
+        let answered = tokio::time::timeout(limit, self.request(method, path, content));
         let response = answered.await.map_err(|_| Failure::new(Exit::TimedOut, "the node does not answer"))??;
         Ok(Lines { body: response.into_body(), buffer: Vec::new() })
     }

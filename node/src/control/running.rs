@@ -1,6 +1,7 @@
 //! What the control interface can do with a running node. Lives on the node's thread.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use super::report::{SessionReport, micros};
 use super::resolve::{Resolved, resolve};
 use crate::config::{Loaded, Source};
 use crate::exit::{Exit, Failure};
-use crate::node::{Node, trust};
+use crate::node::{Node, trust_lists};
 use crate::services::state::ServiceState;
 use crate::telemetry::LogControl;
 
@@ -227,7 +228,7 @@ impl Running {
     /// Those of [`Source::load`]; the configuration in force stays then.
     pub(crate) async fn reload(&self) -> Result<Reloaded, Failure> {
         let fresh = self.source.load()?;
-        self.log.set(&fresh.config.log.filter)?;
+        self.log.set(&fresh)?;
         let before = self.config();
         let needs_restart = before.sections_needing_restart(&fresh.config);
         let report = Reloaded {
@@ -235,38 +236,39 @@ impl Running {
             changed: before != fresh.config,
             needs_restart: needs_restart.iter().map(ToString::to_string).collect(),
         };
-        if before.trust != fresh.config.trust || before.peers != fresh.config.peers {
-            let known = self.node.services().trust.borrow().snapshot().clone();
-            *self.node.services().trust.borrow_mut() = trust(&fresh.config, known);
-        }
+        let (allowed, denied) = trust_lists(&fresh.config);
+        self.node.services().trust.borrow_mut().reconfigure(fresh.config.trust.policy, allowed, denied);
         self.services.configure(&fresh.config);
         *self.loaded.borrow_mut() = fresh;
+        self.part_with_the_unwanted(&before).await;
         self.follow_book(Some(&before)).await;
         tracing::info!(changed = report.changed, needs_restart = ?report.needs_restart, "configuration read again");
         Ok(report)
     }
 
-    /// Connects to the peers of the peer book, and disconnects those that are denied. With the configuration before: only
-    /// those whose entry changed.
+    /// Ends the sessions with peers that are not accepted any more, and gives up seeking those that were in the peer book.
+    async fn part_with_the_unwanted(&self, before: &NodeConfig) {
+        // A node that is ending has no sessions either.
+        let sessions = self.node.sessions(None).await.unwrap_or_default();
+        let mut known: BTreeSet<PeerId> = before.peers.values().map(|entry| entry.id).collect();
+        known.extend(sessions.iter().map(|session| session.peer));
+        for peer in known {
+            if !self.node.services().admits(&peer) && self.node.disconnect(peer).await.unwrap_or(false) {
+                tracing::info!(peer = %peer.short(), "not accepted any more: its session is ended");
+            }
+        }
+    }
+
+    /// Connects to the peers of the peer book. With the configuration before: only to those whose entry changed.
     pub(crate) async fn follow_book(&self, before: Option<&NodeConfig>) {
         for (name, entry) in self.config().peers {
             if before.is_some_and(|before| before.peers.get(&name) == Some(&entry)) {
                 continue;
             }
-            let result = match entry.trust {
-                PeerTrust::Deny => self.node.disconnect(entry.id).await.map(|_| ()),
-                PeerTrust::Allow if entry.connect && !entry.addresses.is_empty() => {
-                    self.node.connect(entry.id, entry.addresses).await.map(|_| ())
-                }
-                PeerTrust::Allow => Ok(()),
-            };
-            if let Err(error) = result {
+            let seek = entry.trust == PeerTrust::Allow && entry.connect && !entry.addresses.is_empty();
+            if seek && let Err(error) = self.node.connect(entry.id, entry.addresses).await {
                 tracing::warn!(peer = name, %error, "not connecting");
             }
-        }
-        for denied in self.config().trust.deny {
-            // A node that is ending has no sessions either.
-            let _ = self.node.disconnect(denied).await;
         }
     }
 }

@@ -9,6 +9,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::{self, Bytes, Data, Json, Payload, Query};
 use actix_web::{App, HttpResponse, HttpServer, Resource, Route, guard};
+use futures_util::future::Either;
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -202,9 +203,12 @@ async fn send(shared: Data<Shared>, Query(asked): Query<SendAsked>, mut payload:
         }
     };
     let sent = shared.remote.run(move |running| async move { transfers::send(&running, &peer, asked, file).await });
-    // The pump ends by itself when nobody takes its blocks any more; the answer does not wait for it.
-    let (sent, ()) = futures_util::future::join(sent, pump).await;
-    answer(sent)
+    // A refusal is answered at once: who types or pipes into `bowline send` may have nothing more to say for hours.
+    let (sent, pump) = (std::pin::pin!(sent), std::pin::pin!(pump));
+    match futures_util::future::select(sent, pump).await {
+        Either::Left((sent, _)) => answer(sent),
+        Either::Right(((), sent)) => answer(sent.await),
+    }
 }
 
 async fn receive(shared: Data<Shared>, Json(asked): Json<ReceiveAsked>) -> HttpResponse {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::protocol::{ForwardAsked, ForwardEvent, PeerAsked, PingAsked, Pong, SendAsked, Sent};
+use super::remote::Remote;
 use super::report::micros;
 use super::running::Running;
 use super::server::Shared;
@@ -144,37 +145,67 @@ pub(crate) async fn forward(
         .await
         .map_err(|error| Failure::at(std::path::Path::new(&asked.listen.to_string()), &error, Exit::False))?;
     let address = listener.local_addr().map_err(|error| Failure::new(Exit::False, error))?;
-    let peer = asked.peer;
-    let session = shared.remote.run(move |running| async move { Ok(running.connect(&peer).await?.0) }).await?;
+    let far = Arc::new(Far {
+        session: tokio::sync::Mutex::new(connect(&shared.remote, &asked.peer).await?),
+        remote: shared.remote.clone(),
+        peer: asked.peer,
+        label: Label::Forward { port: asked.port },
+    });
     let (events, receiver) = mpsc::channel(EVENTS_WAITING);
-    let label = Arc::new(Label::Forward { port: asked.port });
     actix_rt::spawn(async move {
         // The command may have gone already.
         let _ = events.send(Ok(ForwardEvent::Listening { address })).await;
         tokio::select! {
-            () = accept(&listener, &session, &label, &events) => {}
+            () = accept(&listener, &far, &events) => {}
             () = events.closed() => {}
         }
     });
     Ok(receiver)
 }
 
-async fn accept(
-    listener: &TcpListener,
-    session: &SessionHandle,
-    label: &Arc<Label>,
-    events: &mpsc::Sender<Result<ForwardEvent, Failure>>,
-) {
+/// The session with a peer, found or made from any thread.
+async fn connect(remote: &Remote, peer: &PeerAsked) -> Result<SessionHandle, Failure> {
+    let peer = peer.clone();
+    remote.run(move |running| async move { Ok(running.connect(&peer).await?.0) }).await
+}
+
+/// Where the connections of one forwarding go.
+struct Far {
+    /// The session they went over last. It may have ended since: the peer said goodbye, or was away for too long.
+    session: tokio::sync::Mutex<SessionHandle>,
+    remote: Remote,
+    peer: PeerAsked,
+    label: Label,
+}
+
+impl Far {
+    /// A stream to the port over there, over a session made anew when the last one has ended.
+    async fn open(&self) -> Result<SessionStream, Failure> {
+        // Held while a session is made: connections that come meanwhile wait for the same one.
+        let mut session = self.session.lock().await;
+        if !session.is_closed() {
+            match open(&session, &self.label, MessageClass::Critical) {
+                // It ended between the two looks at it.
+                Err(_) if session.is_closed() => {}
+                opened => return opened,
+            }
+        }
+        *session = connect(&self.remote, &self.peer).await?;
+        open(&session, &self.label, MessageClass::Critical)
+    }
+}
+
+async fn accept(listener: &TcpListener, far: &Arc<Far>, events: &mpsc::Sender<Result<ForwardEvent, Failure>>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
                 Ok((connection, from)) => {
-                    let (session, label, events) = (session.clone(), label.clone(), events.clone());
+                    let (far, events) = (far.clone(), events.clone());
                     connections.spawn(async move {
                         let _ = events.send(Ok(ForwardEvent::Opened { from })).await;
-                        let event = match carry_one(connection, &session, &label).await {
+                        let event = match carry_one(connection, &far).await {
                             Ok((sent, received)) => ForwardEvent::Closed { from, sent, received },
                             Err(reason) => ForwardEvent::Failed { from, reason },
                         };
@@ -191,9 +222,9 @@ async fn accept(
     }
 }
 
-async fn carry_one(mut connection: TcpStream, session: &SessionHandle, label: &Label) -> Result<(u64, u64), String> {
+async fn carry_one(mut connection: TcpStream, far: &Far) -> Result<(u64, u64), String> {
     metrics::counter!("bowline_forwarded_connections_total", "direction" => "out").increment(1);
     connection.set_nodelay(true).map_err(|error| error.to_string())?;
-    let mut stream = open(session, label, MessageClass::Critical).map_err(|failure| failure.message)?;
+    let mut stream = far.open().await.map_err(|failure| failure.to_string())?;
     carry(&mut connection, &mut stream).await.map_err(|error| error.to_string())
 }

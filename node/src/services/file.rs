@@ -55,6 +55,14 @@ pub(crate) enum FileError {
     /// Larger than allowed here. The peer's mistake.
     #[error("the file is larger than {0} bytes")]
     TooLarge(u64),
+    /// It has another size than was announced. The peer's mistake, or its file changed while it was read.
+    #[error("{announced} bytes were announced and {received} came")]
+    Size {
+        /// As announced.
+        announced: u64,
+        /// As received; more may have followed.
+        received: u64,
+    },
     /// Its digest does not fit. The peer's mistake, or its file changed while it was read.
     #[error("the file's digest does not fit its content")]
     Digest,
@@ -181,7 +189,7 @@ pub(crate) async fn receive(
         }
     };
     write_answer(stream, &Consent::Accepted).await?;
-    let result = match receive_blocks(stream, partial, rules, progress).await {
+    let result = match receive_blocks(stream, partial, announced, rules, progress).await {
         Ok((partial, digest)) => partial.keep(plain_name(name), digest, rules.clone()).await,
         Err(error) => Err(error),
     };
@@ -196,6 +204,7 @@ pub(crate) async fn receive(
 async fn receive_blocks(
     stream: &mut (impl AsyncRead + Unpin),
     mut partial: Partial,
+    announced: Option<u64>,
     rules: &ReceiveRules,
     mut progress: impl FnMut(u64),
 ) -> Result<(Partial, blake3::Hash), FileError> {
@@ -207,8 +216,12 @@ async fn receive_blocks(
         if length == 0 {
             break;
         }
-        if partial.bytes + length as u64 > rules.bytes_max {
+        let received = partial.bytes + length as u64;
+        if received > rules.bytes_max {
             return Err(FileError::TooLarge(rules.bytes_max));
+        }
+        if let Some(announced) = announced.filter(|announced| received > *announced) {
+            return Err(FileError::Size { announced, received });
         }
         let mut block = vec![0; length];
         stream.read_exact(&mut block).await?;
@@ -219,6 +232,9 @@ async fn receive_blocks(
     stream.read_exact(&mut digest).await?;
     // `blake3::Hash` compares in constant time, which does no harm.
     let digest = blake3::Hash::from_bytes(digest);
+    if let Some(announced) = announced.filter(|announced| *announced != partial.bytes) {
+        return Err(FileError::Size { announced, received: partial.bytes });
+    }
     if digest == partial.hasher.finalize() { Ok((partial, digest)) } else { Err(FileError::Digest) }
 }
 
@@ -227,9 +243,11 @@ fn public_reason(error: &FileError) -> String {
     match error {
         FileError::Disk { error, .. } => format!("it cannot be stored: {}", error.kind()),
         FileError::Source(_) | FileError::Stream(_) => "the transfer broke off".to_owned(),
-        FileError::Refused(_) | FileError::TooLarge(_) | FileError::Digest | FileError::Protocol(_) => {
-            error.to_string()
-        }
+        FileError::Refused(_)
+        | FileError::TooLarge(_)
+        | FileError::Size { .. }
+        | FileError::Digest
+        | FileError::Protocol(_) => error.to_string(),
     }
 }
 

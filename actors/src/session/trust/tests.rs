@@ -71,6 +71,29 @@ fn the_excluded_stay_excluded_across_restarts() {
 }
 
 #[test]
+fn a_changed_configuration_keeps_what_was_learnt_and_commanded() {
+    let mut trust = Trust::new(TrustPolicy::Allow, [peer(1), peer(5)], [peer(2)], TrustSnapshot::default());
+    trust.allow(peer(3));
+    trust.allow(peer(4));
+    // The configuration accepts it already: the command adds nothing that would outlive its entry.
+    trust.allow(peer(5));
+    trust.deny(peer(6));
+    trust.exclude(peer(7), "rolled sevens only");
+    trust.reconfigure(TrustPolicy::Allow, [peer(2), peer(6), peer(7)], [peer(4)]);
+    assert_eq!(trust.admit(&peer(1), None), Err(TrustRefusal::NotListed(peer(1))), "removed");
+    assert_eq!(trust.admit(&peer(2), None), Ok(()), "no longer denied");
+    assert_eq!(trust.admit(&peer(3), None), Ok(()), "named by a command");
+    assert_eq!(trust.admit(&peer(4), None), Err(TrustRefusal::Denied(peer(4))));
+    assert_eq!(trust.admit(&peer(5), None), Err(TrustRefusal::NotListed(peer(5))));
+    assert_eq!(trust.admit(&peer(6), None), Err(TrustRefusal::Denied(peer(6))), "denied by a command");
+    assert!(matches!(trust.admit(&peer(7), None), Err(TrustRefusal::Excluded { .. })));
+    assert!(trust.take_unsaved(), "the exclusion has not been saved yet");
+    // A denial makes an end of what was commanded before.
+    trust.reconfigure(TrustPolicy::Allow, [], []);
+    assert_eq!(trust.admit(&peer(4), None), Err(TrustRefusal::NotListed(peer(4))));
+}
+
+#[test]
 fn a_damaged_file_is_an_error_and_a_missing_one_is_empty() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trust.json");

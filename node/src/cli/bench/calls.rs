@@ -200,7 +200,7 @@ pub(super) async fn messages(common: Common) -> Result<Value, Failure> {
     stream.send_for(time / 5, usize::MAX).await?;
     caller.report(&common).await?;
 
-    stream.number = 0;
+    (stream.number, stream.not_acknowledged) = (0, 0);
     let before = caller.report(&common).await?;
     let (cpu, start) = (cpu_time(), clock::now());
     stream.send_for(time, common.count.unwrap_or(usize::MAX)).await?;
@@ -221,7 +221,8 @@ pub(super) async fn messages(common: Common) -> Result<Value, Failure> {
         "mb_per_s": rounded(bytes / 1e6 / took.as_secs_f64()),
         "cpu_s_per_m": cpu.map(|cpu| rounded(cpu / (sent / 1e6))),
         "cpu_s_per_gb": cpu.map(|cpu| rounded(cpu / (bytes / 1e9))),
-        "lost": stream.number.saturating_sub(delivered) + stream.not_acknowledged,
+        "lost": stream.number.saturating_sub(delivered),
+        "not_acknowledged": stream.not_acknowledged,
         "duplicated": field(&after, "duplicated"),
         "out_of_order": field(&after, "out_of_order"),
     }))

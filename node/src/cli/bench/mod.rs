@@ -58,8 +58,8 @@ pub(crate) struct Common {
     /// Where it can be reached; may be repeated
     #[arg(long, value_name = "URI", required = true)]
     pub(crate) to: Vec<EndpointAddress>,
-    /// Bytes in a message
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
+    /// Bytes in a message, from 9 (what it asks for, and its number) to 1 MiB
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(wire::HEAD_BYTES as i64..=1 << 20))]
     pub(crate) size: u32,
     /// How long to measure, in seconds
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]

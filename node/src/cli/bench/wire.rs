@@ -19,8 +19,8 @@ const ECHO: u8 = 1;
 const COUNT: u8 = 2;
 const DRIP: u8 = 3;
 const REPORT: u8 = 4;
-/// Bytes in front of the padding.
-const HEAD_BYTES: usize = 9;
+/// Bytes in front of the padding: the smallest message there is.
+pub(super) const HEAD_BYTES: usize = 9;
 
 impl Ask {
     /// The message, padded to `size` bytes; never shorter than its head.

@@ -101,6 +101,17 @@ async fn a_file_that_is_too_large_is_refused_before_or_while_it_comes_and_leaves
 }
 
 #[tokio::test]
+async fn a_file_of_another_size_than_announced_is_thrown_away() {
+    let dir = tempfile::tempdir().unwrap();
+    for (announced, least) in [(10, 11), (12, 11), (0, 11)] {
+        let (sent, stored) = transfer(b"eleven char", "a", Some(announced), &rules(dir.path())).await;
+        assert!(matches!(&sent, Err(FileError::Refused(why)) if why.contains("were announced")), "{sent:?}");
+        assert!(matches!(stored, Err(FileError::Size { received, .. }) if received == least), "{announced}");
+        assert!(names(dir.path()).is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_receiver_that_gives_up_stops_the_sender_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let small = ReceiveRules { bytes_max: 1000, ..rules(dir.path()) };

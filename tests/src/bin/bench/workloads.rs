@@ -202,7 +202,7 @@ impl Figure {
 /// What should be zero and is not.
 fn complaints(results: &[Result<Value, String>]) -> (String, bool) {
     let mut complaints = Vec::new();
-    for field in ["lost", "duplicated", "out_of_order"] {
+    for field in ["lost", "not_acknowledged", "duplicated", "out_of_order"] {
         let count: u64 = results.iter().flatten().filter_map(|value| value[field].as_u64()).sum();
         if count > 0 {
             complaints.push(format!("{field} {count}"));
