@@ -1,18 +1,24 @@
 //! The failover laboratory: a steady drip of messages over one of two cables, something happens to what carries it, and the
 //! longest gap between two arrivals at the receiver says how well that was hidden.
+//!
+//! A run counts only when it is proven that the fault hit what carried the messages (`evidence`).
 
 #![allow(clippy::disallowed_methods, reason = "real networks live in real time")]
 
+mod evidence;
 mod namespaces;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bowline::cli::bench::measure::mono_ns;
 use serde_json::Value;
 
-pub use namespaces::{Cable, Namespaces};
+pub use evidence::Run;
+pub use namespaces::{Cable, Namespaces, NoLaboratory};
 
 use crate::programs::Program;
+use evidence::{Arrival, Moment, Report};
 
 /// What happens, once in each run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,23 +78,6 @@ impl Fault {
     }
 }
 
-/// One run.
-#[derive(Debug, Clone, Default)]
-pub struct Run {
-    /// The longest gap from the fault on, in milliseconds.
-    pub longest_ms: f64,
-    /// Every gap, in milliseconds.
-    pub gaps_ms: Vec<f64>,
-    /// Messages that were accepted and did not arrive.
-    pub lost: usize,
-    /// Messages that arrived more than once.
-    pub duplicated: usize,
-    /// Messages that arrived after a later one.
-    pub out_of_order: usize,
-    /// Whether messages came over another cable in the end.
-    pub moved: bool,
-}
-
 /// When the fault happens, and how long the run goes on after it.
 const BEFORE: Duration = Duration::from_millis(1500);
 const AFTER: Duration = Duration::from_millis(1500);
@@ -98,7 +87,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Does one run of a fault in a pair of namespaces.
 ///
 /// # Errors
-/// What did not work, in words.
+/// What did not work, in words; also that nothing proves the fault to have hit what was in use.
 pub fn run(bowline: &Path, namespaces: &Namespaces, transport: &str, fault: Fault) -> Result<Run, String> {
     namespaces.heal();
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -134,19 +123,26 @@ pub fn run(bowline: &Path, namespaces: &Namespaces, transport: &str, fault: Faul
     }
     let mut drip = Program::start(command).map_err(failed)?;
     let started = drip.next(PATIENCE).map_err(failed)?;
-    let start_ns = started["start_mono_ns"].as_u64().ok_or("the drip did not say when it began")?;
+    started["start_mono_ns"].as_u64().ok_or("the drip did not say when it began")?;
     std::thread::sleep(BEFORE);
-    let in_use = in_use(&log)?;
-    match fault {
-        Fault::BlackHole | Fault::RedundantBlackHole => namespaces.black_hole(in_use)?,
-        Fault::LinkDown => namespaces.link_down(in_use)?,
-        Fault::Reset => namespaces.reset(in_use)?,
-        Fault::LinkActorPanic | Fault::SessionActorPanic => {}
-    }
+    let cable = in_use(&log)?;
+    let begun = mono_ns();
+    let hit = match fault {
+        Fault::BlackHole | Fault::RedundantBlackHole => namespaces.black_hole(cable).map(|()| Some(cable))?,
+        Fault::LinkDown => namespaces.link_down(cable).map(|()| Some(cable))?,
+        Fault::Reset => namespaces.reset(cable).map(|()| Some(cable))?,
+        // The sender does it by itself, and says when.
+        Fault::LinkActorPanic | Fault::SessionActorPanic => None,
+    };
+    let done = mono_ns();
     let report = drip.last(AFTER + PATIENCE).map_err(failed)?;
-    let accepted = report["accepted"].as_u64().ok_or("the drip did not say how many were accepted")?;
-    let arrivals = settle(&log, accepted)?;
-    Ok(judge(&arrivals, accepted, start_ns + BEFORE.as_nanos() as u64 / 2, in_use))
+    let report: Report = serde_json::from_value(report).map_err(|error| format!("the sender's report: {error}"))?;
+    let moment = match &report.killed {
+        Some(killed) => Moment { begun: killed.mono_ns, done: killed.mono_ns },
+        None => Moment { begun, done },
+    };
+    let arrivals = settle(&log, report.accepted)?;
+    evidence::judge(&arrivals, &report, fault, moment, hit)
 }
 
 /// Reads the log until every accepted message is in it, or a second has passed without news.
@@ -165,14 +161,6 @@ fn settle(log: &Path, accepted: u64) -> Result<Vec<Arrival>, String> {
     }
 }
 
-/// One line of the receiver's log.
-#[derive(Debug, Clone, serde::Deserialize)]
-struct Arrival {
-    seq: u64,
-    mono_ns: u64,
-    link: String,
-}
-
 fn arrivals(log: &Path) -> Result<Vec<Arrival>, String> {
     let text = std::fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))?;
     // The last line may still be in the making.
@@ -185,45 +173,9 @@ fn in_use(log: &Path) -> Result<Cable, String> {
     Cable::of(&last.link).ok_or_else(|| format!("`{}` is on neither cable", last.link))
 }
 
-fn judge(arrivals: &[Arrival], accepted: u64, from_ns: u64, in_use: Cable) -> Run {
-    let mut run = Run::default();
-    let mut seen = std::collections::BTreeSet::new();
-    let mut highest = None;
-    for arrival in arrivals {
-        if !seen.insert(arrival.seq) {
-            run.duplicated += 1;
-        } else if highest.is_some_and(|highest| arrival.seq < highest) {
-            run.out_of_order += 1;
-        }
-        highest = highest.max(Some(arrival.seq));
-    }
-    run.lost = (0..accepted).filter(|seq| !seen.contains(seq)).count();
-    for pair in arrivals.windows(2) {
-        if pair[1].mono_ns >= from_ns {
-            run.gaps_ms.push(pair[1].mono_ns.saturating_sub(pair[0].mono_ns) as f64 / 1e6);
-        }
-    }
-    run.longest_ms = run.gaps_ms.iter().copied().fold(0.0, f64::max);
-    run.moved = arrivals.last().and_then(|last| Cable::of(&last.link)).is_some_and(|cable| cable != in_use);
-    run
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn arrival(seq: u64, ms: u64, cable: usize) -> Arrival {
-        Arrival { seq, mono_ns: ms * 1_000_000, link: format!("tcp://10.77.{cable}.2:7000") }
-    }
-
-    #[test]
-    fn losses_duplicates_and_gaps_are_found() {
-        let arrivals =
-            [arrival(0, 0, 1), arrival(1, 500, 1), arrival(3, 1010, 1), arrival(2, 1055, 2), arrival(2, 1060, 2)];
-        let run = judge(&arrivals, 5, 1_020_000_000, Cable(1));
-        assert_eq!((run.lost, run.duplicated, run.out_of_order, run.moved), (1, 1, 1, true));
-        assert_eq!(run.longest_ms, 45.0);
-    }
 
     #[test]
     fn an_address_tells_its_cable() {

@@ -39,6 +39,36 @@ impl Cable {
     }
 }
 
+/// Why there is no laboratory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoLaboratory {
+    /// It takes root, or a container that may make network namespaces. Tests skip it.
+    #[error("no network namespaces without root: {0}")]
+    NotAllowed(String),
+    /// A program of the system is missing. Tests skip it.
+    #[error("there is no `{0}` here (package iproute2)")]
+    Missing(&'static str),
+    /// It should be possible here, and is not. An error, never a reason to skip.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl NoLaboratory {
+    /// Whether this machine cannot have one, so that going without is no failure.
+    pub fn is_skip(&self) -> bool {
+        match self {
+            Self::NotAllowed(_) | Self::Missing(_) => true,
+            Self::Broken(_) => false,
+        }
+    }
+
+    fn from_ip(error: String) -> Self {
+        let denied = ["Operation not permitted", "Permission denied"].iter().any(|text| error.contains(text));
+        if denied { Self::NotAllowed(error) } else { Self::Broken(error) }
+    }
+}
+
 /// The two namespaces; dropping it removes them.
 #[derive(Debug)]
 pub struct Namespaces {
@@ -50,27 +80,36 @@ impl Namespaces {
     /// Makes them.
     ///
     /// # Errors
-    /// Why it is not possible here: no root, no `ip`, no such kernel.
-    pub fn create() -> Result<Self, String> {
-        if !is_at_hand("ip") {
-            return Err("there is no `ip` here (package iproute2)".into());
+    /// [`NoLaboratory`].
+    pub fn create() -> Result<Self, NoLaboratory> {
+        for program in ["ip", "ss"] {
+            if !is_at_hand(program) {
+                return Err(NoLaboratory::Missing(program));
+            }
         }
         let name = |end| format!("bowline-{}-{end}", std::process::id());
         let both = Self { near: name("near"), far: name("far") };
         for namespace in [&both.near, &both.far] {
-            ip(&format!("netns add {namespace}"))
-                .map_err(|error| format!("no network namespaces without root: {error}"))?;
+            ip(&format!("netns add {namespace}")).map_err(NoLaboratory::from_ip)?;
+        }
+        both.wire().map_err(NoLaboratory::Broken)?;
+        Ok(both)
+    }
+
+    /// Lays the cables.
+    fn wire(&self) -> Result<(), String> {
+        for namespace in [&self.near, &self.far] {
             ip(&format!("-n {namespace} link set lo up"))?;
         }
         for cable in Cable::BOTH {
             let (near, far) = (cable.interface("near"), cable.interface("far"));
-            ip(&format!("-n {} link add {near} type veth peer name {far} netns {}", both.near, both.far))?;
-            for (namespace, interface, address) in [(&both.near, near, cable.near()), (&both.far, far, cable.far())] {
+            ip(&format!("-n {} link add {near} type veth peer name {far} netns {}", self.near, self.far))?;
+            for (namespace, interface, address) in [(&self.near, near, cable.near()), (&self.far, far, cable.far())] {
                 ip(&format!("-n {namespace} addr add {address}/24 dev {interface}"))?;
                 ip(&format!("-n {namespace} link set {interface} up"))?;
             }
         }
-        Ok(both)
+        Ok(())
     }
 
     /// A command to be run where the sender is.
@@ -104,11 +143,8 @@ impl Namespaces {
     /// Ends every TCP connection over a cable with a reset.
     ///
     /// # Errors
-    /// What `ss` says, or that it is not there.
+    /// What `ss` says.
     pub fn reset(&self, cable: Cable) -> Result<(), String> {
-        if !is_at_hand("ss") {
-            return Err("there is no `ss` here (package iproute2)".into());
-        }
         let mut command = within(&self.near, Path::new("ss"));
         command.args(["-K", "-t", "dst", &cable.far()]);
         run(command)
@@ -148,9 +184,25 @@ fn ip(arguments: &str) -> Result<(), String> {
 }
 
 fn run(mut command: Command) -> Result<(), String> {
+    // What it says decides whether it was not permitted.
+    command.env("LC_ALL", "C");
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_permitted_is_a_reason_to_skip() {
+        let of = |text: &str| NoLaboratory::from_ip(text.to_owned());
+        assert!(of("mkdir /run/netns failed: Permission denied").is_skip());
+        assert!(of("mount --make-shared /run/netns failed: Operation not permitted").is_skip());
+        assert!(!of("Cannot create namespace file: File exists").is_skip());
+        assert!(!NoLaboratory::Broken("RTNETLINK answers: Operation not supported".into()).is_skip());
+    }
 }

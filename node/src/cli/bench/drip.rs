@@ -1,9 +1,14 @@
 //! `bench drip`: numbered messages at a steady pace, for whoever kills links meanwhile.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
+use actix::{Actor, Context, Handler};
 use bowline_actors::clock;
 use bowline_actors::session::handle::Receipt;
+use bowline_messages::LinkId;
+use bowline_messages::event::{Event, EventKind};
 use bowline_messages::session::{Outgoing, ReceiptState};
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
@@ -41,7 +46,9 @@ enum Victim {
 
 pub(super) async fn run(args: Args, json: bool) -> Result<Value, Failure> {
     let common = &args.common;
-    let node = Peer::start(PeerOptions::default()).await?;
+    let witness = Rc::new(RefCell::new(Vec::new()));
+    let events = Witness(Rc::clone(&witness)).start().recipient();
+    let node = Peer::start(PeerOptions { events: Some(events), ..PeerOptions::default() }).await?;
     let session = node.connect(common.peer, &common.to).await?;
     node.wait_for_links(common.peer, common.to.len()).await;
     let start = json!({ "start_mono_ns": mono_ns() });
@@ -55,13 +62,14 @@ pub(super) async fn run(args: Args, json: bool) -> Result<Value, Failure> {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut receipts: Vec<Receipt> = Vec::new();
     let mut refused = 0_u64;
+    let mut killed = None;
     loop {
         tokio::select! {
             biased;
             () = sleep_until(end) => break,
             () = sleep_until(kill_at.map_or(end, |(_, at)| at)), if kill_at.is_some() => {
                 if let Some((victim, _)) = kill_at.take() {
-                    kill(&node, common, victim).await?;
+                    killed = Some(kill(&node, common, victim).await?);
                 }
             }
             _ = ticks.tick() => {
@@ -90,18 +98,70 @@ pub(super) async fn run(args: Args, json: bool) -> Result<Value, Failure> {
         "expired": with(ReceiptState::Expired),
         "seconds": super::measure::rounded(sent_for.as_secs_f64()),
         "failovers": failovers,
+        "killed": killed.map(|killed| killed.report(&witness.borrow())),
     });
     node.stop().await;
     Ok(report)
 }
 
-async fn kill(node: &Peer, common: &Common, victim: Victim) -> Result<(), Failure> {
-    match victim {
-        Victim::Session => node.kill_session(common.peer).await,
-        Victim::Link => {
-            let in_use = node.in_use(common.peer, common.class).await;
-            let link = in_use.ok_or_else(|| Failure::new(Exit::False, "no link is in use"))?;
-            node.kill_link(common.peer, link).await
+/// Remembers what supervisors do, as evidence that an actor which was to panic did.
+struct Witness(Rc<RefCell<Vec<EventKind>>>);
+
+impl Actor for Witness {
+    type Context = Context<Self>;
+}
+
+impl Handler<Event> for Witness {
+    type Result = ();
+
+    fn handle(&mut self, event: Event, _: &mut Self::Context) {
+        if matches!(event.kind, EventKind::ChildExited { .. } | EventKind::ChildRestarted { .. }) {
+            self.0.borrow_mut().push(event.kind);
         }
     }
+}
+
+/// An actor that was told to panic.
+struct Killed {
+    path: String,
+    mono_ns: u64,
+    /// The link, if it was one's.
+    link: Option<LinkId>,
+}
+
+impl Killed {
+    /// What became of it, as supervisors say.
+    fn report(&self, events: &[EventKind]) -> Value {
+        // Events name actors from the root on, orders to kill from below it.
+        let is_it = |path: &String| path == &self.path || path.ends_with(&format!("/{}", self.path));
+        let exits = events.iter().filter_map(|event| match event {
+            EventKind::ChildExited { path, reason } if is_it(path) => Some(reason.clone()),
+            #[allow(clippy::wildcard_enum_match_arm, reason = "the list of events is open")]
+            _ => None,
+        });
+        let restarts = |event: &&EventKind| matches!(event, EventKind::ChildRestarted { path, .. } if is_it(path));
+        json!({
+            "actor": self.path,
+            "mono_ns": self.mono_ns,
+            "link_id": self.link,
+            "exits": exits.collect::<Vec<_>>(),
+            "restarts": events.iter().filter(restarts).count(),
+        })
+    }
+}
+
+async fn kill(node: &Peer, common: &Common, victim: Victim) -> Result<Killed, Failure> {
+    let link = match victim {
+        Victim::Session => None,
+        Victim::Link => {
+            let in_use = node.in_use(common.peer, common.class).await;
+            Some(in_use.ok_or_else(|| Failure::new(Exit::False, "no link is in use"))?)
+        }
+    };
+    let mono_ns = mono_ns();
+    let path = match link {
+        None => node.kill_session(common.peer).await?,
+        Some(link) => node.kill_link(common.peer, link).await?,
+    };
+    Ok(Killed { path, mono_ns, link })
 }

@@ -125,13 +125,13 @@ impl Peer {
         status.choices.iter().find(|choice| choice.class == class)?.links.first().copied()
     }
 
-    /// Makes the session's actor panic.
-    pub(crate) async fn kill_session(&self, peer: PeerId) -> Result<(), Failure> {
+    /// Makes the session's actor panic; its path in the tree.
+    pub(crate) async fn kill_session(&self, peer: PeerId) -> Result<String, Failure> {
         self.kill_in_group(peer, |child| child == "session").await
     }
 
-    /// Makes the actor of a link panic.
-    pub(crate) async fn kill_link(&self, peer: PeerId, link: LinkId) -> Result<(), Failure> {
+    /// Makes the actor of a link panic; its path in the tree.
+    pub(crate) async fn kill_link(&self, peer: PeerId, link: LinkId) -> Result<String, Failure> {
         let number = format!("-{}", link.0);
         self.kill_in_group(peer, |child| child.starts_with("link-") && child.ends_with(&number)).await
     }
@@ -141,11 +141,12 @@ impl Peer {
         self.kill(&format!("transports/{name}")).await
     }
 
-    async fn kill_in_group(&self, peer: PeerId, victim: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    async fn kill_in_group(&self, peer: PeerId, victim: impl Fn(&str) -> bool) -> Result<String, Failure> {
         let tree = self.node.tree().await.map_err(failed)?;
         let path = path_in_group(&tree, peer, victim);
         let path = path.ok_or_else(|| Failure::new(Exit::False, "there is no such actor"))?;
-        self.kill(&path).await
+        self.kill(&path).await?;
+        Ok(path)
     }
 
     async fn kill(&self, path: &str) -> Result<(), Failure> {

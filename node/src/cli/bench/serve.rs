@@ -129,7 +129,7 @@ impl Caller {
                 self.tally.arrived(seq);
                 if let Some(log) = log {
                     let link = if via.initiator { &via.remote } else { &via.local };
-                    let text = json!({ "seq": seq, "mono_ns": mono_ns(), "link": link });
+                    let text = json!({ "seq": seq, "mono_ns": mono_ns(), "link": link, "link_id": via.id });
                     // A log that cannot be written shows as losses in whatever reads it.
                     let _ = writeln!(log, "{text}");
                 }

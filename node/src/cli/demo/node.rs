@@ -214,7 +214,7 @@ impl Desk {
                 Ok(())
             }
             Order::Kill { victim: Victim::Session } => match self.peer {
-                Some(peer) => self.node.kill_session(peer).await,
+                Some(peer) => self.node.kill_session(peer).await.map(drop),
                 None => Ok(()),
             },
             Order::Kill { victim: Victim::Transport(name) } => self.node.kill_transport(&name).await,

@@ -37,7 +37,7 @@ struct Arguments {
     /// Also write everything as JSON to this file
     #[arg(long, default_value = "target/bench.json")]
     output: PathBuf,
-    /// Exit with 1 when a figure is missed
+    /// Exit with 1 when a figure is missed, or was not taken (the failover laboratory needs root)
     #[arg(long)]
     strict: bool,
 }
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
     };
     println!("{}", subjects::machine(&programs));
     let mut rows = Vec::new();
+    let mut skipped = None;
     for workload in workloads::all() {
         if arguments.wants(&workload.name()) {
             rows.extend(show(workload.measure(&programs, runs, arguments.quick)));
@@ -70,7 +71,13 @@ fn main() -> ExitCode {
         rows.extend(show(striping::measure(&programs, runs, arguments.quick)));
     }
     if arguments.wants("failover") {
-        rows.extend(failover(&programs, failover_runs));
+        match failover(&programs, failover_runs) {
+            Ok(measured) => rows.extend(measured),
+            Err(reason) => {
+                println!("\nfailover: skipped, {reason}");
+                skipped = Some(format!("failover: {reason}"));
+            }
+        }
     }
     let micro = if arguments.wants("micro") { micro() } else { Value::Null };
     let missed = rows.iter().filter(|row| row.verdict() == Some(false)).count();
@@ -83,11 +90,26 @@ fn main() -> ExitCode {
         "rows": rows.iter().map(Row::report).collect::<Vec<_>>(),
         "micro": micro,
         "missed": missed,
+        "skipped": skipped,
     });
     if let Err(error) = std::fs::write(&arguments.output, format!("{report:#}\n")) {
         eprintln!("bench: {}: {error}", arguments.output.display());
     }
-    if arguments.strict && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    match complaint(arguments.strict, missed, skipped.as_deref()) {
+        Some(complaint) => {
+            eprintln!("bench: {complaint}");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// Why the exit code is 1, if it is: only when it was asked to be strict.
+fn complaint(strict: bool, missed: usize, skipped: Option<&str>) -> Option<String> {
+    let skipped = skipped.map(|skipped| format!("not measured, which --strict demands: {skipped}"));
+    let missed = (missed > 0).then(|| format!("{missed} figures missed"));
+    let all: Vec<String> = missed.into_iter().chain(skipped).collect();
+    (strict && !all.is_empty()).then(|| all.join("; "))
 }
 
 /// Prints rows, each group under its title.
@@ -103,16 +125,15 @@ fn show(rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
+/// The failover laboratory, or why this machine cannot have one.
 #[cfg(target_os = "linux")]
-fn failover(programs: &subjects::Programs, runs: usize) -> Vec<Row> {
+fn failover(programs: &subjects::Programs, runs: usize) -> Result<Vec<Row>, String> {
     use bowline_tests::failover::{Fault, Namespaces};
 
     let namespaces = match Namespaces::create() {
         Ok(namespaces) => namespaces,
-        Err(reason) => {
-            println!("\nfailover: skipped, {reason}");
-            return Vec::new();
-        }
+        Err(reason) if reason.is_skip() => return Err(reason.to_string()),
+        Err(reason) => return Ok(show(workloads::no_laboratory(&reason.to_string()))),
     };
     let mut rows = Vec::new();
     for transport in ["tcp", "quic"] {
@@ -120,13 +141,13 @@ fn failover(programs: &subjects::Programs, runs: usize) -> Vec<Row> {
             rows.extend(show(workloads::failover(programs, &namespaces, transport, fault, runs)));
         }
     }
-    rows
+    Ok(rows)
 }
 
+/// The failover laboratory, or why this machine cannot have one.
 #[cfg(not(target_os = "linux"))]
-fn failover(_: &subjects::Programs, _: usize) -> Vec<Row> {
-    println!("\nfailover: skipped, network namespaces are Linux's");
-    Vec::new()
+fn failover(_: &subjects::Programs, _: usize) -> Result<Vec<Row>, String> {
+    Err("network namespaces are Linux's".into())
 }
 
 /// The benches within one process, as they print themselves: supervision and cryptography.
@@ -147,4 +168,17 @@ fn micro() -> Value {
         reports.insert(name.into(), report.lines().collect::<Vec<_>>().into());
     }
     reports.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::complaint;
+
+    #[test]
+    fn strict_demands_every_figure() {
+        assert_eq!(complaint(true, 0, None), None);
+        assert_eq!(complaint(false, 3, Some("failover: no root")), None);
+        assert!(complaint(true, 1, None).is_some_and(|text| text.contains("1 figures missed")));
+        assert!(complaint(true, 0, Some("failover: no root")).is_some_and(|text| text.contains("failover: no root")));
+    }
 }

@@ -211,6 +211,14 @@ fn complaints(results: &[Result<Value, String>]) -> (String, bool) {
     (complaints.join(", "), !complaints.is_empty())
 }
 
+/// The row that stands for a laboratory which should be possible here and is not: a figure missed.
+#[cfg(target_os = "linux")]
+pub(crate) fn no_laboratory(reason: &str) -> Vec<Row> {
+    let mut row = Row::new("failover", "laboratory", "ms", Err(reason.to_owned()));
+    row.targets = vec![AtMost(0.0)];
+    vec![row]
+}
+
 /// One scenario of the failover laboratory, over one transport.
 #[cfg(target_os = "linux")]
 pub(crate) fn failover(
