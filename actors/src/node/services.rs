@@ -202,6 +202,10 @@ impl Admission for Gate {
     }
 
     fn admit(&mut self, peer: &PeerId) -> Result<(), Refusal> {
-        self.0.trust.borrow_mut().admit(peer, None).map_err(|refusal| Refusal::from(&refusal))
+        self.0.trust.borrow_mut().admit(peer, None).map_err(|refusal| {
+            // The peer learns nothing; whoever runs this node learns whom to name. Bounded by the limits on inbound connections.
+            tracing::info!(%peer, "a peer was refused: {refusal}");
+            Refusal::from(&refusal)
+        })
     }
 }

@@ -310,3 +310,52 @@ fn lock(state: &Path) -> Result<File, Failure> {
     written.map_err(|error| failed(&error))?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Makes an actor of the root's panic again and again.
+    async fn crash(node: &node::Node) -> Exit {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            ticks.tick().await;
+            // Between two lives there is nobody to kill.
+            let _ = node.kill("journal").await;
+        }
+    }
+
+    #[test]
+    fn a_node_whose_tree_gives_up_ends_with_70() {
+        bowline_actors::supervision::report_contained_panics_quietly();
+        let home = tempfile::tempdir().unwrap();
+        let set = [
+            format!("identity.state_dir={}", home.path().display()),
+            format!("control.socket={}", home.path().join("socket").display()),
+            "listen.addresses=[]".to_owned(),
+        ];
+        let global = Global {
+            config: Some("/dev/null".into()),
+            set: set.to_vec(),
+            socket: None,
+            json: false,
+            timeout: None,
+            verbose: 0,
+            quiet: true,
+        };
+        let exit = global.block_on(async {
+            let loaded = global.load()?;
+            let log = telemetry::start_log(&loaded.config.log, telemetry::LogWishes::default())?;
+            let started = start(loaded, &global, log).await?;
+            let mut signals = Signals::new().map_err(|error| Failure::new(Exit::GaveUp, error))?;
+            Ok(tokio::select! {
+                exit = supervise(&started, &mut signals, Duration::ZERO) => exit,
+                exit = crash(&started.running.node) => exit,
+            })
+        });
+        assert_eq!(exit, Ok(Exit::GaveUp));
+        assert_eq!(Exit::GaveUp as u8, 70);
+        assert!(!home.path().join("socket").exists());
+    }
+}

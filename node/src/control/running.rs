@@ -46,6 +46,23 @@ pub(crate) struct Running {
     pub(crate) started: Instant,
 }
 
+/// Why dials failed, in one line: for each address what it last said. `own`: who this node is.
+fn explain(errors: impl IntoIterator<Item = (EndpointAddress, String)>, own: PeerId) -> Option<String> {
+    let mut last: Vec<(EndpointAddress, String)> = Vec::new();
+    for (address, error) in errors {
+        match last.iter_mut().find(|(known, _)| *known == address) {
+            // That dials pause after several failures says nothing about why they failed.
+            Some(_) if error.starts_with("failed several times") => {}
+            Some((_, known)) => *known = error,
+            None => last.push((address, error)),
+        }
+    }
+    let refused = last.iter().any(|(_, error)| error.starts_with("refused"));
+    let texts: Vec<String> = last.into_iter().map(|(address, error)| format!("{address}: {error}")).collect();
+    let advice = format!("; when it does not know this node yet, `bowline connect {own}` over there accepts it");
+    (!texts.is_empty()).then(|| texts.join(", ") + if refused { &advice } else { "" })
+}
+
 fn gone(error: NodeError) -> Failure {
     let exit = if matches!(error, NodeError::Connect(_)) { Exit::Permission } else { Exit::NodeNotReachable };
     Failure::new(exit, error)
@@ -167,17 +184,16 @@ impl Running {
     /// Why a peer could not be reached, as far as events since `since` tell.
     async fn unreachable(&self, peer: PeerId, waited: Duration, since: Instant) -> Failure {
         let since = since.saturating_duration_since(self.started).saturating_sub(Duration::from_secs(1));
-        let mut reasons: Vec<String> = Vec::new();
-        for event in self.node.recent_events(EVENTS_SEARCHED).await.unwrap_or_default() {
-            if let EventKind::DialFailed { peer: whom, address, error } = event.kind {
-                let reason = format!("{address}: {error}");
-                if whom == peer && event.at >= since && !reasons.contains(&reason) {
-                    reasons.push(reason);
-                }
-            }
-        }
+        let events = self.node.recent_events(EVENTS_SEARCHED).await.unwrap_or_default();
+        let errors = events.into_iter().filter(|event| event.at >= since).filter_map(|event| {
+            let EventKind::DialFailed { peer: whom, address, error } = event.kind else { return None };
+            (whom == peer).then_some((address, error))
+        });
         let failure = Failure::new(Exit::TimedOut, format_args!("no link to {} within {waited:?}", peer.short()));
-        if reasons.is_empty() { failure } else { failure.hint(reasons.join(", ")) }
+        match explain(errors, self.node.id()) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 
     /// `POST /v1/connect`.
@@ -270,5 +286,23 @@ impl Running {
                 tracing::warn!(peer = name, %error, "not connecting");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do_and_a_pause_hides_no_reason() {
+        let own = PeerId::from_bytes([1; 32]);
+        let at = |address: &str, error: &str| (address.parse().unwrap(), error.to_owned());
+        assert_eq!(explain([], own), None);
+        let tcp = "tcp://127.0.0.1:1";
+        let errors = [at(tcp, "connection refused"), at(tcp, "failed several times in a row, next attempt in 4s")];
+        assert_eq!(explain(errors, own).unwrap(), "tcp://127.0.0.1:1: connection refused");
+        let advice = explain([at(tcp, "refused: cooling down")], own).unwrap();
+        assert!(advice.contains(&format!("bowline connect {own}")), "{advice}");
     }
 }

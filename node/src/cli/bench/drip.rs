@@ -134,10 +134,9 @@ impl Killed {
     fn report(&self, events: &[EventKind]) -> Value {
         // Events name actors from the root on, orders to kill from below it.
         let is_it = |path: &String| path == &self.path || path.ends_with(&format!("/{}", self.path));
-        let exits = events.iter().filter_map(|event| match event {
-            EventKind::ChildExited { path, reason } if is_it(path) => Some(reason.clone()),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "the list of events is open")]
-            _ => None,
+        let exits = events.iter().filter_map(|event| {
+            let EventKind::ChildExited { path, reason } = event else { return None };
+            is_it(path).then(|| reason.clone())
         });
         let restarts = |event: &&EventKind| matches!(event, EventKind::ChildRestarted { path, .. } if is_it(path));
         json!({

@@ -21,6 +21,9 @@ pub struct Args {
     /// How long it takes, in seconds
     #[arg(long, default_value_t = 30.0, value_parser = seconds)]
     seconds: f64,
+    /// Milliseconds from one fault to the next [default: 2000, less when all five kinds would not fit]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    fault_interval_ms: Option<u64>,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -48,8 +51,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     match args.part {
         None => {
+            let length = Duration::from_secs_f64(args.seconds);
             let options = stage::Options {
-                length: Duration::from_secs_f64(args.seconds),
+                length,
+                every: args.fault_interval_ms.map_or_else(|| plan::pace(length), Duration::from_millis),
                 json: global.json,
                 quiet: global.quiet,
             };

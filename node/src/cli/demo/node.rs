@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
-use super::protocol::{FileReport, Kind, LinkLine, Order, Report, Sent, Status, Victim};
+use super::protocol::{Arrival, FileReport, Kind, LinkLine, Order, Report, Sent, Status, Victim};
 use super::tally::{Count, Tally};
 use crate::cli::bench::measure::mono_ns;
 use crate::cli::bench::peer::{Peer, PeerOptions};
@@ -40,7 +40,7 @@ const FILE_LABEL: &str = "demo/file";
 #[derive(Debug, Default)]
 struct Arrived {
     tallies: BTreeMap<Kind, Tally>,
-    dice_ns: Vec<u64>,
+    dice: Vec<Arrival>,
     file_bytes: u64,
     file: Option<FileReport>,
 }
@@ -71,7 +71,7 @@ impl Handler<Inbox> for DemoActor {
             let (Some(kind), Some(number)) = (Kind::of(message.channel), number) else { continue };
             arrived.tallies.entry(kind).or_default().arrived(number);
             if kind == Kind::Dice {
-                arrived.dice_ns.push(mono_ns());
+                arrived.dice.push(Arrival(mono_ns(), inbox.via.transport.to_string()));
             }
         }
     }
@@ -91,10 +91,13 @@ impl Handler<Event> for DemoActor {
     type Result = ();
 
     fn handle(&mut self, event: Event, _: &mut Self::Context) {
-        if let Some(text) = remark(&event.kind) {
-            // A parent that has gone away ends this process through its standard input.
-            let _ = say(&Report::Event { text });
-        }
+        let report = if let EventKind::ChildRestarted { path, .. } = event.kind {
+            Some(Report::Restarted { path })
+        } else {
+            remark(&event.kind).map(|text| Report::Event { text })
+        };
+        // A parent that has gone away ends this process through its standard input.
+        let _ = report.map(|report| say(&report));
     }
 }
 
@@ -109,7 +112,6 @@ fn remark(event: &EventKind) -> Option<String> {
         EventKind::FailoverStalled { from, .. } => {
             Some(format!("{from} failed and no other link is left: messages wait"))
         }
-        EventKind::ChildRestarted { path, .. } => Some(format!("{path} was restarted")),
         EventKind::MessageQuarantined { channel, sequence, .. } => {
             Some(format!("message {sequence} of channel {channel} was set aside"))
         }
@@ -252,11 +254,11 @@ impl Desk {
             status.sent.clone_from(&accepted.counts);
             status.received = arrived.tallies.iter().map(|(kind, tally)| (*kind, tally.count().delivered)).collect();
             status.file_bytes = accepted.file_bytes.max(arrived.file_bytes);
-            arrived.dice_ns[self.arrivals_said..].to_vec()
+            arrived.dice[self.arrivals_said..].to_vec()
         };
         if !arrivals.is_empty() {
             self.arrivals_said += arrivals.len();
-            say(&Report::Arrivals { mono_ns: arrivals })?;
+            say(&Report::Arrivals { dice: arrivals })?;
         }
         say(&Report::Status(status))
     }

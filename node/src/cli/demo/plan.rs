@@ -4,16 +4,28 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How often something dies.
+/// How often something dies when there is time for it.
 pub const EVERY: Duration = Duration::from_secs(2);
-/// How long before the next fault a silent path carries traffic again.
-pub const HEALED_BEFORE: Duration = Duration::from_millis(700);
+/// The share of the time to the next fault during which a silent path stays silent.
+const SILENT_SHARE: f64 = 0.65;
+
+/// How often something dies in a demonstration of this length: often enough for every kind of fault, and at most every [`EVERY`].
+pub fn pace(length: Duration) -> Duration {
+    let turns = u32::try_from(Fault::ROUND.len() + 1).unwrap_or(u32::MAX);
+    EVERY.min(length / turns)
+}
+
+/// How long a silent path stays silent at this pace.
+pub fn silence(every: Duration) -> Duration {
+    every.mul_f64(SILENT_SHARE)
+}
 
 /// What can die. "In use" is the link that carries the dice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The connection in use is reset at both ends.
+    #[default]
     Reset,
     /// The path of the link in use goes silent both ways.
     BlackHole,
@@ -26,7 +38,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// In the order in which they come, again and again.
+    /// All of them, in the order in which they come, again and again.
     pub const ROUND: [Self; 5] =
         [Self::Reset, Self::BlackHole, Self::SessionActor, Self::AllButOne, Self::TransportActor];
 
@@ -58,12 +70,12 @@ pub struct Step {
     pub node: usize,
 }
 
-/// The faults of a demonstration of this length: one every [`EVERY`], the last one so early that its end is seen.
-pub fn plan(length: Duration) -> Vec<Step> {
-    let last = length.saturating_sub(EVERY / 2);
+/// The faults of a demonstration of this length: one `every` so often, the last one so early that its end is seen.
+pub fn plan(length: Duration, every: Duration) -> Vec<Step> {
+    let last = length.saturating_sub(every / 2);
     (0..)
         .map(|turn: u32| Step {
-            at: EVERY * (turn + 1),
+            at: every * (turn + 1),
             fault: Fault::ROUND[turn as usize % Fault::ROUND.len()],
             node: turn as usize / Fault::ROUND.len() % 2,
         })
@@ -77,7 +89,7 @@ mod tests {
 
     #[test]
     fn half_a_minute_sees_every_fault_and_both_nodes() {
-        let plan = plan(Duration::from_secs(30));
+        let plan = plan(Duration::from_secs(30), pace(Duration::from_secs(30)));
         assert_eq!(plan.len(), 14);
         for fault in Fault::ROUND {
             assert!(plan.iter().filter(|step| step.fault == fault).count() >= 2, "{fault:?}");
@@ -87,7 +99,18 @@ mod tests {
 
     #[test]
     fn a_short_one_ends_before_its_end() {
-        assert!(plan(Duration::from_secs(2)).is_empty());
-        assert_eq!(plan(Duration::from_secs(3)).len(), 1);
+        assert!(plan(Duration::from_secs(2), EVERY).is_empty());
+        assert_eq!(plan(Duration::from_secs(3), EVERY).len(), 1);
+    }
+
+    #[test]
+    fn however_short_it_is_every_fault_comes() {
+        for seconds in [1, 3, 6, 11, 12, 29, 120] {
+            let length = Duration::from_secs(seconds);
+            let plan = plan(length, pace(length));
+            assert!(Fault::ROUND.iter().all(|fault| plan.iter().any(|step| step.fault == *fault)), "{seconds} s");
+            assert!(plan.iter().all(|step| step.at < length));
+        }
+        assert_eq!(pace(Duration::from_secs(30)), EVERY);
     }
 }

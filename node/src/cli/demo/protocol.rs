@@ -123,10 +123,15 @@ pub enum Report {
         /// In words.
         text: String,
     },
+    /// An actor was restarted by its supervisor.
+    Restarted {
+        /// Its place in the tree.
+        path: String,
+    },
     /// Dice arrived since the last such line.
     Arrivals {
-        /// When, in nanoseconds of the machine's monotonic clock, in order.
-        mono_ns: Vec<u64>,
+        /// In order.
+        dice: Vec<Arrival>,
     },
     /// Everything it had to send is final.
     Sent(Sent),
@@ -143,6 +148,10 @@ pub enum Report {
         reason: String,
     },
 }
+
+/// A dice roll that arrived: when, in nanoseconds of the machine's monotonic clock, and over a link of which transport.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival(pub u64, pub String);
 
 /// How a node is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -209,6 +218,7 @@ mod tests {
         let lines = [
             Report::Status(Status { sent: [(Kind::Dice, 3)].into(), ..Status::default() }),
             Report::Done { received: [(Kind::Bet, Count::default())].into(), file: None },
+            Report::Arrivals { dice: vec![Arrival(7, "tcp".into())] },
             Report::Failed { reason: "x".into() },
         ];
         for line in lines {

@@ -5,20 +5,23 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Fault;
-use super::protocol::{FileReport, Kind, Sent};
+use super::protocol::{Arrival, FileReport, Kind, Sent};
 use super::tally::{Count, longest_gap};
 use crate::cli::bench::measure::{median, rounded};
 
+/// How long after a fault a change of the link counts as its consequence, in nanoseconds: later ones are preferences.
+const CHANGE_OVER_NS: u64 = 1_000_000_000;
+
 /// Something died, and how long no dice arrived.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Failover {
     /// When, in seconds from the start of the traffic.
     pub at_s: f64,
     /// What died.
     pub fault: Fault,
-    /// The link that carried the dice then, by its transport.
+    /// The link that the last dice roll before it came over, by its transport.
     pub from: Option<String>,
-    /// The one that carried them afterwards.
+    /// The first other one that dice came over within a second; the same one when there was none, `null` when no dice came.
     pub to: Option<String>,
     /// The longest time without a dice roll from then to the next fault, in milliseconds; `null` when none arrived any more. Ten is
     /// the pace at which they are sent.
@@ -37,8 +40,10 @@ pub struct Books {
     pub received: Vec<Vec<(Kind, Count)>>,
     /// The file as it arrived.
     pub file: Option<FileReport>,
-    /// When dice arrived, in nanoseconds, in order.
-    pub arrivals: Vec<u64>,
+    /// The dice that arrived, in order.
+    pub arrivals: Vec<Arrival>,
+    /// Actors that supervisors restarted.
+    pub restarts: u64,
     /// What died.
     pub failovers: Vec<Failover>,
     /// How long the traffic lasted.
@@ -66,6 +71,8 @@ pub struct Closing {
     pub out_of_order: u64,
     /// What died, and how well it was hidden.
     pub failovers: Vec<Failover>,
+    /// Actors that supervisors restarted.
+    pub restarts: u64,
     /// The median of the gaps, in milliseconds.
     pub gap_median_ms: Option<f64>,
     /// The worst gap, in milliseconds.
@@ -115,18 +122,26 @@ impl Books {
             digest: self.file.map(|file| file.digest),
             digest_ok,
             failovers: self.failovers,
+            restarts: self.restarts,
             wire_bytes: self.wire_bytes,
             seconds: rounded(self.length.as_secs_f64()),
             failure: self.failure,
         }
     }
 
-    /// Finds the gap behind each fault, as far as arrivals are known.
+    /// Finds the gap behind each fault and where the dice went, as far as arrivals are known.
     pub fn judge_failovers(&mut self) {
         let ends: Vec<u64> = self.failovers.iter().skip(1).map(|next| next.mono_ns).chain([u64::MAX]).collect();
         for (failover, until) in self.failovers.iter_mut().zip(ends) {
-            let gap = longest_gap(&self.arrivals, failover.mono_ns, until);
+            let gap = longest_gap(&self.arrivals, |arrival| arrival.0, failover.mono_ns, until);
             failover.gap_ms = gap.map(|gap| rounded(gap as f64 / 1e6));
+            let (before, after) =
+                self.arrivals.split_at(self.arrivals.partition_point(|arrival| arrival.0 <= failover.mono_ns));
+            let soon = until.min(failover.mono_ns.saturating_add(CHANGE_OVER_NS));
+            let over = || after.iter().take_while(|arrival| arrival.0 < soon).map(|arrival| &arrival.1);
+            failover.from = before.last().map(|arrival| arrival.1.clone());
+            let other = over().find(|over| Some(*over) != failover.from.as_ref());
+            failover.to = other.or_else(|| over().next()).cloned();
         }
     }
 }
@@ -181,19 +196,14 @@ mod tests {
             file: Some(file.clone()),
         };
         let count = Count { delivered: 4, ..Count::default() };
-        let failover = |ms: u64| Failover {
-            at_s: ms as f64 / 1e3,
-            fault: Fault::Reset,
-            from: None,
-            to: None,
-            gap_ms: None,
-            mono_ns: ms * 1_000_000,
-        };
+        let failover = |ms: u64| Failover { at_s: ms as f64 / 1e3, mono_ns: ms * 1_000_000, ..Failover::default() };
         Books {
             sent: vec![sent],
             received: vec![vec![(Kind::Dice, count)]],
             file: Some(file),
-            arrivals: [0, 10, 45, 60, 70].map(|ms| ms * 1_000_000).to_vec(),
+            arrivals: [(0, "tcp"), (10, "tcp"), (45, "tcp"), (46, "ws"), (60, "quic"), (70, "quic")]
+                .map(|(ms, over)| Arrival(ms * 1_000_000, over.to_owned()))
+                .to_vec(),
             failovers: vec![failover(15), failover(50)],
             ..Books::default()
         }
@@ -204,7 +214,22 @@ mod tests {
         let closing = books().close();
         assert!(closing.is_clean(), "{closing:?}");
         assert_eq!((closing.sent, closing.delivered, closing.lost), (4, 4, 0));
-        assert_eq!((closing.gap_median_ms, closing.gap_worst_ms), (Some(25.0), Some(35.0)));
+        assert_eq!((closing.gap_median_ms, closing.gap_worst_ms), (Some(24.5), Some(35.0)));
+    }
+
+    #[test]
+    fn the_first_other_link_soon_after_a_fault_is_where_the_dice_went() {
+        let over = |books: Books| -> Vec<(Option<String>, Option<String>)> {
+            books.close().failovers.into_iter().map(|failover| (failover.from, failover.to)).collect()
+        };
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(over(books()), [(name("tcp"), name("ws")), (name("ws"), name("quic"))]);
+        let mut late = books();
+        late.arrivals = [(0, "tcp"), (20, "tcp"), (30, "tcp"), (60, "tcp"), (1500, "ws")]
+            .map(|(ms, over)| Arrival(ms * 1_000_000, over.to_owned()))
+            .to_vec();
+        assert_eq!(over(late), [(name("tcp"), name("tcp")), (name("tcp"), name("tcp"))], "later is a preference");
+        assert_eq!(over(Books { arrivals: Vec::new(), ..books() }), [(None, None), (None, None)]);
     }
 
     #[test]

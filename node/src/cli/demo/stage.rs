@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use super::forwarder::{Conditions, Direction, Path, PathKind};
-use super::plan::{EVERY, Fault, HEALED_BEFORE, Step, plan};
+use super::plan::{Fault, Step, plan, silence};
 use super::protocol::{Kind, Order, Report, Sent, Status, Victim};
 use super::report::{Books, Closing, Failover};
 use super::screen::{PathLine, View, timeline};
@@ -39,6 +39,8 @@ const REPORTS_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Options {
     pub(super) length: Duration,
+    /// Time from one fault to the next.
+    pub(super) every: Duration,
     pub(super) json: bool,
     pub(super) quiet: bool,
 }
@@ -187,7 +189,7 @@ impl Stage {
         near.order(&Order::Start { milliseconds, kinds: Kind::ALL.to_vec(), file_bytes: self.file_bytes }).await;
         far.order(&Order::Start { milliseconds, kinds: vec![Kind::Bet, Kind::Chat], file_bytes: 0 }).await;
         self.started = Instant::now();
-        let mut steps = plan(self.options.length).into_iter().peekable();
+        let mut steps = plan(self.options.length, self.options.every).into_iter().peekable();
         let mut frames = interval(FRAME);
         let mut heal_at = None;
         let limit = self.started + self.options.length + DRAIN;
@@ -198,7 +200,7 @@ impl Stage {
                 () = sleep_until(strike_at) => match steps.next() {
                     Some(step) => {
                         self.strike(step).await;
-                        heal_at = step.fault.silences().then(|| strike_at + EVERY - HEALED_BEFORE);
+                        heal_at = step.fault.silences().then(|| strike_at + silence(self.options.every));
                     }
                     None => return Err(Failure::new(Exit::TimedOut, "messages were still under way a minute after the last one")),
                 },
@@ -261,13 +263,8 @@ impl Stage {
         let node = &mut self.nodes[number];
         let failed = |reason: String| Failure::new(Exit::GaveUp, format_args!("the {name} node failed: {reason}"));
         match report {
-            Ok(Report::Status(status)) => {
-                node.status = status;
-                if number == 0 {
-                    self.note_change_over();
-                }
-            }
-            Ok(Report::Arrivals { mono_ns }) if number == 1 => self.books.arrivals.extend(mono_ns),
+            Ok(Report::Status(status)) => node.status = status,
+            Ok(Report::Arrivals { dice }) if number == 1 => self.books.arrivals.extend(dice),
             Ok(Report::Sent(sent)) => node.sent = Some(sent),
             Ok(Report::Done { received, file }) => {
                 node.done = true;
@@ -275,26 +272,16 @@ impl Stage {
                 self.books.file = file.or_else(|| self.books.file.take());
             }
             Ok(Report::Failed { reason }) => return Err(failed(reason)),
+            Ok(Report::Restarted { path }) => {
+                self.books.restarts += 1;
+                self.say(&format!("           {name} node: {path} was restarted"))?;
+            }
             Ok(Report::Event { text }) => self.say(&format!("           {name} node: {text}"))?,
             Ok(Report::Ready { .. } | Report::Arrivals { .. }) => {}
             Err(_) if node.done => {}
             Err(reason) => return Err(failed(reason)),
         }
         Ok(())
-    }
-
-    /// The first link the dice go over after a fault that is not the one from before is where they went.
-    fn note_change_over(&mut self) {
-        let now = self.transport_in_use();
-        if let Some(last) = self.books.failovers.last_mut()
-            && now.is_some()
-        {
-            last.to = now;
-        }
-    }
-
-    fn transport_in_use(&self) -> Option<String> {
-        self.in_use().map(|at| self.between[at].transport.to_owned())
     }
 
     /// Which path carries the dice.
@@ -308,7 +295,6 @@ impl Stage {
         let in_use = self.in_use();
         let at = in_use.unwrap_or(0);
         let mono_ns = mono_ns();
-        let from = in_use.map(|at| self.between[at].transport.to_owned());
         match step.fault {
             Fault::Reset => self.between[at].path.reset(),
             Fault::BlackHole => self.between[at].path.set(Conditions::black_hole()),
@@ -325,7 +311,7 @@ impl Stage {
             }
         }
         let at_s = self.started.elapsed().as_secs_f64();
-        self.books.failovers.push(Failover { at_s, fault: step.fault, from, to: None, gap_ms: None, mono_ns });
+        self.books.failovers.push(Failover { at_s, fault: step.fault, mono_ns, ..Failover::default() });
     }
 
     /// The path that is spared: one with a usable link, rather not the one in use.

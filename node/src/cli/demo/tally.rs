@@ -57,9 +57,10 @@ impl Tally {
 
 /// The longest time without an arrival in `from..until`, in nanoseconds. A gap that begins before `from` counts whole; of one that
 /// goes on behind `until`, where the next fault is, only what lies before: the rest is that fault's. `None` when nothing arrived before or nothing after: then it cannot be told.
-pub fn longest_gap(arrivals: &[u64], from: u64, until: u64) -> Option<u64> {
-    let first = arrivals.partition_point(|at| *at <= from).checked_sub(1)?;
-    arrivals[first..].windows(2).take_while(|pair| pair[0] < until).map(|pair| pair[1].min(until) - pair[0]).max()
+pub fn longest_gap<T>(arrivals: &[T], when: impl Fn(&T) -> u64, from: u64, until: u64) -> Option<u64> {
+    let first = arrivals.partition_point(|arrival| when(arrival) <= from).checked_sub(1)?;
+    let pairs = arrivals[first..].windows(2).map(|pair| (when(&pair[0]), when(&pair[1])));
+    pairs.take_while(|(begin, _)| *begin < until).map(|(begin, end)| end.min(until) - begin).max()
 }
 
 #[cfg(test)]
@@ -90,6 +91,7 @@ mod tests {
 
     #[test]
     fn a_gap_counts_where_it_overlaps() {
+        let longest_gap = |arrivals: &[u64], from, until| super::longest_gap(arrivals, |at| *at, from, until);
         let arrivals = [0, 10, 20, 95, 100, 110];
         assert_eq!(longest_gap(&arrivals, 25, 105), Some(75), "it began before");
         assert_eq!(longest_gap(&arrivals, 96, 105), Some(5), "the rest lies behind");

@@ -1,127 +1,14 @@
-//! The binary, as processes: exit codes, JSON, and two nodes over loopback.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+//! What each command prints and how it ends.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// What a process may take that has nothing to wait for. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn bowline(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
-    command.env_clear().env("HOME", home).env("XDG_RUNTIME_DIR", home).current_dir(home);
-    command
-}
-
-fn run(home: &Path, arguments: &[&str]) -> Output {
-    bowline(home).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or(-1)
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// Runs a command that has to succeed and gives its JSON.
-fn json(home: &Path, arguments: &[&str]) -> Value {
-    let output = run(home, &[arguments, &["--json"]].concat());
-    assert_eq!(code(&output), 0, "{arguments:?}: {}", stderr(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// Waits until something holds.
-fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = holds() {
-            return value;
-        }
-        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::yield_now();
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A running node in a home of its own. Killed when dropped.
-struct Node {
-    home: TempDir,
-    process: Child,
-    ready: Value,
-}
-
-impl Node {
-    fn start(config: &str) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let dir = home.path().join(".config/bowline");
-        fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("config.toml"), config).unwrap();
-        Self::start_in(home)
-    }
-
-    fn start_in(home: TempDir) -> Self {
-        let arguments = ["run", "--json", "--listen", "tcp://127.0.0.1:0"];
-        let log = fs::File::create(home.path().join("log")).unwrap();
-        let mut process = bowline(home.path()).args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready = serde_json::from_str(&line);
-        let ready = ready.unwrap_or_else(|_| panic!("{}", fs::read_to_string(home.path().join("log")).unwrap()));
-        Self { home, process, ready }
-    }
-
-    fn home(&self) -> &Path {
-        self.home.path()
-    }
-
-    fn peer(&self) -> &str {
-        self.ready["peer"].as_str().unwrap()
-    }
-
-    fn ticket(&self) -> String {
-        stdout(&run(self.home(), &["ticket", "show"]))
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Two nodes that accept everybody, the first connected to the second.
-fn two_nodes(config: &str) -> (Node, Node) {
-    let nodes = (
-        Node::start(&format!("trust.policy = \"open\"\n{config}")),
-        Node::start(&format!("trust.policy = \"open\"\n{config}")),
-    );
-    let connected = json(nodes.0.home(), &["connect", &nodes.1.ticket(), "--timeout", "30s"]);
-    assert_eq!(connected["schema"], "bowline.connect/v1");
-    assert_eq!(connected["peer"], nodes.1.peer());
-    nodes
-}
+use crate::support::*;
 
 #[test]
 fn exit_codes_say_what_kind_of_failure_it_is() {

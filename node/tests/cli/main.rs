@@ -1,0 +1,8 @@
+//! The binary, as processes: exit codes, JSON, and two nodes over loopback.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub)]
+
+mod commands;
+mod life;
+mod peers;
+mod support;
