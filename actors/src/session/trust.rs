@@ -220,12 +220,16 @@ impl Trust {
         self.named.retain(|peer| !self.denied.contains(peer));
     }
 
-    /// Accepts a peer from now on: the user named it. A deny list and an exclusion still win. One that the configuration accepts needs
-    /// no command, so it goes when the configuration no longer has it.
+    /// Accepts a peer from now on: the user named it. A deny list and an exclusion still win; for one that is denied the command has no
+    /// effect, now or later. One that the configuration accepts needs no command, so it goes when the configuration no longer has it.
     pub fn allow(&mut self, peer: PeerId) {
-        if !self.allowed.contains(&peer) {
+        if !self.allowed.contains(&peer) && !self.is_denied(&peer) {
             self.named.insert(peer);
         }
+    }
+
+    fn is_denied(&self, peer: &PeerId) -> bool {
+        self.denied.contains(peer) || self.shunned.contains(peer)
     }
 
     /// Refuses a peer from now on, whatever else is said about it.
@@ -239,7 +243,7 @@ impl Trust {
     /// # Errors
     /// [`TrustRefusal`].
     pub fn admit(&mut self, peer: &PeerId, name: Option<&str>) -> Result<(), TrustRefusal> {
-        if self.denied.contains(peer) || self.shunned.contains(peer) {
+        if self.is_denied(peer) {
             return Err(TrustRefusal::Denied(*peer));
         }
         if let Some(reason) = self.kept.excluded.get(peer) {

@@ -88,7 +88,8 @@ fn a_changed_configuration_keeps_what_was_learnt_and_commanded() {
     assert_eq!(trust.admit(&peer(6), None), Err(TrustRefusal::Denied(peer(6))), "denied by a command");
     assert!(matches!(trust.admit(&peer(7), None), Err(TrustRefusal::Excluded { .. })));
     assert!(trust.take_unsaved(), "the exclusion has not been saved yet");
-    // A denial makes an end of what was commanded before.
+    // A denial makes an end of what was commanded before, and a command has no effect while it lasts.
+    trust.allow(peer(4));
     trust.reconfigure(TrustPolicy::Allow, [], []);
     assert_eq!(trust.admit(&peer(4), None), Err(TrustRefusal::NotListed(peer(4))));
 }
