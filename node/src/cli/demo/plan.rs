@@ -24,7 +24,8 @@ pub fn silence(every: Duration) -> Duration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// The connection in use is reset at both ends.
+    /// The connection in use is reset at both ends. QUIC has no resets: its datagrams come from another port from then on, as behind
+    /// an address translator that was restarted, and its link survives that.
     #[default]
     Reset,
     /// The path of the link in use goes silent both ways.
