@@ -73,8 +73,8 @@ fn ip(arguments: &str) {
     assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
 }
 
-/// Waits for a change to a state, which has to come within the second that SPEC T9 allows. The kernel may report others before it:
-/// the carrier of the simulated cable comes and goes while it is plugged in.
+/// Waits for a change to a state, which has to come within the second in which links of a dead interface have to fail. The kernel may
+/// report others before it: the carrier of the simulated cable comes and goes while it is plugged in.
 async fn becomes(changes: &mut Receiver<InterfaceChanged>, up: bool) {
     let change = timeout(Duration::from_secs(1), async { while changes.recv().await.unwrap().up != up {} });
     change.await.expect("within a second");

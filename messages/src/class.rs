@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What kind of message this is (SPEC §1). Each class has its own queue, its own lane where the link has lanes, a weight in
+/// What kind of message this is. Each class has its own queue, its own lane where the link has lanes, a weight in
 /// the scheduler and a policy that chooses its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum MessageClass {
@@ -40,7 +40,7 @@ impl MessageClass {
     }
 }
 
-/// What is promised about a message (SPEC S2).
+/// What is promised about a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Delivery {
     /// Exactly once, in order within its channel. The default.
@@ -52,7 +52,7 @@ pub enum Delivery {
     LatestOnly,
 }
 
-/// Which rule chooses the link for a message (SPEC F6).
+/// Which rule chooses the link for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PolicyName {
     /// The link with the smallest expected time to delivery.

@@ -12,7 +12,7 @@ const CHECKSUM_BYTES: usize = 3;
 /// Context under which the checksum is derived, so that it fits no other format by accident.
 const CHECKSUM_CONTEXT: &str = "bowline 2026 peer id checksum";
 
-/// A node's name: its Ed25519 public key (SPEC §1).
+/// A node's name: its Ed25519 public key.
 ///
 /// The text form is 56 characters of lower-case base32 without padding: the 32 bytes of the key and a checksum of 3 bytes,
 /// so that a mistyped name is rejected (one undetected error in 2^24) instead of naming a peer that does not exist.

@@ -1,4 +1,4 @@
-//! What is said about links: their life cycle (SPEC F1), what they run over, what was measured.
+//! What is said about links: their life cycle, what they run over, what was measured.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::address::{EndpointAddress, TransportKind};
 use crate::credit::Credit;
 use crate::id::LinkId;
 
-/// What a transport runs over (SPEC §1).
+/// What a transport runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum Medium {
     /// A cable.
@@ -87,7 +87,7 @@ pub struct LinkInfo {
     pub initiator: bool,
 }
 
-/// Where a link is in its life (SPEC F1). The legal steps are in [`LinkState::after`].
+/// Where a link is in its life. The legal steps are in [`LinkState::after`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum LinkState {
     /// Being connected; carries nothing yet.
@@ -106,7 +106,7 @@ pub enum LinkState {
     Closed,
 }
 
-/// What moves a link from one state to the next (SPEC F1).
+/// What moves a link from one state to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum LinkStep {
     /// The connection stands and the handshake is done.
@@ -143,7 +143,7 @@ pub struct IllegalLinkStep {
     pub step: LinkStep,
 }
 
-/// The whole table of SPEC F1, `Closed` aside, which is possible from every state but itself.
+/// The whole table of the life cycle, `Closed` aside, which is possible from every state but itself.
 pub const LINK_STEPS: [(LinkState, LinkStep, LinkState); 11] = [
     (LinkState::Initializing, LinkStep::Connected, LinkState::Active),
     (LinkState::Initializing, LinkStep::Refused, LinkState::Failed),
@@ -268,7 +268,7 @@ pub struct CloseLink {
     pub reason: String,
 }
 
-/// What one link carried so far (SPEC T11), as its actor counts it.
+/// What one link carried so far, as its actor counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LinkCounters {
     /// Bytes the transport took.
@@ -288,7 +288,7 @@ pub struct LinkCounters {
 #[rtype(result = "LinkCounters")]
 pub struct LinkCountersQuery;
 
-/// What was counted and measured on one link (SPEC T11, F2). `None` means: not measured yet.
+/// What was counted and measured on one link. `None` means: not measured yet.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LinkStats {
     /// Bytes handed to the transport, headers of records included.

@@ -96,7 +96,7 @@ pub struct FindPeer(pub PeerId);
 #[rtype(result = "Vec<SessionStatus>")]
 pub struct PeersQuery(pub Option<PeerId>);
 
-/// Sends one message to every peer (SPEC T12): best effort, what fails is reported and stops nothing. The payload is shared, not copied.
+/// Sends one message to every peer: best effort, what fails is reported and stops nothing. The payload is shared, not copied.
 #[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "Vec<(PeerId, Result<Receipt, SendError>)>")]
 pub struct Broadcast(pub Outgoing);

@@ -1,4 +1,4 @@
-//! Who this node is: its Ed25519 key, and what it signs with it (SPEC I1).
+//! Who this node is: its Ed25519 key, and what it signs with it.
 
 use std::fmt;
 

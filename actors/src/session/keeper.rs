@@ -1,4 +1,4 @@
-//! Keeps links to one peer established: which addresses are known, which to dial now, when to try again (SPEC S6, S7). Pure.
+//! Keeps links to one peer established: which addresses are known, which to dial now, when to try again. Pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const BRIEF: Duration = Duration::from_secs(10);
 /// Bounds of the adaptive time-out of an attempt.
 const TIMEOUT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// What a success and a time-out do to it (SPEC S6).
+/// What a success and a time-out do to it.
 const TIMEOUT_SUCCESS: f64 = 0.95;
 const TIMEOUT_EXPIRED: f64 = 1.5;
 /// An address that the peer told is dialled only after this long, by the side with the smaller `PeerId`; the links that are being

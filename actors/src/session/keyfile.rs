@@ -1,4 +1,4 @@
-//! The key file, and beside it the counter of this node's lives (SPEC I1).
+//! The key file, and beside it the counter of this node's lives.
 //!
 //! The key file is one line of text, `bowline-key-1 SEED CHECKSUM`, both in hexadecimal, with mode 0600. The counter is kept in two
 //! files, `KEYFILE.life-0` and `KEYFILE.life-1`, written in turn: whatever a crash does to one of them, the other still says a number, and

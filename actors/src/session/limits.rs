@@ -1,4 +1,4 @@
-//! Limits on what strangers and peers may cost (SPEC I7). Pure: time comes in with every call.
+//! Limits on what strangers and peers may cost. Pure: time comes in with every call.
 //!
 //! [`InboundLimits`] is asked for every connection before anything expensive is done for it, and told how it ended.
 //! [`PeerBudget`] is a pair of token buckets for one known peer.

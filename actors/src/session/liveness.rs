@@ -1,4 +1,4 @@
-//! Judging links: suspicion, verdict, recovery. The rules, in order (DESIGN §3):
+//! Judging links: suspicion, verdict, recovery. The rules, in order (`docs/sessions.md`):
 //!
 //! 1. What the operating system or the transport says is believed at once (`Session::on_link_down`).
 //! 2. Data unacknowledged for a probe time-out is a suspicion: the link becomes `Degraded`, the oldest messages are copied to the

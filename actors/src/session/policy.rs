@@ -1,4 +1,4 @@
-//! Which link carries a message (SPEC F6): one trait, one line of registration each. Pure.
+//! Which link carries a message: one trait, one line of registration each. Pure.
 //!
 //! All policies share the damping against flapping: a link is left for a better one only when that is better by a margin and the
 //! last change is some time ago, and a link that failed lately counts as slower until the penalty has decayed.

@@ -1,4 +1,4 @@
-//! Which record numbers of one link have been opened already (SPEC I4).
+//! Which record numbers of one link have been opened already.
 
 use bowline_messages::wire::RecordNumber;
 

@@ -1,4 +1,4 @@
-//! Resume tickets by their id (DESIGN §3, "Keys").
+//! Resume tickets by their id (`docs/wire.md`, "Attaching and resuming").
 //!
 //! Tickets ratchet. Every link, full or attached, derives a new one on both sides, and each side keeps it only when the first record of
 //! that link has opened ([`ResumeStore::confirm`]): the responder then knows that ATTACH was no replay, and the initiator that the

@@ -1,4 +1,4 @@
-//! Sealing and opening the records of one link (DESIGN §3, "Keys" and "Nonces").
+//! Sealing and opening the records of one link (`docs/wire.md`).
 //!
 //! `0x10 ‖ epoch u16 ‖ counter u64 ‖ AES-128-GCM(frames)`, the header authenticated, nonce `link u32 ‖ counter u64`. A link has
 //! two traffic secrets from its own handshake, one per direction; `docs/wire.md` has the key schedule. The counter never

@@ -1,5 +1,5 @@
-//! Two session machines over simulated links in virtual time: the delivery contract, and each rule of DESIGN §3 on acknowledgement
-//! and retransmission.
+//! Two session machines over simulated links in virtual time: the delivery contract, and each rule of `docs/sessions.md` on
+//! acknowledgement and retransmission.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BinaryHeap};

@@ -1,4 +1,4 @@
-//! Who may have a session, and what this node thinks of its peers (SPEC I5). Pure; what has to outlive the process is a [`TrustSnapshot`].
+//! Who may have a session, and what this node thinks of its peers. Pure; what has to outlive the process is a [`TrustSnapshot`].
 //!
 //! Asked in this order: denied or excluded → refused, always; named by the user → accepted; then the policy. The score is separate: it
 //! moves with behaviour, other parts weigh it, and only what a peer has *provably* done can push it so low that the peer is excluded.

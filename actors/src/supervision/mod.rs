@@ -1,4 +1,4 @@
-//! Supervision as in OTP, on actix: who starts whom, who restarts whom, when to give up (SPEC A1 to A4).
+//! Supervision as in OTP, on actix: who starts whom, who restarts whom, when to give up.
 //!
 //! An actor takes part by using this module's [`Context`] instead of actix's:
 //!

@@ -1,4 +1,4 @@
-//! Circuit breakers (SPEC F9): what failed several times in a row is left alone for a while. Pure.
+//! Circuit breakers: what failed several times in a row is left alone for a while. Pure.
 //!
 //! ```text
 //!             failures reach the limit            time is over

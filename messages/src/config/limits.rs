@@ -1,4 +1,4 @@
-//! Limits on connections that have not proven who they are (SPEC I7).
+//! Limits on connections that have not proven who they are.
 
 use std::time::Duration;
 

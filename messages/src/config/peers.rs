@@ -58,7 +58,7 @@ pub struct TrustConfig {
     pub deny: Vec<PeerId>,
 }
 
-/// What happens to peers nobody has named (SPEC I5).
+/// What happens to peers nobody has named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrustPolicy {

@@ -1,4 +1,4 @@
-//! How transports behave (SPEC T2, F9).
+//! How transports behave.
 
 use std::time::Duration;
 

@@ -188,16 +188,16 @@ pub enum Refusal {
         /// The versions of the side that refuses.
         versions: OfferedVersions,
     },
-    /// Too many connections that have not proven who they are (SPEC I7).
+    /// Too many connections that have not proven who they are.
     #[error("too many connections")]
     TooManyConnections,
-    /// Too many connections from the same source, at once or a minute (SPEC I7).
+    /// Too many connections from the same source, at once or a minute.
     #[error("too many connections from this address")]
     SourceLimit,
-    /// An attempt from the same source failed a short while ago (SPEC I7).
+    /// An attempt from the same source failed a short while ago.
     #[error("cooling down after a failed attempt from this address")]
     CoolDown,
-    /// The peer is not trusted here (SPEC I5).
+    /// The peer is not trusted here.
     #[error("not allowed here")]
     NotAllowed,
     /// The resume ticket is not known (any more): do the full handshake.

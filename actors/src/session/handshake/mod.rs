@@ -1,4 +1,4 @@
-//! The handshake of a link, as two machines that take packets and give packets (SPEC I3, I4; DESIGN §3, "Keys").
+//! The handshake of a link, as two machines that take packets and give packets (`docs/wire.md`).
 //!
 //! ```text
 //!   full     HELLO ──▶            attach or resume     ATTACH ──▶

@@ -1,4 +1,4 @@
-//! Message scripts: text files that drive nodes with messages, faults and virtual time, and state what must come out (SPEC A5).
+//! Message scripts: text files that drive nodes with messages, faults and virtual time, and state what must come out.
 //!
 //! The language is described in `docs/scripts.md`. A script runs on whole nodes in a [simulation](super::sim); the same seed gives
 //! the same run, and a script that fails prints the one command that repeats it.

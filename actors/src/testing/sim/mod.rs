@@ -1,4 +1,4 @@
-//! Whole nodes in one process, deterministically from a seed, far faster than real time (SPEC A6).
+//! Whole nodes in one process, deterministically from a seed, far faster than real time.
 //!
 //! A [`Simulation`] has nodes by name, links between them over the [simulated network](crate::transport::memory), applications that
 //! collect what arrives, faults to inject, and one [log](crate::testing::log) of everything that happened. It lives in [`run`]: one

@@ -51,7 +51,7 @@ pub enum DialMode {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// The host or the transport failed several times in a row and is left alone for now (SPEC F9).
+    /// The host or the transport failed several times in a row and is left alone for now.
     #[error("failed several times in a row, next attempt in {0:?}")]
     Paused(Duration),
     /// As many links as the transport, or as this host, may have. The configuration's limit.
