@@ -14,7 +14,7 @@ use bowline_messages::supervision::{ChildError, Restart, ShutdownMode};
 use super::cell::{ChildCell, ChildHandle};
 use super::context::{Context, Mailbox};
 use super::rules::ChildRules;
-use super::supervisor::Below;
+use super::supervisor_spec::Below;
 use super::task::ChildTask;
 
 /// Default bound of a child's mailbox, in messages; actix's own default.

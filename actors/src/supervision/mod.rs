@@ -52,6 +52,7 @@ pub mod policy;
 mod report;
 pub mod rules;
 mod supervisor;
+mod supervisor_spec;
 mod task;
 
 pub use call::{CallError, call, call_within, notify};
@@ -59,4 +60,5 @@ pub use child_spec::{ChildSpec, MAILBOX_DEFAULT, SHUTDOWN_DEFAULT, StartChild};
 pub use contain::report_contained_panics_quietly;
 pub use context::Context;
 pub use rules::{Backoff, Intensity, OnExceeded};
-pub use supervisor::{RootHandle, SupervisorActor, SupervisorSpec};
+pub use supervisor::SupervisorActor;
+pub use supervisor_spec::{RootHandle, SupervisorSpec};
