@@ -139,6 +139,8 @@ pub enum SessionEnd {
     },
     /// Its actors failed more often than their budget allows.
     Failed(String),
+    /// The peer was excluded for what it did.
+    Excluded(String),
 }
 
 /// One link as `status` and `why` show it.

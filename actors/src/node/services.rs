@@ -20,7 +20,7 @@ use crate::session::handshake::{Admission, ResumeTicket};
 use crate::session::identity::Identity;
 use crate::session::resume::ResumeStore;
 use crate::session::stream::IncomingStream;
-use crate::session::trust::Trust;
+use crate::session::trust::{Behaviour, Trust};
 use crate::transport::actor::Dial;
 use bowline_messages::wire::{Refusal, TicketId};
 
@@ -189,6 +189,20 @@ impl Services {
         if let Some(recipient) = &*self.session_ends.borrow() {
             // One message in the life of a session; losing it would leave it for ever.
             recipient.do_send(EndSession { peer, incarnation, reason });
+        }
+    }
+}
+
+impl Services {
+    /// Takes note of what a peer did. One that is excluded for it loses its session; whose `incarnation` of this side says which.
+    pub fn observe(&self, peer: PeerId, incarnation: Incarnation, behaviour: Behaviour) {
+        let excluded = {
+            let mut trust = self.trust.borrow_mut();
+            trust.observe(&peer, behaviour);
+            trust.exclusion(&peer).map(str::to_owned)
+        };
+        if let Some(reason) = excluded {
+            self.end_session(peer, incarnation, SessionEnd::Excluded(reason));
         }
     }
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use actix::{Actor, Handler};
 use bowline_messages::MessageClass;
 use bowline_messages::config::TrustPolicy;
-use bowline_messages::session::{Inbox, Outgoing, ReceiptState};
+use bowline_messages::event::{Event, EventKind};
+use bowline_messages::session::{Inbox, Outgoing, ReceiptState, SessionEnd};
 use bytes::Bytes;
 
 use super::{Application, NodeHandle, NodeParts, start};
 use crate::session::identity::Identity;
-use crate::session::trust::Trust;
+use crate::session::trust::{Behaviour, SCORE_NEUTRAL, Trust};
 use crate::supervision::Context;
 
 #[derive(Default)]
@@ -86,4 +87,50 @@ fn two_nodes_talk_over_tcp_and_survive_kills() {
         a.shutdown(Duration::from_secs(1)).await;
         b.shutdown(Duration::from_secs(1)).await;
     });
+}
+
+#[test]
+fn a_peer_that_breaks_the_protocol_again_and_again_is_excluded() {
+    actix::System::new().block_on(async {
+        let ((a, _), (b, _)) = (node(3), node(4));
+        let addresses = b.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let session = a.connect(b.id(), addresses).await.unwrap();
+        let receipt = session.send(Outgoing::new(MessageClass::Critical, &b"hello"[..])).unwrap();
+        let settled = tokio::time::timeout(Duration::from_secs(20), receipt.settled()).await;
+        assert_eq!(settled, Ok(ReceiptState::Acknowledged));
+        assert!(b.services().trust.borrow().score(&a.id()) > SCORE_NEUTRAL, "it made a link");
+
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        b.subscribe(Context::run(64, Listener(tell)).recipient());
+        let incarnation = b.session(a.id()).await.unwrap().unwrap().ledger().incarnation();
+        for _ in 0..8 {
+            b.services().observe(a.id(), incarnation, Behaviour::BrokeProtocol);
+        }
+        let ended = async {
+            loop {
+                if let EventKind::SessionDown { reason, .. } = told.recv().await.unwrap().kind {
+                    return reason;
+                }
+            }
+        };
+        let reason = tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+        assert!(matches!(reason, SessionEnd::Excluded(_)), "{reason:?}");
+        assert!(b.services().allow(a.id()).is_err(), "nor does naming it help");
+        a.shutdown(Duration::from_secs(1)).await;
+        b.shutdown(Duration::from_secs(1)).await;
+    });
+}
+
+struct Listener(tokio::sync::mpsc::UnboundedSender<Event>);
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+}
+
+impl Handler<Event> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, event: Event, _: &mut Self::Context) {
+        let _ = self.0.send(event);
+    }
 }

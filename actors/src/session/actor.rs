@@ -25,12 +25,13 @@ use bowline_messages::{EndpointAddress, LinkId};
 use serde::{Deserialize, Serialize};
 
 use super::handle::SessionHandle;
-use super::handshake::ResumeTicket;
+use super::handshake::{HandshakeError, ResumeTicket};
 use super::identity::Identity;
 use super::keeper::{DialOrder, Keeper, Source};
 use super::ledger::{InHand, Ledger};
 use super::machine::{LinkJoin, LinkKeys, Output, Parts, Session};
 use super::stream::{IncomingStream, SessionStream};
+use super::trust::Behaviour;
 use crate::clock;
 use crate::link::{AwaitEnd, LinkActor, LinkObserver};
 use crate::node::Services;
@@ -44,6 +45,8 @@ const BATCH_MESSAGES: usize = 1024;
 const DELIVERY_RETRY: Duration = Duration::from_millis(2);
 /// Assumed round-trip time of a link whose handshake did not measure it (RFC 9002 §6.2.2).
 const INITIAL_RTT: Duration = Duration::from_millis(333);
+/// What counts as a good hour of a session.
+const GOOD_HOUR: Duration = Duration::from_secs(3600);
 /// How often a message may be in hand when the session actor panics.
 const STRIKES: u32 = 2;
 
@@ -146,6 +149,8 @@ pub struct SessionActor {
     /// The set of links that the keeper saw last.
     links_seen: u64,
     over: bool,
+    /// Since when there are links, or the last hour of that began.
+    good_since: Instant,
     /// Messages were handed to the application, which may answer at once.
     handed_over: bool,
     /// The work was put off for that, once.
@@ -168,6 +173,7 @@ impl SessionActor {
             keeper_changed: true,
             links_seen: 0,
             over: false,
+            good_since: clock::now(),
             handed_over: false,
             put_off: false,
             group,
@@ -331,11 +337,13 @@ impl SessionActor {
                 Output::Emit(kind) => self.emit(kind),
                 Output::CloseLink(id, reason) => self.forget_link(id, &reason.to_string()),
                 Output::LinkProven(id) => {
+                    self.observe(Behaviour::Linked);
                     let ticket = self.group.links.borrow_mut().get_mut(&id).and_then(|slot| slot.ticket.take());
                     if let Some((ticket, replaces)) = ticket {
                         self.services().resume.borrow_mut().confirm(ticket, replaces, clock::now());
                     }
                 }
+                Output::Observed(behaviour) => self.observe(behaviour),
                 Output::PeerKnown(incarnation) => self.group.ledger.set_peer_incarnation(incarnation),
                 Output::PeerAddresses(addresses) => self.learn(&addresses),
                 Output::ClosedByPeer(code, text) => {
@@ -348,6 +356,11 @@ impl SessionActor {
 
     fn emit(&self, kind: EventKind) {
         self.services().emit(kind);
+    }
+
+    fn observe(&self, behaviour: Behaviour) {
+        let ledger = &self.group.ledger;
+        self.services().observe(ledger.peer(), ledger.incarnation(), behaviour);
     }
 
     fn learn(&mut self, addresses: &SignedAddresses) {
@@ -474,6 +487,10 @@ impl SessionActor {
                     actor.on_dial_failed(&address, false, &error.to_string());
                 }
                 Ok(Err(error)) => {
+                    let refused = matches!(error, DialError::Handshake(HandshakeError::Refused(_)));
+                    if matches!(error, DialError::Handshake(_)) && !refused {
+                        actor.observe(Behaviour::FailedHandshake);
+                    }
                     let timed_out = matches!(error, DialError::TimedOut(_));
                     actor.keeper().on_failure(clock::now(), &address, timed_out);
                 }
@@ -494,8 +511,13 @@ impl SessionActor {
     fn check_alone(&mut self, now: Instant) {
         if self.machine.links().next().is_some() {
             self.alone_since = None;
+            if now.saturating_duration_since(self.good_since) >= GOOD_HOUR {
+                self.good_since = now;
+                self.observe(Behaviour::GoodHour);
+            }
             return;
         }
+        self.good_since = now;
         let since = *self.alone_since.get_or_insert(now);
         let lost_after = self.services().session.borrow().peer_lost_after;
         if !lost_after.is_zero() && now.saturating_duration_since(since) >= lost_after {

@@ -26,6 +26,7 @@ use super::path::{AckOutcome, Path, RecordItem};
 use super::policy::{self, Candidate, Damping, Penalty, Standing};
 use super::scheduler::Scheduler;
 use super::seal::{Opener, Sealer};
+use super::trust::Behaviour;
 use super::window::WindowConfig;
 
 /// The keys of one link.
@@ -76,6 +77,8 @@ pub enum Output {
     CloseLink(LinkId, LinkFailure),
     /// The first record of the peer's opened on a link.
     LinkProven(LinkId),
+    /// The peer, or somebody between, did something that says what the peer is worth.
+    Observed(Behaviour),
     /// The peer's life is known now: for the first time, or anew because its process was restarted.
     PeerKnown(Incarnation),
     /// The peer can be reached here.
@@ -271,6 +274,9 @@ impl Session {
         }
         if !on_purpose {
             self.penalise(now, &path.info);
+        }
+        if path.stats.records_rejected > 0 {
+            self.outputs.push_back(Output::Observed(Behaviour::BadRecord));
         }
         if !path.rerouted {
             self.begin_failover(now, id, &reason);

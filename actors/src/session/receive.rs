@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use super::ledger::SESSION_WINDOW_CHANNELS;
 use super::machine::{Output, Parts, Session};
 use super::path::RecordItem;
+use super::trust::Behaviour;
 
 /// Records have lower numbers than this: they must fit a variable-length integer (RFC 9000 §16).
 const RECORD_NUMBER_END: u64 = 1 << 61;
@@ -54,7 +55,10 @@ impl Session {
         }
         let eliciting = match self.on_frames(now, link, frames, parts) {
             Ok(eliciting) => eliciting,
-            Err(violation) => return self.on_violation(now, link, violation),
+            Err(violation) => {
+                self.outputs.push_back(Output::Observed(Behaviour::BrokeProtocol));
+                return self.on_violation(now, link, violation);
+            }
         };
         if let Some(path) = self.paths.get_mut(&link) {
             path.acks.on_record(now, number.0, bytes, eliciting, self.config.ack_delay);

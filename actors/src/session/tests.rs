@@ -194,7 +194,11 @@ impl World {
                 Output::CloseLink(id, _) => {
                     end.keys.remove(&id);
                 }
-                Output::LinkProven(_) | Output::PeerAddresses(_) | Output::ClosedByPeer(..) | Output::PeerKnown(_) => {}
+                Output::LinkProven(_)
+                | Output::Observed(_)
+                | Output::PeerAddresses(_)
+                | Output::ClosedByPeer(..)
+                | Output::PeerKnown(_) => {}
             }
         }
         for transmit in out {

@@ -72,10 +72,8 @@ pub const SCORE_EXCLUDED: f64 = 0.1;
 pub enum Behaviour {
     /// A link was established: +2 % of what is missing.
     Linked,
-    /// An hour of a session went by without a complaint: +5 %.
+    /// An hour of a session with links went by: +5 %.
     GoodHour,
-    /// A transfer was completed: +1 %.
-    Delivered,
     /// A handshake in its name failed: −10 %. Anybody can fail one.
     FailedHandshake,
     /// A record on its link was forged or replayed: −2 %. Anybody between can do that.
@@ -84,8 +82,6 @@ pub enum Behaviour {
     Flooded,
     /// It sent a frame that breaks the protocol: −40 %. Sealed, so it was the peer.
     BrokeProtocol,
-    /// It signed something that is not true: −60 %.
-    Lied,
 }
 
 impl Behaviour {
@@ -94,18 +90,16 @@ impl Behaviour {
         match self {
             Self::Linked => 0.02,
             Self::GoodHour => 0.05,
-            Self::Delivered => 0.01,
             Self::FailedHandshake | Self::Flooded => -0.1,
             Self::BadRecord => -0.02,
             Self::BrokeProtocol => -0.4,
-            Self::Lied => -0.6,
         }
     }
 
     /// Whether nobody but the peer can have done it.
     const fn is_proven(self) -> bool {
         match self {
-            Self::Linked | Self::GoodHour | Self::Delivered | Self::Flooded | Self::BrokeProtocol | Self::Lied => true,
+            Self::Linked | Self::GoodHour | Self::Flooded | Self::BrokeProtocol => true,
             Self::FailedHandshake | Self::BadRecord => false,
         }
     }
@@ -326,6 +320,11 @@ impl Trust {
         if let Some(dullest) = dullest.map(|(peer, _)| *peer) {
             self.kept.scores.remove(&dullest);
         }
+    }
+
+    /// Why a peer is excluded, if it is.
+    pub fn exclusion(&self, peer: &PeerId) -> Option<&str> {
+        self.kept.excluded.get(peer).map(String::as_str)
     }
 
     /// What has to outlive the process.
