@@ -6,6 +6,7 @@ pub mod clock;
 pub mod link;
 pub mod node;
 pub mod pump;
+pub mod replay;
 pub mod session;
 pub mod supervision;
 pub mod testing;

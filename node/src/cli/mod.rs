@@ -21,6 +21,7 @@ mod ping;
 mod progress;
 mod receive;
 mod reload;
+pub mod replay;
 mod run;
 mod script;
 mod send;
@@ -180,6 +181,7 @@ commands! {
     Ticket => ticket,
     Config => config,
     Script => script,
+    Replay => replay,
     Completions => completions,
 }
 

@@ -1,0 +1,16 @@
+//! Recorded links replayed through the node's own machines.
+//!
+//! | part | idea |
+//! |---|---|
+//! | [`trace`] | one recorded link: a file of rows, parsed; pure |
+//! | [`folder`] | the folder the traces lie in: the only part that reads files |
+//! | [`scenario`] | links side by side, and what each costs in each second; pure |
+//! | [`select`] | which link a selector picks in each second, and how good that was; pure |
+
+pub mod folder;
+pub mod scenario;
+pub mod select;
+pub mod trace;
+
+pub use folder::{Folder, FolderError};
+pub use trace::{Row, RowTime, Rule, Trace, TraceError};
