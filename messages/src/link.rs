@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{EndpointAddress, TransportKind};
 use crate::credit::Credit;
 use crate::id::LinkId;
+use crate::wire::Refusal;
 
 /// What a transport runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -203,6 +204,8 @@ pub enum LinkFailure {
     ActorPanicked,
     /// The peer broke the protocol on it.
     Protocol(String),
+    /// The peer let this side finish the handshake and then refused it, for this reason.
+    Refused(Refusal),
 }
 
 impl fmt::Display for LinkFailure {
@@ -218,6 +221,7 @@ impl fmt::Display for LinkFailure {
             Self::PeerReported => f.write_str("the peer reported it dead"),
             Self::ActorPanicked => f.write_str("its actor panicked"),
             Self::Protocol(what) => write!(f, "protocol violation: {what}"),
+            Self::Refused(why) => write!(f, "refused by the peer: {why}"),
         }
     }
 }

@@ -54,7 +54,11 @@ impl SessionHandle {
         if pushed.wake {
             self.ledger.wake();
         }
-        Ok(Receipt { ledger: self.ledger.clone(), channel, sequence: pushed.sequence })
+        Ok(self.receipt(channel, pushed.sequence))
+    }
+
+    pub(crate) fn receipt(&self, channel: ChannelId, sequence: u64) -> Receipt {
+        Receipt { ledger: self.ledger.clone(), channel, sequence }
     }
 
     /// Accepts a message for sending once there is room for it.

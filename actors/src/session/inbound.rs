@@ -302,7 +302,9 @@ impl Inbound {
         if id.is_stream() && !self.streams.admit(id).map_err(|_| InboundError::Channels)? {
             return Ok(false);
         }
-        if self.channels.len() >= self.limits.channels {
+        // Twice, because a stream is remembered here for a round trip longer than there, and its end may come when no other
+        // channel could be opened.
+        if self.channels.len() >= self.limits.channels * 2 {
             return Err(InboundError::Channels);
         }
         self.channels.insert(id, Box::default());

@@ -46,6 +46,16 @@ struct Target {
     connected: Option<Instant>,
     dialling: bool,
     timeout: Duration,
+    /// The peer tells this address no longer. It is not dialled; an attempt that is under way and the wait after failures are
+    /// remembered all the same, or a peer that tells it again would be dialled without a pause.
+    withdrawn: bool,
+}
+
+impl Target {
+    /// Whether it may be dialled once its time has come.
+    fn is_open(&self) -> bool {
+        !self.dialling && !self.withdrawn
+    }
 }
 
 /// An attempt to make.
@@ -82,7 +92,11 @@ impl Keeper {
                 target.binding = binding;
                 target.next = target.next.min(now);
             }
+            target.withdrawn = false;
             return;
+        }
+        if self.targets.len() >= ADDRESSES_MAX {
+            self.targets.retain(|_, target| !target.withdrawn || target.dialling);
         }
         if self.targets.len() >= ADDRESSES_MAX && source == Source::Learnt {
             return;
@@ -93,16 +107,18 @@ impl Keeper {
             Source::Learnt => LEARNT_GRACE,
         };
         let timeout = Duration::from_secs(5);
-        self.targets.insert(
-            address,
-            Target { source, binding, next: now + grace, failures: 0, connected: None, dialling: false, timeout },
-        );
+        let (next, failures, connected) = (now + grace, 0, None);
+        let target = Target { source, binding, next, failures, connected, dialling: false, timeout, withdrawn: false };
+        self.targets.insert(address, target);
     }
 
-    /// The addresses that the peer tells are these: others that it told before are forgotten.
+    /// The addresses that the peer tells are these: others that it told before are not dialled any more.
     pub fn set_learnt(&mut self, now: Instant, addresses: impl Iterator<Item = EndpointAddress>) {
         let addresses: Vec<_> = addresses.collect();
-        self.targets.retain(|address, target| target.source == Source::Given || addresses.contains(address));
+        for (address, target) in &mut self.targets {
+            target.withdrawn = target.source == Source::Learnt && !addresses.contains(address);
+        }
+        self.targets.retain(|_, target| !target.withdrawn || target.dialling || target.next > now);
         for address in addresses {
             self.add(now, address, Source::Learnt, Binding::Any);
         }
@@ -110,7 +126,7 @@ impl Keeper {
 
     /// Every address known.
     pub fn addresses(&self) -> Vec<EndpointAddress> {
-        self.targets.keys().cloned().collect()
+        self.targets.iter().filter(|(_, target)| !target.withdrawn).map(|(address, _)| address.clone()).collect()
     }
 
     /// The attempts to make now, given the links there are.
@@ -121,7 +137,7 @@ impl Keeper {
             .targets
             .iter()
             .filter(|(address, target)| {
-                !target.dialling && target.next <= now && !covered(address, target.source, links)
+                target.is_open() && target.next <= now && !covered(address, target.source, links)
             })
             .map(|(address, target)| (has_transport(address, links), target.failures, address.clone()))
             .collect();
@@ -181,7 +197,7 @@ impl Keeper {
         if links.len() + dialling >= self.links_wanted {
             return None;
         }
-        let open = self.targets.iter().filter(|(address, t)| !t.dialling && !covered(address, t.source, links));
+        let open = self.targets.iter().filter(|(address, t)| t.is_open() && !covered(address, t.source, links));
         open.map(|(_, target)| target.next).min()
     }
 }
@@ -305,6 +321,31 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_is_told_again_while_it_is_dialled_keeps_its_result_and_its_back_off() {
+        let now = Instant::now();
+        let mut keeper = keeper(1);
+        let only = address("tcp://10.0.0.2:1");
+        let tell = |keeper: &mut Keeper, now, told: &[&EndpointAddress]| {
+            keeper.set_learnt(now, told.iter().map(|address| (*address).clone()));
+        };
+        tell(&mut keeper, now, &[&only]);
+        let mut now = now + LEARNT_GRACE;
+        for failures in 1..=6 {
+            assert_eq!(keeper.orders(now, &[]).len(), 1);
+            tell(&mut keeper, now, &[]);
+            assert_eq!((keeper.addresses(), keeper.deadline(&[])), (Vec::new(), None));
+            keeper.on_failure(now, &only, true);
+            tell(&mut keeper, now, &[]);
+            tell(&mut keeper, now, &[&only]);
+            let next = keeper.deadline(&[]).unwrap();
+            assert!(next >= now + backoff(failures) / 2, "attempt {failures} is followed after {:?}", next - now);
+            now = next;
+        }
+        tell(&mut keeper, now + BACKOFF_MAX, &[]);
+        assert!(keeper.targets.is_empty(), "once its wait is over it is forgotten");
+    }
+
+    #[test]
     fn the_peer_cannot_make_the_list_grow() {
         let now = Instant::now();
         let mut keeper = keeper(4);
@@ -312,5 +353,10 @@ mod tests {
             keeper.add(now, address(&format!("tcp://h{host}:1")), Source::Learnt, Binding::Any);
         }
         assert_eq!(keeper.addresses().len(), ADDRESSES_MAX);
+        for host in 0..10_000 {
+            keeper.set_learnt(now, std::iter::once(address(&format!("tcp://g{host}:1"))));
+        }
+        assert!(keeper.targets.len() <= ADDRESSES_MAX);
+        assert_eq!(keeper.addresses(), [address("tcp://g9999:1")]);
     }
 }

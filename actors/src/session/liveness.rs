@@ -5,7 +5,10 @@
 //!    best other link within a byte budget, the link is probed. Acknowledged probes do not lift it: only data does.
 //! 3. Three probe time-outs without progress are the verdict: `Failing`; everything unacknowledged goes over other links. If there
 //!    is no other link the messages stay where they are, since a reliable link that revives delivers them.
-//! 4. A late acknowledgement is a false alarm: back to `Degraded`, and to `Active` after a while without suspicion.
+//!    What was overtaken on its own lane, where order is kept, is lost: the peer's session crashed with it in hand, or the link drops some
+//!    records. It is sent again at once; what is acknowledged besides it is no progress until it is as well.
+//! 4. A late acknowledgement is a false alarm: back to `Degraded`, and to `Active` after a while without suspicion. A link that passes
+//!    some records and not others is acquitted by those only that it did not pass.
 //! 5. A link that stays silent is closed after a time-out, a longer one when it is the last.
 
 use std::time::{Duration, Instant};
@@ -76,7 +79,7 @@ impl Session {
 
     fn close_at(&self, path: &Path) -> Option<Instant> {
         // The last link is never called failing. It is given up all the same when nothing comes back for long.
-        let last = || path.waiting_since().filter(|_| path.suspicions > 1);
+        let last = || path.missing_since().or(path.waiting_since()).filter(|_| path.suspicions > 1);
         let since = path.failing_since.or_else(last)?;
         let other = self.paths.values().any(|p| p.state.is_usable() && p.suspicions == 0);
         Some(since + if other { self.config.failover_timeout } else { self.config.last_link_timeout })
@@ -129,6 +132,7 @@ impl Session {
     }
 
     fn on_suspicion(&mut self, now: Instant, id: LinkId) {
+        let carried = self.carries_traffic(id);
         let other = self.paths.values().any(|p| p.info.id != id && p.state.is_usable() && p.suspicions == 0);
         let Some(path) = self.paths.get_mut(&id) else { return };
         let waited = path.waiting_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
@@ -138,6 +142,14 @@ impl Session {
         path.suspicions += 1;
         path.probe_due = true;
         let first = path.suspicions == 1;
+        path.carried |= carried;
+        let lost = path.lose_overtaken(now);
+        if other && let Some(RecordItem::Data(item)) = lost.iter().find(|item| matches!(item, RecordItem::Data(_))) {
+            // What is lost goes over the others; this link is given the oldest once more, to be judged by what becomes of it.
+            self.copies.push_back((id, *item));
+        }
+        self.orphans.extend(lost);
+        let Some(path) = self.paths.get(&id) else { return };
         if first {
             let copies = path.oldest_data(self.config.hedge_bytes);
             self.hedges.extend(copies.into_iter().map(|item| (id, item)));
@@ -164,19 +176,35 @@ impl Session {
         let Some(path) = self.paths.get_mut(&id) else { return };
         path.failing_since = Some(now);
         path.rerouted = true;
+        if matches!(reason, LinkFailure::Stalled(_)) {
+            path.note_missing(now);
+        }
+        let carried = self.carries_traffic(id);
+        let Some(path) = self.paths.get_mut(&id) else { return };
         let lost = path.lose_all();
         path.stats.frames_rerouted += lost.len() as u64;
         let info = path.info.clone();
         self.penalise(now, &info);
         self.orphans.extend(lost);
-        self.begin_failover(now, id, &reason);
-        self.notify_peer(id, down_code(&reason));
+        if carried {
+            self.begin_failover(now, id, &reason);
+        }
+        // Its own report is no news to the peer; it would take the echo for more than a suspicion and close the link.
+        if reason != LinkFailure::PeerReported {
+            self.notify_peer(id, down_code(&reason));
+        }
     }
 
+    /// Whether a link has a part in the session's traffic: it is the choice of a class, messages on it are unacknowledged, or the
+    /// last message came over it. What becomes of any other is nothing that traffic has to be moved for.
+    pub(super) fn carries_traffic(&self, id: LinkId) -> bool {
+        self.received_on == Some(id)
+            || self.standing.iter().flatten().any(|standing| standing.link == id)
+            || self.paths.get(&id).is_some_and(|path| path.has_outstanding_data() || path.carried)
+    }
+
+    /// Traffic has to be moved away from a link.
     pub(super) fn begin_failover(&mut self, now: Instant, from: LinkId, reason: &LinkFailure) {
-        if matches!(reason, LinkFailure::ClosedHere(_)) {
-            return;
-        }
         let reason = reason.clone();
         self.outputs.push_back(super::machine::Output::Emit(EventKind::FailoverStarted {
             peer: self.peer,
@@ -227,10 +255,12 @@ impl Session {
     /// An acknowledgement arrived for a link.
     pub(super) fn on_progress(&mut self, now: Instant, id: LinkId, data: bool) {
         let Some(path) = self.paths.get_mut(&id) else { return };
-        if path.state == LinkState::Failing && (data || !path.has_outstanding_data()) {
+        let acquitted = path.missing_since().is_none() && (data || !path.has_outstanding_data());
+        if path.state == LinkState::Failing && acquitted {
             path.failing_since = None;
             path.rerouted = false;
             path.suspicions = 0;
+            path.carried = false;
             path.degraded_at = Some(now);
             self.take_step(id, LinkStep::FalseAlarm, None);
         }
@@ -281,6 +311,12 @@ impl Session {
     /// Notes that messages are under way.
     pub(super) fn on_busy(&mut self, now: Instant) {
         self.busy_at = Some(now);
+    }
+
+    /// Notes that messages arrived on a link.
+    pub(super) fn on_messages_from(&mut self, now: Instant, link: LinkId) {
+        self.on_busy(now);
+        self.received_on = Some(link);
     }
 
     /// The policy for the next message of a class.

@@ -133,6 +133,8 @@ pub struct Session {
     links_version: u64,
     /// When a message was last sent or received on any link.
     pub(super) busy_at: Option<Instant>,
+    /// The link over which a message came last.
+    pub(super) received_on: Option<LinkId>,
     pub(super) close: Option<(CloseCode, String)>,
     /// Links on which the end was said already.
     pub(super) close_said: BTreeSet<LinkId>,
@@ -180,6 +182,7 @@ impl Session {
             failovers: 0,
             links_version: 0,
             busy_at: None,
+            received_on: None,
             close: None,
             close_said: BTreeSet::new(),
             ack_outcome: AckOutcome::default(),
@@ -259,9 +262,24 @@ impl Session {
 
     /// Takes a link out of the session. What was in flight on it is sent again over another; the peer is told on all others.
     pub(super) fn remove(&mut self, now: Instant, id: LinkId, reason: LinkFailure, close: bool) {
+        let carried = self.carries_traffic(id);
         let Some(mut path) = self.paths.remove(&id) else { return };
         self.links_version += 1;
-        let on_purpose = matches!(reason, LinkFailure::ClosedHere(_));
+        // The peer settles duplicates as this side does, and may be done with it earlier.
+        let duplicate = || self.paths.values().any(|other| same_way(&other.info, &path.info));
+        let on_purpose = match reason {
+            LinkFailure::ClosedHere(_) => true,
+            LinkFailure::ClosedByPeer => duplicate(),
+            LinkFailure::Transport(_)
+            | LinkFailure::Refused(_)
+            | LinkFailure::Unacknowledged(_)
+            | LinkFailure::Stalled(_)
+            | LinkFailure::Silent(_)
+            | LinkFailure::InterfaceDown(_)
+            | LinkFailure::PeerReported
+            | LinkFailure::ActorPanicked
+            | LinkFailure::Protocol(_) => false,
+        };
         let steps: &[LinkStep] = match (on_purpose, path.state) {
             (true, _) => &[LinkStep::Closed],
             (false, LinkState::Failing) => &[LinkStep::FailureConfirmed],
@@ -278,12 +296,13 @@ impl Session {
         if path.stats.records_rejected > 0 {
             self.outputs.push_back(Output::Observed(Behaviour::BadRecord));
         }
-        if !path.rerouted {
+        if carried && !on_purpose && !path.rerouted {
             self.begin_failover(now, id, &reason);
         }
         self.orphans.extend(path.lose_all());
         self.notices.remove(&id);
         self.notify_peer(id, down_code(&reason));
+        self.received_on = self.received_on.filter(|link| *link != id);
         for standing in &mut self.standing {
             *standing = standing.filter(|s| s.link != id);
         }
@@ -486,5 +505,7 @@ pub(super) fn down_code(reason: &LinkFailure) -> LinkDownCode {
         LinkFailure::InterfaceDown(_) => LinkDownCode::InterfaceDown,
         LinkFailure::ActorPanicked => LinkDownCode::Failed,
         LinkFailure::Protocol(_) => LinkDownCode::Protocol,
+        // The peer refused it and has forgotten it.
+        LinkFailure::Refused(_) => LinkDownCode::Closed,
     }
 }

@@ -4,7 +4,6 @@
 //! skipped (expired, superseded, sent at most once and lost) or when the session ends. What was put into records is described by
 //! [`SentItem`]s, which the session machine keeps per record and gives back as acknowledged or lost.
 
-use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Waker;
 use std::time::Instant;
@@ -21,6 +20,8 @@ use super::tx_channel::{Entry, Phase, TxChannel, window_cost};
 pub(crate) const CLASSES: usize = MessageClass::ALL.len();
 /// The smallest piece worth a fragment of its own when a record is nearly full, in bytes.
 const FRAGMENT_BYTES_MIN: usize = 256;
+/// Expiries of messages that are final are not worth being looked for below this number.
+const EXPIRIES_KEPT: usize = 64;
 /// Room that the head of a fragment (or a whole skip frame) takes at most, in bytes: type, channel, sequence, total, offset,
 /// length.
 const FRAGMENT_HEAD_BYTES: usize = 1 + 5 * 8;
@@ -161,15 +162,34 @@ impl Outbox {
         if !self.has_room(bytes) {
             return Err(SendError::Full { bytes: self.queued_bytes });
         }
+        if self.channels.len() >= self.limits.channels && !self.channels.contains_key(&message.channel) {
+            return Err(SendError::TooManyChannels { limit: self.limits.channels });
+        }
+        self.accept(message, expires)
+    }
+
+    /// Accepts the last message of a stream, its end or its reset, whatever the queue holds: nobody else would tell the peer. There is
+    /// one for each stream, so that their number bounds what is accepted beyond the limits.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`]: the session or the channel has ended.
+    pub(crate) fn push_last(&mut self, message: Outgoing) -> Result<Pushed, SendError> {
+        if self.closed {
+            return Err(SendError::Closed);
+        }
         let id = message.channel;
-        let channels = self.channels.len();
-        let channel = match self.channels.entry(id) {
-            MapEntry::Occupied(known) => known.into_mut(),
-            MapEntry::Vacant(_) if channels >= self.limits.channels => {
-                return Err(SendError::TooManyChannels { limit: self.limits.channels });
-            }
-            MapEntry::Vacant(new) => new.insert(Box::new(TxChannel::new(self.channel_window))),
-        };
+        let pushed = self.accept(message, None)?;
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.finished = true;
+        }
+        Ok(pushed)
+    }
+
+    fn accept(&mut self, message: Outgoing, expires: Option<Instant>) -> Result<Pushed, SendError> {
+        let bytes = message.payload.len();
+        let id = message.channel;
+        let window = self.channel_window;
+        let channel = self.channels.entry(id).or_insert_with(|| Box::new(TxChannel::new(window)));
         if channel.finished {
             return Err(SendError::Closed);
         }
@@ -499,9 +519,19 @@ impl Outbox {
         } else {
             self.enqueue(id);
         }
+        self.forget_expiries();
         wakers.into_iter().for_each(Waker::wake);
         self.wake_room();
         Ok(finalised)
+    }
+
+    /// Forgets when messages expire that are final, once they are more than the others: what is remembered is bounded by what is
+    /// queued, at a cost that is constant per message on the average.
+    fn forget_expiries(&mut self) {
+        if self.expiring.len() > 2 * self.queued_messages + EXPIRIES_KEPT {
+            let channels = &self.channels;
+            self.expiring.retain(|(_, id, sequence)| channels.get(id).is_some_and(|c| c.entry(*sequence).is_some()));
+        }
     }
 
     /// The peer's session set a message aside. It is passed over there like one that was delivered.
@@ -556,8 +586,14 @@ impl Outbox {
     }
 
     /// The peer is another process now, with other windows. What was on a wire to the old one becomes `Unknown`; the rest is sent
-    /// to the new one, which is told where each channel begins. Gives how many messages became unknown.
-    pub fn on_peer_restarted(&mut self, channel_window: u64, session_window: u64) -> u64 {
+    /// to the new one, which is told where each channel begins. `reused` says which streams' numbers the new one may give again.
+    /// Gives how many messages became unknown.
+    pub fn on_peer_restarted(
+        &mut self,
+        channel_window: u64,
+        session_window: u64,
+        reused: impl Fn(ChannelId) -> bool,
+    ) -> u64 {
         (self.channel_window, self.session_window) = (channel_window, session_window);
         self.lost.iter_mut().for_each(VecDeque::clear);
         self.ready.iter_mut().for_each(VecDeque::clear);
@@ -567,6 +603,10 @@ impl Outbox {
             if id.is_stream() {
                 // A stream's bytes make no sense to a process that did not see its beginning.
                 unknown += self.end_channel(id);
+                // A handle of the old life must not be in the way of a new stream with its number.
+                if reused(id) {
+                    self.channels.remove(&id);
+                }
                 // Its outcomes stay until its handle lets go of it; nothing more can be written.
                 if let Some(channel) = self.channels.get_mut(&id) {
                     channel.finished = true;
@@ -609,6 +649,7 @@ impl Outbox {
             wakers.into_iter().for_each(Waker::wake);
         }
         self.outstanding = 0;
+        self.forget_expiries();
         self.wake_room();
         unknown
     }
@@ -829,3 +870,6 @@ fn receive(channel: &mut TxChannel, sequence: u64, queued_bytes: &mut usize) -> 
     *queued_bytes -= freed.len();
     true
 }
+
+#[cfg(test)]
+mod tests;

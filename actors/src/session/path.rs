@@ -8,7 +8,7 @@ use bowline_messages::link::{IllegalLinkStep, LinkInfo, LinkState, LinkStats, Li
 use bowline_messages::{ChannelId, LinkId};
 
 use super::acks::AckTracker;
-use super::outbox::SentItem;
+use super::outbox::{CLASSES, SentItem};
 use super::rtt::Rtt;
 use super::window::{SendMark, Window, WindowConfig};
 
@@ -40,6 +40,8 @@ struct SentRecord {
     bytes: u32,
     items: u32,
     fate: Fate,
+    /// The lane it went over.
+    lane: u8,
     /// Whether it carries messages (else only probes, acknowledgements and the like).
     data: bool,
     /// Whether anything in it has to be sent again when it is lost: messages, what was delivered, notices.
@@ -107,12 +109,19 @@ pub(crate) struct Path {
     /// How many of them have content.
     outstanding_content: u32,
     outstanding: u32,
+    /// For each lane, the number behind the newest record on it that was acknowledged.
+    acknowledged: [u64; CLASSES],
+    /// The oldest message that the link did not pass although it passed others, and since when that is known; until a record with
+    /// it is acknowledged.
+    missing: Option<(ChannelId, u64, Instant)>,
     /// When the link last showed that it carries what it is given.
     pub(crate) progress_at: Instant,
     /// When a record that wants an acknowledgement was last sent.
     pub(crate) eliciting_at: Instant,
     /// Suspicions since the last progress: each waits longer than the one before.
     pub(crate) suspicions: u32,
+    /// Whether it carried the session's traffic when the suspicions began: what follows moves it.
+    pub(crate) carried: bool,
     /// Since when it is in `Failing`.
     pub(crate) failing_since: Option<Instant>,
     /// Its unacknowledged messages were given to other links already.
@@ -129,6 +138,21 @@ pub(crate) struct Path {
     pub(crate) proven: bool,
     /// When it became `Degraded` last.
     pub(crate) degraded_at: Option<Instant>,
+}
+
+/// Whether a record's item has the message in question, or a piece of it.
+fn carries(item: &RecordItem, (channel, sequence, _): &(ChannelId, u64, Instant)) -> bool {
+    match item {
+        RecordItem::Data(SentItem::Messages { channel: of, first, count }) => {
+            of == channel && (*first..*first + u64::from(*count)).contains(sequence)
+        }
+        RecordItem::Data(SentItem::Fragment { channel: of, sequence: at, .. }) => of == channel && at == sequence,
+        RecordItem::Data(SentItem::Skip { .. })
+        | RecordItem::Delivered(..)
+        | RecordItem::Addresses
+        | RecordItem::LinkDown(_)
+        | RecordItem::Quarantined(..) => false,
+    }
 }
 
 impl Path {
@@ -155,9 +179,12 @@ impl Path {
             outstanding_data: 0,
             outstanding_content: 0,
             outstanding: 0,
+            acknowledged: [0; CLASSES],
+            missing: None,
             progress_at: now,
             eliciting_at: now,
             suspicions: 0,
+            carried: false,
             failing_since: None,
             rerouted: false,
             bare_records: 0,
@@ -186,8 +213,16 @@ impl Path {
         (class % usize::from(self.lanes)) as u8
     }
 
-    /// Notes a record that was sealed for this link, in the order of counters.
-    pub(crate) fn on_sent(&mut self, now: Instant, counter: u64, bytes: usize, items: &[RecordItem], eliciting: bool) {
+    /// Notes a record that was sealed for a lane of this link, in the order of counters.
+    pub(crate) fn on_sent(
+        &mut self,
+        now: Instant,
+        lane: u8,
+        counter: u64,
+        bytes: usize,
+        items: &[RecordItem],
+        eliciting: bool,
+    ) {
         self.stats.records_sent += 1;
         self.stats.bytes_sent += bytes as u64;
         if self.records.is_empty() {
@@ -216,7 +251,16 @@ impl Path {
         let mark = self.window.on_sent(now, if eliciting { bytes } else { 0 });
         self.items.extend(items);
         let items = items.len() as u32;
-        self.records.push_back(SentRecord { sent_at: now, bytes: bytes as u32, items, fate, data, content, mark });
+        self.records.push_back(SentRecord {
+            sent_at: now,
+            bytes: bytes as u32,
+            items,
+            fate,
+            lane,
+            data,
+            content,
+            mark,
+        });
     }
 
     /// Takes an acknowledgement of the records in `ranges` (largest range first, inclusive bounds).
@@ -257,11 +301,16 @@ impl Path {
                     self.outstanding_content -= u32::from(record.content);
                 }
                 let counter = self.first_counter + at as u64;
+                if let Some(behind) = self.acknowledged.get_mut(usize::from(record.lane)) {
+                    *behind = (*behind).max(counter + 1);
+                }
                 if largest.is_none_or(|(known, ..)| counter > known) {
                     largest = Some((counter, sent_at, mark));
                 }
                 let from = item_at.unwrap_or_else(|| self.records.iter().take(at).map(|r| r.items as usize).sum());
                 out.items.extend(self.items.range(from..from + items));
+                let missing = self.missing.take();
+                self.missing = missing.filter(|m| !self.items.range(from..from + items).any(|item| carries(item, m)));
                 item_at = Some(from + items);
             }
         }
@@ -274,10 +323,13 @@ impl Path {
                 self.window.on_acknowledged(now, bytes, mark);
                 self.drain_step(now, sample);
             }
-            // A probe is no progress while content waits, and a notice is none while messages do.
-            if out.data || (self.outstanding_data == 0 && (content || self.outstanding_content == 0)) {
+            // A probe is no progress while content waits, and a notice is none while messages do. Nor is what overtook a record
+            // on its own lane, where order is kept: the link passes some records and not others.
+            let content = out.data || (self.outstanding_data == 0 && (content || self.outstanding_content == 0));
+            if content && self.missing_since().is_none() && !self.is_overtaken() {
                 self.progress_at = now;
                 self.suspicions = 0;
+                self.carried = false;
             }
         }
         self.forget_done();
@@ -337,21 +389,25 @@ impl Path {
 
     /// Declares everything outstanding lost and gives its items.
     pub(crate) fn lose_all(&mut self) -> Vec<RecordItem> {
+        self.lose(|_, _| true)
+    }
+
+    fn lose(&mut self, mut which: impl FnMut(u64, &SentRecord) -> bool) -> Vec<RecordItem> {
         let mut lost = Vec::new();
         let mut from = 0;
-        for record in &mut self.records {
+        for (counter, record) in (self.first_counter..).zip(&mut self.records) {
             let items = record.items as usize;
-            if record.fate == Fate::Outstanding {
+            if record.fate == Fate::Outstanding && which(counter, record) {
                 record.fate = Fate::Lost;
                 self.window.on_lost(record.bytes as usize);
                 self.stats.records_lost += 1;
+                self.outstanding -= 1;
+                self.outstanding_data -= u32::from(record.data);
+                self.outstanding_content -= u32::from(record.content);
                 lost.extend(self.items.range(from..from + items));
             }
             from += items;
         }
-        self.outstanding = 0;
-        self.outstanding_data = 0;
-        self.outstanding_content = 0;
         lost
     }
 
@@ -376,6 +432,50 @@ impl Path {
             from += items;
         }
         found
+    }
+
+    /// The oldest outstanding record with messages, with its number.
+    fn oldest_data_record(&self) -> Option<(u64, &SentRecord)> {
+        let mut records = (self.first_counter..).zip(&self.records);
+        records.find(|(_, r)| r.fate == Fate::Outstanding && r.data)
+    }
+
+    /// Whether a later record of the same lane was acknowledged although the oldest one with messages was not.
+    fn is_overtaken(&self) -> bool {
+        self.outstanding_data > 0
+            && self.oldest_data_record().is_some_and(|(counter, record)| {
+                self.acknowledged.get(usize::from(record.lane)).is_some_and(|behind| counter < *behind)
+            })
+    }
+
+    /// Notes that the link passed other records than the oldest with messages.
+    pub(crate) fn note_missing(&mut self, now: Instant) {
+        if self.missing.is_none()
+            && let Some(
+                SentItem::Messages { channel, first: sequence, .. } | SentItem::Fragment { channel, sequence, .. },
+            ) = self.oldest_data(1).first()
+        {
+            self.missing = Some((*channel, *sequence, now));
+        }
+    }
+
+    /// Since when it is known that the link does not pass everything. Not for what no longer has to come over it.
+    pub(crate) fn missing_since(&self) -> Option<Instant> {
+        self.missing
+            .filter(|_| self.outstanding_data > 0 || self.state == LinkState::Failing)
+            .map(|(_, _, since)| since)
+    }
+
+    /// Declares lost what was overtaken on its own lane, and gives its items, oldest first.
+    pub(crate) fn lose_overtaken(&mut self, now: Instant) -> Vec<RecordItem> {
+        if !self.is_overtaken() {
+            return Vec::new();
+        }
+        self.note_missing(now);
+        let acknowledged = self.acknowledged;
+        self.lose(|counter, record| {
+            record.data && acknowledged.get(usize::from(record.lane)).is_some_and(|behind| counter < *behind)
+        })
     }
 
     /// When the oldest outstanding record with messages was sent (or with other content, or any, if there is none such).

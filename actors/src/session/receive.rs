@@ -6,7 +6,7 @@ use bowline_messages::event::EventKind;
 use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 use bowline_messages::wire::frame::MessageFrame;
 use bowline_messages::wire::packet::next_packet;
-use bowline_messages::wire::{Ack, Frame, FrameReader, SignedAddresses};
+use bowline_messages::wire::{Ack, Frame, FrameReader, PacketType, Refusal, SignedAddresses};
 use bowline_messages::{Incarnation, LinkId};
 use bytes::{Bytes, BytesMut};
 
@@ -41,6 +41,15 @@ impl Session {
     fn on_packet(&mut self, now: Instant, link: LinkId, packet: BytesMut, parts: &mut Parts<'_>) {
         let Some(keys) = parts.keys.get_mut(&link) else { return };
         let Some(path) = self.paths.get_mut(&link) else { return };
+        // The responder learns the initiator's name from the last handshake message, so its refusal comes where a record was expected.
+        // It is not authenticated: it counts only while nothing has shown that the peer let this side in.
+        if !path.proven
+            && packet.first() == Some(&PacketType::Refuse.byte())
+            && let Some(Ok(refusal)) = packet.get(1..).map(Refusal::decode)
+        {
+            self.remove(now, link, LinkFailure::Refused(refusal), true);
+            return;
+        }
         // A number that could not be written back in an acknowledgement is no honest one.
         let opened = keys.opener.open(packet).ok().filter(|(number, _)| number.0 < RECORD_NUMBER_END);
         let Some((number, frames)) = opened else {
@@ -68,21 +77,20 @@ impl Session {
     /// Acts on the frames of one record. Says whether it wants an acknowledgement.
     fn on_frames(&mut self, now: Instant, link: LinkId, frames: Bytes, parts: &mut Parts<'_>) -> Result<bool, String> {
         let mut reader = FrameReader::new(frames);
-        let mut eliciting = false;
+        let (mut eliciting, mut messages) = (false, false);
         loop {
             while let Some(message) = reader.next_message() {
-                eliciting = true;
-                self.on_message(now, message, parts)?;
+                messages = true;
+                on_message(message, parts)?;
             }
             let Some(frame) = reader.next().map_err(|error| error.to_string())? else { break };
             match frame {
                 Frame::Message(message) => {
-                    eliciting = true;
-                    self.on_message(now, message, parts)?;
+                    messages = true;
+                    on_message(message, parts)?;
                 }
                 Frame::Fragment(f) => {
-                    eliciting = true;
-                    self.on_busy(now);
+                    messages = true;
                     let (total, offset) = (u32::try_from(f.total), u32::try_from(f.offset));
                     let (Ok(total), Ok(offset)) = (total, offset) else {
                         return Err("a fragment of a message beyond 4 GiB".into());
@@ -120,14 +128,10 @@ impl Session {
                 Frame::Padding { .. } | Frame::Unknown { .. } => {}
             }
         }
-        Ok(eliciting)
-    }
-
-    #[inline]
-    fn on_message(&mut self, now: Instant, message: MessageFrame, parts: &mut Parts<'_>) -> Result<(), String> {
-        self.on_busy(now);
-        let MessageFrame { class, channel, sequence, payload } = message;
-        parts.inbound.on_message(channel, sequence, class, payload).map_err(|error| error.to_string())
+        if messages {
+            self.on_messages_from(now, link);
+        }
+        Ok(eliciting || messages)
     }
 
     fn on_proven(&mut self, now: Instant, link: LinkId) {
@@ -170,7 +174,8 @@ impl Session {
                 self.failover = None;
                 self.peer_addresses_version = 0;
                 parts.inbound.on_peer_restarted();
-                let unknown = parts.outbox.on_peer_restarted(window, window * SESSION_WINDOW_CHANNELS);
+                let theirs = |id| parts.inbound.streams.is_theirs(id);
+                let unknown = parts.outbox.on_peer_restarted(window, window * SESSION_WINDOW_CHANNELS, theirs);
                 let event = EventKind::PeerRestarted { peer: self.peer, incarnation, unknown };
                 self.outputs.push_back(Output::Emit(event));
             }
@@ -215,4 +220,10 @@ impl Session {
     fn on_violation(&mut self, now: Instant, link: LinkId, what: String) {
         self.remove(now, link, LinkFailure::Protocol(what), true);
     }
+}
+
+#[inline]
+fn on_message(message: MessageFrame, parts: &mut Parts<'_>) -> Result<(), String> {
+    let MessageFrame { class, channel, sequence, payload } = message;
+    parts.inbound.on_message(channel, sequence, class, payload).map_err(|error| error.to_string())
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handle::{Receipt, SessionHandle};
+use super::outbox::Pushed;
 use super::streams::{StreamEnd, StreamPart, StreamRead};
 
 /// Bytes in one message of a stream: large enough to be cheap, small enough that several are under way.
@@ -35,6 +36,8 @@ pub struct IncomingStream {
 pub struct SessionStream {
     session: SessionHandle,
     id: ChannelId,
+    /// Whether this side opened it: then its number is never given again.
+    own: bool,
     last: Option<Receipt>,
     finished: bool,
     /// The life of the peer's process in which it was opened.
@@ -47,16 +50,23 @@ impl SessionStream {
         if label.len() > LABEL_BYTES_MAX {
             return Err(SendError::TooLarge { bytes: label.len(), limit: LABEL_BYTES_MAX });
         }
-        let id = session.ledger().inbound().streams.open();
-        let id = id.ok_or(SendError::TooManyChannels { limit: 1 << 30 })?;
-        let mut stream = Self::accepted(session, id);
-        stream.put(StreamPart::Open(label))?;
+        let (id, life, pushed) = {
+            let mut outbox = session.ledger().outbox();
+            let mut inbound = session.ledger().inbound();
+            let id = inbound.streams.next_own().ok_or(SendError::TooManyChannels { limit: 1 << 30 })?;
+            let pushed = outbox.push(message(id, MessageClass::Bulk, &StreamPart::Open(label)), None)?;
+            // Only now, so that a full queue leaves no gap in the numbers and nothing to be reset.
+            inbound.streams.open();
+            (id, inbound.streams.life(), pushed)
+        };
+        let mut stream = Self { session, id, own: true, last: None, finished: false, life, class: MessageClass::Bulk };
+        stream.note(pushed);
         Ok(stream)
     }
 
     pub(crate) fn accepted(session: SessionHandle, id: ChannelId) -> Self {
         let life = session.ledger().inbound().streams.life();
-        Self { session, id, last: None, finished: false, life, class: MessageClass::Bulk }
+        Self { session, id, own: false, last: None, finished: false, life, class: MessageClass::Bulk }
     }
 
     /// The class under which its bytes travel; `Bulk` unless said otherwise.
@@ -71,10 +81,30 @@ impl SessionStream {
         self.session.peer()
     }
 
+    /// Whether the peer's process is the one with which the stream was opened. Another one may use the stream's number anew.
+    fn is_same_life(&self) -> bool {
+        self.session.ledger().inbound().streams.life() == self.life
+    }
+
     fn put(&mut self, part: StreamPart) -> Result<(), SendError> {
-        let message = Outgoing { channel: self.id, class: self.class, payload: part.encode(), ..Outgoing::default() };
-        self.last = Some(self.session.push(message)?);
+        let last = matches!(part, StreamPart::Finish | StreamPart::Reset(_));
+        let message = message(self.id, self.class, &part);
+        let pushed = {
+            let mut outbox = self.session.ledger().outbox();
+            if !self.is_same_life() {
+                return Err(SendError::Closed);
+            }
+            if last { outbox.push_last(message)? } else { outbox.push(message, None)? }
+        };
+        self.note(pushed);
         Ok(())
+    }
+
+    fn note(&mut self, pushed: Pushed) {
+        if pushed.wake {
+            self.session.ledger().wake();
+        }
+        self.last = Some(self.session.receipt(self.id, pushed.sequence));
     }
 
     /// Waits until the peer's application has read everything that was written, or it is known that it will not.
@@ -85,6 +115,8 @@ impl SessionStream {
         use bowline_messages::session::ReceiptState;
         let Some(last) = self.last.clone() else { return Ok(()) };
         match last.settled().await {
+            // What was written to a process that is gone, on a number that may be used anew, has left no trace.
+            ReceiptState::Acknowledged if !self.own && !self.is_same_life() => Err(lost()),
             ReceiptState::Acknowledged => Ok(()),
             ReceiptState::Accepted
             | ReceiptState::OnWire
@@ -108,11 +140,15 @@ impl SessionStream {
     pub fn reset(&mut self, why: &str) {
         if !self.finished {
             self.finished = true;
-            // A session that has ended needs no reset; a full queue does not refuse a few bytes for long.
-            let why = Bytes::copy_from_slice(&why.as_bytes()[..why.floor_char_boundary(LABEL_BYTES_MAX)]);
+            // A session that has ended, or the peer's process, needs no reset.
+            let why = Bytes::copy_from_slice(&why.as_bytes()[..why.floor_char_boundary(LABEL_BYTES_MAX - 1)]);
             let _ = self.put(StreamPart::Reset(why));
         }
     }
+}
+
+fn message(channel: ChannelId, class: MessageClass, part: &StreamPart) -> Outgoing {
+    Outgoing { channel, class, payload: part.encode(), ..Outgoing::default() }
 }
 
 fn lost() -> io::Error {
@@ -181,20 +217,14 @@ impl AsyncWrite for SessionStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.finished {
             return Poll::Ready(Ok(()));
         }
         match self.put(StreamPart::Finish) {
             Ok(()) => {
                 self.finished = true;
-                let id = self.id;
-                self.session.ledger().outbox().finish_channel(id);
                 Poll::Ready(Ok(()))
-            }
-            Err(SendError::Full { .. }) => {
-                self.wait_room(cx);
-                Poll::Pending
             }
             Err(_) => Poll::Ready(Err(lost())),
         }
@@ -207,9 +237,14 @@ impl Drop for SessionStream {
             self.reset("dropped");
         }
         let ledger = self.session.ledger();
-        ledger.outbox().finish_channel(self.id);
+        let mut outbox = ledger.outbox();
         let mut inbound = ledger.inbound();
-        if inbound.streams.life() == self.life {
+        let same_life = inbound.streams.life() == self.life;
+        if self.own || same_life {
+            outbox.finish_channel(self.id);
+        }
+        drop(outbox);
+        if same_life {
             inbound.close_stream(self.id);
         }
         let wake = inbound.has_announcements();

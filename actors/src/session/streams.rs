@@ -210,12 +210,15 @@ impl StreamTable {
         }
     }
 
+    /// The number that the next stream of this side gets; `None` when all are used up.
+    pub(crate) fn next_own(&self) -> Option<ChannelId> {
+        let number = self.next_own;
+        (number < STREAMS_MAX).then_some(ChannelId(ChannelId::STREAM_BASE | self.own_bit | number))
+    }
+
     /// A number for a new stream of this side; `None` when all are used up.
     pub(crate) fn open(&mut self) -> Option<ChannelId> {
-        if self.next_own >= STREAMS_MAX {
-            return None;
-        }
-        let id = ChannelId(ChannelId::STREAM_BASE | self.own_bit | self.next_own);
+        let id = self.next_own()?;
         self.next_own += 1;
         self.live.insert(id, StreamRx::default());
         Some(id)
@@ -241,7 +244,8 @@ impl StreamTable {
         Ok(true)
     }
 
-    fn is_theirs(&self, id: ChannelId) -> bool {
+    /// Whether the peer gives the number of this stream: after a restart it gives the same ones again.
+    pub(crate) fn is_theirs(&self, id: ChannelId) -> bool {
         id.0 & LARGER_SIDE != self.own_bit
     }
 

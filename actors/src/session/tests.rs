@@ -22,6 +22,8 @@ use super::outbox::{Outbox, OutboxLimits};
 use super::seal::{Opener, RotationLimits, Sealer, TrafficSecret};
 use super::streams::StreamTable;
 
+mod edges;
+
 const MS: Duration = Duration::from_millis(1);
 
 /// One side.

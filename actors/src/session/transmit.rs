@@ -77,7 +77,7 @@ impl Session {
                 continue;
             };
             let mut data = BytesMut::with_capacity(512);
-            if self.build(now, link, &Fill::Copies, &mut data, parts) {
+            if self.build(now, link, lane, &Fill::Copies, &mut data, parts) {
                 return Some(Transmit { link, lane, data: data.freeze() });
             }
             if self.copies.front() == Some(&(link, item)) {
@@ -136,7 +136,7 @@ impl Session {
         let (messages, queued) = parts.outbox.queued();
         let wanted = (queued + messages * 16).min(room).min(TRANSMIT_BYTES);
         let mut data = BytesMut::with_capacity(wanted + wanted / 64 + 256);
-        while self.build(now, link, &Fill::Class(class), &mut data, parts) {
+        while self.build(now, link, lane, &Fill::Class(class), &mut data, parts) {
             if let Some(second) = second.filter(|second| room_of(self, *second) > 0) {
                 let copies = self.record_items.iter().filter_map(|item| match item {
                     RecordItem::Data(item) => Some((second, *item)),
@@ -161,7 +161,11 @@ impl Session {
     fn transmit_control(&mut self, now: Instant, parts: &mut Parts<'_>) -> Option<Transmit> {
         let link = self.control_due(now, parts)?;
         let mut data = BytesMut::with_capacity(256);
-        self.build(now, link, &Fill::Control, &mut data, parts).then(|| Transmit { link, lane: 0, data: data.freeze() })
+        self.build(now, link, 0, &Fill::Control, &mut data, parts).then(|| Transmit {
+            link,
+            lane: 0,
+            data: data.freeze(),
+        })
     }
 
     /// A link on which something other than messages is due.
@@ -200,12 +204,20 @@ impl Session {
         let start = keys.sealer.begin(&mut data);
         frame::put_close(&mut data, code, &text);
         let number = keys.sealer.finish(&mut data, start).ok()?;
-        self.paths.get_mut(&id)?.on_sent(now, number.0, data.len(), &[], false);
+        self.paths.get_mut(&id)?.on_sent(now, 0, number.0, data.len(), &[], false);
         Some(Transmit { link: id, lane: 0, data: data.freeze() })
     }
 
     /// Builds one record. `false`: there was nothing to put into it, or the link's keys are used up (it is closed then).
-    fn build(&mut self, now: Instant, link: LinkId, fill: &Fill, data: &mut BytesMut, parts: &mut Parts<'_>) -> bool {
+    fn build(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        lane: u8,
+        fill: &Fill,
+        data: &mut BytesMut,
+        parts: &mut Parts<'_>,
+    ) -> bool {
         let Some(keys) = parts.keys.get_mut(&link) else {
             self.forget_probe(link);
             return false;
@@ -242,7 +254,7 @@ impl Session {
         }
         let items = std::mem::take(&mut self.record_items);
         if let Some(path) = self.paths.get_mut(&link) {
-            path.on_sent(now, number.0, bytes, &items, eliciting);
+            path.on_sent(now, lane, number.0, bytes, &items, eliciting);
         }
         self.record_items = items;
         true

@@ -70,7 +70,8 @@ impl From<&LinkFailure> for LinkDownCode {
     fn from(failure: &LinkFailure) -> Self {
         match failure {
             LinkFailure::Transport(_) | LinkFailure::ClosedByPeer => Self::Transport,
-            LinkFailure::ClosedHere(_) => Self::Closed,
+            // What the peer refused it has forgotten.
+            LinkFailure::ClosedHere(_) | LinkFailure::Refused(_) => Self::Closed,
             LinkFailure::Unacknowledged(_) | LinkFailure::PeerReported => Self::Unacknowledged,
             LinkFailure::Stalled(_) => Self::Stalled,
             LinkFailure::Silent(_) => Self::Silent,
