@@ -87,6 +87,7 @@ impl Pair {
             channel_window: 1 << 20,
             message_bytes_max: 1 << 20,
             ack_delay_max_us: 5_000,
+            channels_max: 256,
         };
         let config =
             HandshakeConfig { versions: OfferedVersions::ours(), parameters, rotation: RotationLimits::default() };

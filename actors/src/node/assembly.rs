@@ -255,6 +255,7 @@ fn handshake_config(parts: &NodeParts) -> HandshakeConfig {
             channel_window: parts.session.channel_window,
             message_bytes_max: u32::try_from(parts.session.message_bytes).unwrap_or(u32::MAX),
             ack_delay_max_us: micros(parts.session.ack_delay),
+            channels_max: u32::try_from(parts.session.channels).unwrap_or(u32::MAX),
         },
         rotation: parts.rotation,
     }

@@ -243,7 +243,8 @@ impl Handler<LinkEstablished> for PeersActor {
         let established = &link.0.established;
         let known = self.table.peers.borrow().contains_key(&established.peer);
         // An attachment that proves nothing yet does not make a session: the ticket it names belongs to one that is gone.
-        if self.draining || (!established.confirmed && !known) {
+        // One that was excluded while its handshake went on is turned away as well.
+        if self.draining || (!established.confirmed && !known) || !self.services.admits(&established.peer) {
             return;
         }
         let peer = established.peer;

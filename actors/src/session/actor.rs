@@ -30,6 +30,7 @@ use super::identity::Identity;
 use super::keeper::{DialOrder, Keeper, Source};
 use super::ledger::{InHand, Ledger};
 use super::machine::{LinkJoin, LinkKeys, Output, Parts, Session};
+use super::outbox::PeerLimits;
 use super::stream::{IncomingStream, SessionStream};
 use super::trust::Behaviour;
 use crate::clock;
@@ -239,7 +240,7 @@ impl SessionActor {
             handshake_rtt: handshake_rtt.unwrap_or(INITIAL_RTT),
             ack_delay_max: Duration::from_micros(parameters.ack_delay_max_us.into()),
             confirmed: established.confirmed,
-            channel_window: parameters.channel_window.into(),
+            peer_limits: PeerLimits::from(&parameters),
         };
         let taken = self.group.links.borrow().contains_key(&id);
         if taken && !join.confirmed {
@@ -599,6 +600,8 @@ impl Handler<Arrived> for SessionActor {
         }
         let now = clock::now();
         self.with_machine(|machine, parts| machine.on_arrived(now, link, arrived.data, parts));
+        // First what has to be remembered beside the ledger: the application's inspector may panic.
+        self.carry_out();
         self.deliver(now);
     }
 }

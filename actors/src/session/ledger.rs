@@ -79,7 +79,7 @@ impl Ledger {
             local,
             peer,
             incarnation,
-            outbox: Mutex::new(Outbox::new(outbox, channel_window, channel_window * SESSION_WINDOW_CHANNELS)),
+            outbox: Mutex::new(Outbox::new(outbox, channel_window)),
             inbound: Mutex::new(Inbound::new(inbound, StreamTable::new(local > peer))),
             keys: Mutex::default(),
             peer_incarnation: Mutex::default(),

@@ -21,7 +21,7 @@ use bowline_messages::wire::frame::{CloseCode, LinkDownCode};
 use bowline_messages::{Incarnation, LinkId, MessageClass, PeerId, PolicyName, TransportKind};
 
 use super::inbound::Inbound;
-use super::outbox::{CLASSES, Outbox, SentItem};
+use super::outbox::{CLASSES, Outbox, PeerLimits, SentItem};
 use super::path::{AckOutcome, Path, RecordItem};
 use super::policy::{self, Candidate, Damping, Penalty, Standing};
 use super::scheduler::Scheduler;
@@ -65,7 +65,7 @@ pub struct LinkJoin {
     /// Whether its handshake proves that the peer takes part now; else the link carries nothing before a record of the peer's opened.
     pub confirmed: bool,
     /// Bytes per channel that the peer allows to be outstanding.
-    pub channel_window: u64,
+    pub peer_limits: PeerLimits,
 }
 
 /// What the session wants done.
@@ -126,7 +126,7 @@ pub struct Session {
     pub(super) addresses: Option<SignedAddresses>,
     pub(super) addresses_due: bool,
     pub(super) peer_addresses_version: u64,
-    pub(super) peer_window: u64,
+    pub(super) peer_limits: Option<PeerLimits>,
     pub(super) local: PeerId,
     pub(super) failover: Option<Failover>,
     pub(super) failovers: u64,
@@ -176,7 +176,7 @@ impl Session {
             addresses: None,
             addresses_due: false,
             peer_addresses_version: 0,
-            peer_window: 0,
+            peer_limits: None,
             local: peer,
             failover: None,
             failovers: 0,
@@ -207,7 +207,7 @@ impl Session {
     pub fn on_link_up(&mut self, now: Instant, local: PeerId, join: LinkJoin) {
         let id = join.info.id;
         self.local = local;
-        self.peer_window = join.channel_window;
+        self.peer_limits = Some(join.peer_limits);
         let window = WindowConfig {
             max_bytes: self.config.in_flight_bytes,
             queue_delay: self.config.queue_delay,

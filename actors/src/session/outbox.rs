@@ -10,9 +10,11 @@ use std::time::Instant;
 
 use bowline_messages::session::{Outgoing, ReceiptState, SendError};
 use bowline_messages::wire::frame;
+use bowline_messages::wire::hello::HelloParameters;
 use bowline_messages::{ChannelId, Delivery, MessageClass, PolicyName};
 use bytes::{Bytes, BytesMut};
 
+use super::ledger::SESSION_WINDOW_CHANNELS;
 use super::ranges::RangeSet;
 use super::tx_channel::{Entry, Phase, TxChannel, window_cost};
 
@@ -37,6 +39,33 @@ pub struct OutboxLimits {
     pub message_bytes: usize,
     /// Channels, streams included.
     pub channels: usize,
+}
+
+/// What the peer takes, as it says in the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerLimits {
+    /// Bytes per channel that may be outstanding; [`SESSION_WINDOW_CHANNELS`] times as many in all.
+    pub channel_window: u64,
+    /// Bytes in one message.
+    pub message_bytes: usize,
+    /// Channels, streams included.
+    pub channels: usize,
+}
+
+impl PeerLimits {
+    fn session_window(&self) -> u64 {
+        self.channel_window.saturating_mul(SESSION_WINDOW_CHANNELS)
+    }
+}
+
+impl From<&HelloParameters> for PeerLimits {
+    fn from(parameters: &HelloParameters) -> Self {
+        Self {
+            channel_window: parameters.channel_window.into(),
+            message_bytes: parameters.message_bytes_max as usize,
+            channels: parameters.channels_max as usize,
+        }
+    }
 }
 
 /// What a record carries of the outbox: enough to mark it acknowledged or to send it again.
@@ -100,8 +129,7 @@ pub struct Outbox {
     ready: [VecDeque<ChannelId>; CLASSES],
     lost: [VecDeque<SentItem>; CLASSES],
     expiring: BTreeSet<(Instant, ChannelId, u64)>,
-    channel_window: u64,
-    session_window: u64,
+    peer: PeerLimits,
     outstanding: u64,
     queued_bytes: usize,
     queued_messages: usize,
@@ -124,17 +152,15 @@ pub struct Pushed {
 }
 
 impl Outbox {
-    /// An empty outbox for a peer that allows `channel_window` bytes per channel and `session_window` bytes in all to be
-    /// outstanding.
-    pub fn new(limits: OutboxLimits, channel_window: u64, session_window: u64) -> Self {
+    /// An empty outbox for a peer of which only the window is guessed.
+    pub fn new(limits: OutboxLimits, channel_window: u64) -> Self {
         Self {
             limits,
             channels: BTreeMap::new(),
             ready: Default::default(),
             lost: Default::default(),
             expiring: BTreeSet::new(),
-            channel_window,
-            session_window,
+            peer: PeerLimits { channel_window, message_bytes: usize::MAX, channels: usize::MAX },
             outstanding: 0,
             queued_bytes: 0,
             queued_messages: 0,
@@ -156,16 +182,22 @@ impl Outbox {
         if self.closed {
             return Err(SendError::Closed);
         }
-        if bytes > self.limits.message_bytes {
-            return Err(SendError::TooLarge { bytes, limit: self.limits.message_bytes });
+        if bytes > self.message_bytes() {
+            return Err(SendError::TooLarge { bytes, limit: self.message_bytes() });
         }
         if !self.has_room(bytes) {
             return Err(SendError::Full { bytes: self.queued_bytes });
         }
-        if self.channels.len() >= self.limits.channels && !self.channels.contains_key(&message.channel) {
-            return Err(SendError::TooManyChannels { limit: self.limits.channels });
+        let limit = self.limits.channels.min(self.peer.channels);
+        if self.channels.len() >= limit && !self.channels.contains_key(&message.channel) {
+            return Err(SendError::TooManyChannels { limit });
         }
         self.accept(message, expires)
+    }
+
+    /// The largest message that both sides take, in bytes.
+    pub fn message_bytes(&self) -> usize {
+        self.limits.message_bytes.min(self.peer.message_bytes)
     }
 
     /// Accepts the last message of a stream, its end or its reset, whatever the queue holds: nobody else would tell the peer. There is
@@ -188,7 +220,7 @@ impl Outbox {
     fn accept(&mut self, message: Outgoing, expires: Option<Instant>) -> Result<Pushed, SendError> {
         let bytes = message.payload.len();
         let id = message.channel;
-        let window = self.channel_window;
+        let window = self.peer.channel_window;
         let channel = self.channels.entry(id).or_insert_with(|| Box::new(TxChannel::new(window)));
         if channel.finished {
             return Err(SendError::Closed);
@@ -241,7 +273,8 @@ impl Outbox {
     /// Whether a message of a class waits to be put on a wire.
     pub fn has_ready(&self, class: usize) -> bool {
         !self.lost[class].is_empty()
-            || (!self.ready[class].is_empty() && (self.outstanding < self.session_window || self.outstanding == 0))
+            || (!self.ready[class].is_empty()
+                && (self.outstanding < self.peer.session_window() || self.outstanding == 0))
     }
 
     /// The policy that the next message of a class asks for, if it asks for one.
@@ -272,7 +305,7 @@ impl Outbox {
         }
         let policy = self.head_policy(class);
         while let Some(&id) = self.ready[class].front() {
-            if self.outstanding >= self.session_window && self.outstanding > 0 {
+            if self.outstanding >= self.peer.session_window() && self.outstanding > 0 {
                 return;
             }
             match self.fill_from(id, class, policy, end, out, items) {
@@ -588,13 +621,8 @@ impl Outbox {
     /// The peer is another process now, with other windows. What was on a wire to the old one becomes `Unknown`; the rest is sent
     /// to the new one, which is told where each channel begins. `reused` says which streams' numbers the new one may give again.
     /// Gives how many messages became unknown.
-    pub fn on_peer_restarted(
-        &mut self,
-        channel_window: u64,
-        session_window: u64,
-        reused: impl Fn(ChannelId) -> bool,
-    ) -> u64 {
-        (self.channel_window, self.session_window) = (channel_window, session_window);
+    pub fn on_peer_restarted(&mut self, limits: PeerLimits, reused: impl Fn(ChannelId) -> bool) -> u64 {
+        self.peer = limits;
         self.lost.iter_mut().for_each(VecDeque::clear);
         self.ready.iter_mut().for_each(VecDeque::clear);
         let mut unknown = 0;
@@ -633,7 +661,7 @@ impl Outbox {
             channel.next_unsent = channel.base;
             channel.confirmed = 0;
             channel.outstanding = 0;
-            channel.window = channel_window;
+            channel.window = limits.channel_window;
             channel.queued = false;
             let skipped = channel.entries.iter().enumerate().filter(|(_, entry)| entry.phase == Phase::Skipped);
             for (at, _) in skipped {
@@ -649,18 +677,29 @@ impl Outbox {
             wakers.into_iter().for_each(Waker::wake);
         }
         self.outstanding = 0;
+        self.set_peer_limits(limits);
         self.forget_expiries();
         self.wake_room();
         unknown
     }
 
-    /// Sets the windows that the peer allows, learnt with the first link.
-    pub fn set_windows(&mut self, channel_window: u64, session_window: u64) {
-        (self.channel_window, self.session_window) = (channel_window, session_window);
+    /// The peer says what it takes. Of what was accepted before it did, the excess is given up: it would break every link.
+    pub fn set_peer_limits(&mut self, limits: PeerLimits) {
+        self.peer = limits;
         let ids: Vec<_> = self.channels.keys().copied().collect();
-        for id in ids {
-            if let Some(channel) = self.channels.get_mut(&id) {
-                channel.window = channel_window;
+        for (at, id) in ids.into_iter().enumerate() {
+            if at >= limits.channels {
+                self.end_channel(id);
+            }
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            // One that was ended stays for its receipts.
+            channel.finished |= at >= limits.channels;
+            channel.window = limits.channel_window;
+            let numbered = (channel.base..).zip(&channel.entries);
+            let excess: Vec<_> =
+                numbered.filter(|(_, e)| e.length as usize > limits.message_bytes).map(|(number, _)| number).collect();
+            for sequence in excess {
+                self.skip(id, sequence, ReceiptState::NotSent);
             }
             self.enqueue(id);
         }

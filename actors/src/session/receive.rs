@@ -6,17 +6,48 @@ use bowline_messages::event::EventKind;
 use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 use bowline_messages::wire::frame::MessageFrame;
 use bowline_messages::wire::packet::next_packet;
-use bowline_messages::wire::{Ack, Frame, FrameReader, PacketType, Refusal, SignedAddresses};
+use bowline_messages::wire::{Ack, Frame, FrameError, FrameReader, PacketType, Refusal, SignedAddresses};
 use bowline_messages::{Incarnation, LinkId};
 use bytes::{Bytes, BytesMut};
 
-use super::ledger::SESSION_WINDOW_CHANNELS;
+use super::inbound::InboundError;
 use super::machine::{Output, Parts, Session};
+use super::outbox::FalseDelivery;
 use super::path::RecordItem;
 use super::trust::Behaviour;
 
 /// Records have lower numbers than this: they must fit a variable-length integer (RFC 9000 §16).
 const RECORD_NUMBER_END: u64 = 1 << 61;
+
+/// Why a link is given up for what an authentic record says.
+#[derive(Debug, thiserror::Error)]
+enum Violation {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Inbound(#[from] InboundError),
+    #[error(transparent)]
+    Delivery(#[from] FalseDelivery),
+    #[error("a fragment of a message beyond 4 GiB")]
+    FragmentSize,
+    #[error("a life of the peer that is over")]
+    PastLife,
+}
+
+impl Violation {
+    /// Whether no honest program, however it is configured and whatever it was restored from, says such a thing: only that counts
+    /// against the peer.
+    const fn is_malice(&self) -> bool {
+        match self {
+            Self::Frame(_)
+            | Self::FragmentSize
+            | Self::Inbound(InboundError::Fragments | InboundError::Sequence | InboundError::Skip) => true,
+            Self::Inbound(InboundError::Window | InboundError::MessageSize(_) | InboundError::Channels)
+            | Self::Delivery(_)
+            | Self::PastLife => false,
+        }
+    }
+}
 
 impl Session {
     /// Whole packets arrived on a link. What cannot be opened is counted and dropped; a peer that breaks the protocol inside an
@@ -65,8 +96,10 @@ impl Session {
         let eliciting = match self.on_frames(now, link, frames, parts) {
             Ok(eliciting) => eliciting,
             Err(violation) => {
-                self.outputs.push_back(Output::Observed(Behaviour::BrokeProtocol));
-                return self.on_violation(now, link, violation);
+                if violation.is_malice() {
+                    self.outputs.push_back(Output::Observed(Behaviour::BrokeProtocol));
+                }
+                return self.on_violation(now, link, violation.to_string());
             }
         };
         if let Some(path) = self.paths.get_mut(&link) {
@@ -75,7 +108,13 @@ impl Session {
     }
 
     /// Acts on the frames of one record. Says whether it wants an acknowledgement.
-    fn on_frames(&mut self, now: Instant, link: LinkId, frames: Bytes, parts: &mut Parts<'_>) -> Result<bool, String> {
+    fn on_frames(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        frames: Bytes,
+        parts: &mut Parts<'_>,
+    ) -> Result<bool, Violation> {
         let mut reader = FrameReader::new(frames);
         let (mut eliciting, mut messages) = (false, false);
         loop {
@@ -83,7 +122,7 @@ impl Session {
                 messages = true;
                 on_message(message, parts)?;
             }
-            let Some(frame) = reader.next().map_err(|error| error.to_string())? else { break };
+            let Some(frame) = reader.next()? else { break };
             match frame {
                 Frame::Message(message) => {
                     messages = true;
@@ -93,18 +132,18 @@ impl Session {
                     messages = true;
                     let (total, offset) = (u32::try_from(f.total), u32::try_from(f.offset));
                     let (Ok(total), Ok(offset)) = (total, offset) else {
-                        return Err("a fragment of a message beyond 4 GiB".into());
+                        return Err(Violation::FragmentSize);
                     };
                     let taken = parts.inbound.on_fragment(f.channel, f.sequence, f.class, total, offset, &f.payload);
-                    taken.map_err(|error| error.to_string())?;
+                    taken?;
                 }
                 Frame::Skip { channel, from, until } => {
                     eliciting = true;
-                    parts.inbound.on_skip(channel, from, until).map_err(|error| error.to_string())?;
+                    parts.inbound.on_skip(channel, from, until)?;
                 }
                 Frame::Delivered { channel, next, window } => {
                     eliciting = true;
-                    parts.outbox.on_delivered(channel, next, window).map_err(|error| error.to_string())?;
+                    parts.outbox.on_delivered(channel, next, window)?;
                 }
                 Frame::Ack(ack) => self.on_ack(now, ack, parts),
                 Frame::Ping => eliciting = true,
@@ -154,11 +193,11 @@ impl Session {
         link: LinkId,
         incarnation: Incarnation,
         parts: &mut Parts<'_>,
-    ) -> Result<(), String> {
-        let window = self.peer_window;
+    ) -> Result<(), Violation> {
+        let Some(limits) = self.peer_limits else { return Ok(()) };
         match self.peer_incarnation {
             Some(known) if incarnation == known => return Ok(()),
-            Some(known) if incarnation < known => return Err("a life of the peer that is over".into()),
+            Some(known) if incarnation < known => return Err(Violation::PastLife),
             Some(_) => {
                 // What was in flight to the old life is not to be sent to the new one: its links are forgotten first.
                 let old: Vec<_> = self.paths.keys().copied().filter(|id| *id != link).collect();
@@ -175,12 +214,12 @@ impl Session {
                 self.peer_addresses_version = 0;
                 parts.inbound.on_peer_restarted();
                 let theirs = |id| parts.inbound.streams.is_theirs(id);
-                let unknown = parts.outbox.on_peer_restarted(window, window * SESSION_WINDOW_CHANNELS, theirs);
+                let unknown = parts.outbox.on_peer_restarted(limits, theirs);
                 let event = EventKind::PeerRestarted { peer: self.peer, incarnation, unknown };
                 self.outputs.push_back(Output::Emit(event));
             }
             None => {
-                parts.outbox.set_windows(window, window * SESSION_WINDOW_CHANNELS);
+                parts.outbox.set_peer_limits(limits);
                 self.outputs.push_back(Output::Emit(EventKind::SessionUp { peer: self.peer, incarnation }));
             }
         }
@@ -223,7 +262,7 @@ impl Session {
 }
 
 #[inline]
-fn on_message(message: MessageFrame, parts: &mut Parts<'_>) -> Result<(), String> {
+fn on_message(message: MessageFrame, parts: &mut Parts<'_>) -> Result<(), InboundError> {
     let MessageFrame { class, channel, sequence, payload } = message;
-    parts.inbound.on_message(channel, sequence, class, payload).map_err(|error| error.to_string())
+    parts.inbound.on_message(channel, sequence, class, payload)
 }

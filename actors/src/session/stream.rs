@@ -194,7 +194,8 @@ impl AsyncWrite for SessionStream {
         if self.finished {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let part = &bytes[..bytes.len().min(PART_BYTES)];
+        let most = PART_BYTES.min(self.session.ledger().outbox().message_bytes().saturating_sub(1));
+        let part = &bytes[..bytes.len().min(most.max(1))];
         {
             let mut outbox = self.session.ledger().outbox();
             if !outbox.is_closed() && !outbox.has_room(part.len() + 1) {

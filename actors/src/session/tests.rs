@@ -18,9 +18,10 @@ use zeroize::Zeroizing;
 
 use super::inbound::{Inbound, InboundLimits};
 use super::machine::{KeyRing, LinkJoin, LinkKeys, Output, Parts, Session};
-use super::outbox::{Outbox, OutboxLimits};
+use super::outbox::{Outbox, OutboxLimits, PeerLimits};
 use super::seal::{Opener, RotationLimits, Sealer, TrafficSecret};
 use super::streams::StreamTable;
+use super::trust::Behaviour;
 
 mod edges;
 
@@ -35,6 +36,7 @@ struct End {
     keys: KeyRing,
     got: Vec<Received>,
     events: Vec<EventKind>,
+    observed: Vec<Behaviour>,
     /// Messages that the application takes at once; 0: it does not read.
     appetite: usize,
 }
@@ -76,6 +78,11 @@ fn info(id: LinkId, initiator: bool, name: &str) -> Arc<LinkInfo> {
     Arc::new(LinkInfo { id, transport, local, remote, interface: None, initiator })
 }
 
+fn peer_limits(config: &SessionConfig) -> PeerLimits {
+    let SessionConfig { channel_window, message_bytes, channels, .. } = *config;
+    PeerLimits { channel_window: channel_window.into(), message_bytes, channels }
+}
+
 impl End {
     fn new(id: u8, peer: u8, incarnation: u64, config: &SessionConfig) -> Self {
         let window = u64::from(config.channel_window);
@@ -95,11 +102,12 @@ impl End {
         Self {
             id: PeerId::from_bytes([id; 32]),
             session: Session::new(peer, Incarnation(incarnation), None, Rc::new(config.clone())),
-            outbox: Outbox::new(limits, window, window * 4),
+            outbox: Outbox::new(limits, window),
             inbound: Inbound::new(inbound, StreamTable::new(id > 1)),
             keys: BTreeMap::new(),
             got: Vec::new(),
             events: Vec::new(),
+            observed: Vec::new(),
             appetite: usize::MAX,
         }
     }
@@ -139,7 +147,7 @@ impl World {
                 handshake_rtt: latency * 2,
                 ack_delay_max: self.config.ack_delay,
                 confirmed: true,
-                channel_window: self.config.channel_window.into(),
+                peer_limits: peer_limits(&self.config),
             };
             end.session.on_link_up(self.now, end.id, join);
         }
@@ -196,11 +204,8 @@ impl World {
                 Output::CloseLink(id, _) => {
                     end.keys.remove(&id);
                 }
-                Output::LinkProven(_)
-                | Output::Observed(_)
-                | Output::PeerAddresses(_)
-                | Output::ClosedByPeer(..)
-                | Output::PeerKnown(_) => {}
+                Output::Observed(behaviour) => end.observed.push(behaviour),
+                Output::LinkProven(_) | Output::PeerAddresses(_) | Output::ClosedByPeer(..) | Output::PeerKnown(_) => {}
             }
         }
         for transmit in out {
@@ -533,7 +538,7 @@ fn restart_session(world: &mut World, side: usize, links: &[LinkId]) {
             handshake_rtt: 40 * MS,
             ack_delay_max: config.ack_delay,
             confirmed: true,
-            channel_window: config.channel_window.into(),
+            peer_limits: peer_limits(&config),
         };
         end.session.on_link_up(now, end.id, join);
     }

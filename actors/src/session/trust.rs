@@ -56,6 +56,9 @@ impl From<&TrustRefusal> for Refusal {
 pub const PINS_MAX: usize = 4096;
 /// The longest name that is pinned, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
+/// How many peers are excluded; beyond it one of those that the user never named makes room. Where anybody with a fresh key is let in,
+/// an exclusion is worth little anyway.
+pub const EXCLUDED_MAX: usize = 4096;
 /// How many peers have a score; the least remarkable one makes room.
 const SCORES_MAX: usize = 4096;
 /// What is thought of a peer of whom nothing is known.
@@ -273,6 +276,11 @@ impl Trust {
 
     /// Excludes a peer, also for later processes.
     pub fn exclude(&mut self, peer: PeerId, reason: &str) {
+        if self.kept.excluded.len() >= EXCLUDED_MAX {
+            let stranger = |peer: &&PeerId| !self.allowed.contains(*peer) && !self.named.contains(*peer);
+            let first = self.kept.excluded.keys().find(stranger).or_else(|| self.kept.excluded.keys().next()).copied();
+            first.map(|first| self.kept.excluded.remove(&first));
+        }
         self.unsaved |= self.kept.excluded.insert(peer, reason.into()).is_none();
     }
 

@@ -43,7 +43,8 @@ impl fmt::Debug for TicketId {
 
 /// What a side is able and willing to do on this session.
 ///
-/// On the wire, 28 bytes: `features u64 ‖ incarnation u64 ‖ channel_window u32 ‖ message_bytes_max u32 ‖ ack_delay_max_us u32`.
+/// On the wire, 32 bytes: `features u64 ‖ incarnation u64 ‖ channel_window u32 ‖ message_bytes_max u32 ‖ ack_delay_max_us u32 ‖
+/// channels_max u32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelloParameters {
     /// Optional abilities it has.
@@ -56,11 +57,13 @@ pub struct HelloParameters {
     pub message_bytes_max: u32,
     /// How long it holds an acknowledgement back at most, in microseconds.
     pub ack_delay_max_us: u32,
+    /// How many channels it keeps, streams included.
+    pub channels_max: u32,
 }
 
 impl HelloParameters {
     /// Bytes on the wire.
-    pub const BYTES: usize = 28;
+    pub const BYTES: usize = 32;
 
     fn put(&self, into: &mut BytesMut) {
         into.put_u64(self.features.0);
@@ -68,6 +71,7 @@ impl HelloParameters {
         into.put_u32(self.channel_window);
         into.put_u32(self.message_bytes_max);
         into.put_u32(self.ack_delay_max_us);
+        into.put_u32(self.channels_max);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Short> {
@@ -77,6 +81,7 @@ impl HelloParameters {
             channel_window: reader.u32()?,
             message_bytes_max: reader.u32()?,
             ack_delay_max_us: reader.u32()?,
+            channels_max: reader.u32()?,
         })
     }
 }
@@ -288,12 +293,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn parameters() -> impl Strategy<Value = HelloParameters> {
-        (any::<u64>(), any::<u64>(), any::<[u32; 3]>()).prop_map(|(features, incarnation, n)| HelloParameters {
+        (any::<u64>(), any::<u64>(), any::<[u32; 4]>()).prop_map(|(features, incarnation, n)| HelloParameters {
             features: Features(features),
             incarnation: Incarnation(incarnation),
             channel_window: n[0],
             message_bytes_max: n[1],
             ack_delay_max_us: n[2],
+            channels_max: n[3],
         })
     }
 

@@ -42,6 +42,7 @@ impl Node {
             channel_window: 1 << 20,
             message_bytes_max: 1 << 20,
             ack_delay_max_us: 5_000,
+            channels_max: 256,
         };
         let versions = OfferedVersions::ours();
         let config = HandshakeConfig { versions, parameters, rotation: RotationLimits::default() };

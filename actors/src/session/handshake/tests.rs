@@ -39,6 +39,7 @@ impl Node {
             channel_window: 1 << 20,
             message_bytes_max: 1 << 20,
             ack_delay_max_us: 5_000,
+            channels_max: 256,
         };
         let versions = OfferedVersions::new(versions.iter().copied().map(Version)).unwrap();
         let config = HandshakeConfig { versions, parameters, rotation: RotationLimits::default() };

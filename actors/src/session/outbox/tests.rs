@@ -7,7 +7,7 @@ const WINDOW: u64 = 1 << 20;
 
 fn outbox() -> Outbox {
     let limits = OutboxLimits { queue_bytes: 1 << 20, queue_messages: 1000, message_bytes: 1 << 16, channels: 4 };
-    Outbox::new(limits, WINDOW, WINDOW)
+    Outbox::new(limits, WINDOW)
 }
 
 fn on(channel: u32) -> Outgoing {

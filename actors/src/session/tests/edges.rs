@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bowline_messages::event::EventKind;
 use bowline_messages::link::LinkStep;
 use bowline_messages::session::SendError;
-use bowline_messages::wire::Refusal;
+use bowline_messages::wire::{Refusal, frame};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::handle::SessionHandle;
@@ -92,7 +92,7 @@ fn a_duplicate_that_the_peer_closes_first_is_no_failure() {
         handshake_rtt: 10 * MS,
         ack_delay_max: 2 * MS,
         confirmed: false,
-        channel_window: 1 << 20,
+        peer_limits: peer_limits(&world.config),
     };
     let end = &mut world.ends[0];
     end.session.on_link_up(now, end.id, join);
@@ -212,7 +212,8 @@ fn a_stream_of_a_process_that_is_gone_does_not_touch_the_one_that_gets_its_numbe
     let restart = || {
         let mut inbound = ledger.inbound();
         inbound.on_peer_restarted();
-        ledger.outbox().on_peer_restarted(1 << 20, 1 << 20, |id| inbound.streams.is_theirs(id));
+        let limits = peer_limits(&SessionConfig::default());
+        ledger.outbox().on_peer_restarted(limits, |id| inbound.streams.is_theirs(id));
     };
     let mut own = session.open_stream("own").unwrap();
     let mut old = opened(b"old");
@@ -303,4 +304,59 @@ fn a_peer_that_asks_and_does_not_read_is_answered_a_bounded_number_of_times() {
     path.on_ack(now, std::iter::once((answers, answers)), Duration::ZERO, &mut outcome);
     path.acks.on_record(now, 100_000, 40, true, MS);
     assert!(path.ack_deadline().is_some());
+}
+
+/// Has side 0 send side 1 a record with these frames.
+fn inject(world: &mut World, link: LinkId, frames: impl FnOnce(&mut BytesMut)) {
+    let mut data = BytesMut::new();
+    let sealer = &mut world.ends[0].keys.get_mut(&link).unwrap().sealer;
+    let start = sealer.begin(&mut data);
+    frames(&mut data);
+    sealer.finish(&mut data, start).unwrap();
+    let now = world.now;
+    world.ends[1].with(|s, parts| s.on_arrived(now, link, data, parts));
+    world.pump_side(1);
+}
+
+#[test]
+fn only_what_no_honest_peer_sends_counts_against_it() {
+    type Frames = fn(&mut BytesMut);
+    let malice: [Frames; 3] = [
+        |data| data.extend_from_slice(&[0x3f]),
+        |data| frame::put_skip(data, ChannelId(0), 5, 5),
+        |data| frame::put_message(data, MessageClass::Bulk, ChannelId(0), 1 << 61, b"x"),
+    ];
+    let difference: [Frames; 2] = [
+        |data| frame::put_message(data, MessageClass::Bulk, ChannelId(0), 0, &[0; 3000]),
+        |data| frame::put_delivered(data, ChannelId(0), 1000, 1 << 20),
+    ];
+    let cases = malice.iter().map(|case| (case, true)).chain(difference.iter().map(|case| (case, false)));
+    for (at, (frames, counts)) in cases.enumerate() {
+        let mut world = World::with_config(SessionConfig { message_bytes: 2000, ..SessionConfig::default() });
+        let one = world.link(1, "tcp", 5 * MS, 0);
+        let now = world.now;
+        world.ends[1].send(Outgoing::new(MessageClass::Bulk, vec![0; 8]), now);
+        world.run(100 * MS);
+        inject(&mut world, one, frames);
+        let end = &world.ends[1];
+        assert!(end.session.link(one).is_none(), "case {at} costs the link: {:?}", end.events);
+        assert_eq!(end.observed.contains(&Behaviour::BrokeProtocol), counts, "case {at}");
+    }
+}
+
+#[test]
+fn what_the_peer_would_not_take_is_given_up_and_refused_from_then_on() {
+    let mut end = World::new().ends.into_iter().next().unwrap();
+    let message =
+        |channel, bytes| Outgoing { channel: ChannelId(channel), ..Outgoing::new(MessageClass::Bulk, vec![0; bytes]) };
+    for (channel, bytes) in [(0, 3000), (0, 10), (1, 10), (2, 10)] {
+        end.outbox.push(message(channel, bytes), None).unwrap();
+    }
+    end.outbox.set_peer_limits(PeerLimits { channel_window: 1 << 20, message_bytes: 2000, channels: 2 });
+    let states = [(0, 0), (0, 1), (1, 0), (2, 0)].map(|(id, sequence)| end.outbox.state(ChannelId(id), sequence));
+    assert_eq!(states, [ReceiptState::NotSent, ReceiptState::Accepted, ReceiptState::Accepted, ReceiptState::NotSent]);
+    assert_eq!(end.outbox.queued(), (3, 20), "with the gap, of which the peer is to be told");
+    assert_eq!(end.outbox.push(message(0, 2001), None), Err(SendError::TooLarge { bytes: 2001, limit: 2000 }));
+    assert_eq!(end.outbox.push(message(7, 1), None), Err(SendError::TooManyChannels { limit: 2 }));
+    assert!(end.outbox.push(message(0, 2000), None).is_ok());
 }

@@ -144,6 +144,17 @@ fn scores_are_bounded_in_number_and_the_remarkable_ones_stay() {
 }
 
 #[test]
+fn exclusions_are_bounded_in_number_and_those_of_named_peers_stay() {
+    let mut trust = trust(TrustPolicy::Open);
+    trust.allow(peer(0));
+    for n in 0..EXCLUDED_MAX as u16 + 100 {
+        trust.exclude(peer(n), "for a test");
+    }
+    assert_eq!(trust.snapshot().excluded.len(), EXCLUDED_MAX);
+    assert!(trust.exclusion(&peer(0)).is_some() && trust.exclusion(&peer(EXCLUDED_MAX as u16 + 99)).is_some());
+}
+
+#[test]
 fn what_a_stranger_is_told_is_the_same_in_every_case() {
     let reasons = [TrustRefusal::Denied(peer(1)), TrustRefusal::NotListed(peer(1)), TrustRefusal::PinsFull];
     assert!(reasons.iter().all(|reason| Refusal::from(reason) == Refusal::NotAllowed));

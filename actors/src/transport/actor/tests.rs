@@ -347,6 +347,7 @@ fn handshake_config() -> HandshakeConfig {
             channel_window: 1 << 20,
             message_bytes_max: 1 << 20,
             ack_delay_max_us: 10_000,
+            channels_max: 256,
         },
         rotation: RotationLimits::default(),
     }
