@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use super::journal::Record;
 use crate::session::handshake::{Admission, ResumeTicket};
 use crate::session::identity::Identity;
+use crate::session::pressure::{MemoryGauge, Pressure};
 use crate::session::resume::ResumeStore;
 use crate::session::stream::IncomingStream;
 use crate::session::trust::{Behaviour, Trust};
@@ -57,6 +58,8 @@ pub struct Services {
     dialers: RefCell<BTreeMap<TransportKind, Recipient<Dial>>>,
     own_addresses: RefCell<Option<SignedAddresses>>,
     session_ends: RefCell<Option<Recipient<EndSession>>>,
+    /// What all sessions hold together.
+    pub memory: MemoryGauge,
     seed: u64,
     seeds_given: Cell<u64>,
 }
@@ -94,6 +97,7 @@ impl Services {
             dialers: RefCell::default(),
             own_addresses: RefCell::default(),
             session_ends: RefCell::default(),
+            memory: MemoryGauge::default(),
             seed,
             seeds_given: Cell::new(0),
         }
@@ -194,6 +198,11 @@ impl Services {
 }
 
 impl Services {
+    /// How full the memory for messages is.
+    pub fn pressure(&self) -> Pressure {
+        Pressure::of(self.memory.used(), self.session.borrow().memory_bytes)
+    }
+
     /// Takes note of what a peer did. One that is excluded for it loses its session; whose `incarnation` of this side says which.
     pub fn observe(&self, peer: PeerId, incarnation: Incarnation, behaviour: Behaviour) {
         let excluded = {
@@ -216,6 +225,9 @@ impl Admission for Gate {
     }
 
     fn admit(&mut self, peer: &PeerId) -> Result<(), Refusal> {
+        if self.0.pressure().refuses_newcomers() {
+            return Err(Refusal::Busy);
+        }
         self.0.trust.borrow_mut().admit(peer, None).map_err(|refusal| {
             // The peer learns nothing; whoever runs this node learns whom to name. Bounded by the limits on inbound connections.
             tracing::info!(%peer, "a peer was refused: {refusal}");

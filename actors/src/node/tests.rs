@@ -134,3 +134,44 @@ impl Handler<Event> for Listener {
         let _ = self.0.send(event);
     }
 }
+
+/// An application that stops is no reason to lose what arrives meanwhile: the next one gets it.
+#[test]
+fn what_arrives_while_the_application_is_gone_waits_for_the_next_one() {
+    actix::System::new().block_on(async {
+        let ((a, _), (b, _)) = (node(5), node(6));
+        let gone = Context::run(1, Collector::default());
+        let gone_recipient = gone.clone().recipient();
+        gone.do_send(Stop);
+        while gone.connected() {
+            tokio::task::yield_now().await;
+        }
+        b.services().set_application(Application { inbox: Some(gone_recipient), ..Application::default() });
+        let addresses = b.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let session = a.connect(b.id(), addresses).await.unwrap();
+        let receipt = session.send(Outgoing::new(MessageClass::Critical, &b"hello"[..])).unwrap();
+        while receipt.state() == ReceiptState::Accepted {
+            tokio::task::yield_now().await;
+        }
+        let got = Rc::new(RefCell::new(Vec::new()));
+        let next = Context::run(64, Collector(got.clone()));
+        b.services().set_application(Application { inbox: Some(next.recipient()), ..Application::default() });
+        let settled = tokio::time::timeout(Duration::from_secs(30), receipt.settled()).await;
+        assert_eq!(settled, Ok(ReceiptState::Acknowledged));
+        assert_eq!(*got.borrow(), [Bytes::from_static(b"hello")]);
+        a.shutdown(Duration::from_secs(1)).await;
+        b.shutdown(Duration::from_secs(1)).await;
+    });
+}
+
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Stop;
+
+impl Handler<Stop> for Collector {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        actix::ActorContext::stop(ctx);
+    }
+}

@@ -29,8 +29,10 @@ use super::handshake::{HandshakeError, ResumeTicket};
 use super::identity::Identity;
 use super::keeper::{DialOrder, Keeper, Source};
 use super::ledger::{InHand, Ledger};
+use super::limits::{BudgetConfig, PeerBudget};
 use super::machine::{LinkJoin, LinkKeys, Output, Parts, Session};
 use super::outbox::PeerLimits;
+use super::pressure::{Pressure, RECHECK};
 use super::stream::{IncomingStream, SessionStream};
 use super::trust::Behaviour;
 use crate::clock;
@@ -44,6 +46,8 @@ use crate::transport::actor::{ConnectionGuard, Dial, DialError, DialMode, Establ
 const BATCH_MESSAGES: usize = 1024;
 /// How long to wait before the application's full mailbox is tried again.
 const DELIVERY_RETRY: Duration = Duration::from_millis(2);
+/// How long to wait before it is looked whether an application that was gone is back.
+const APPLICATION_RETRY: Duration = Duration::from_secs(1);
 /// Assumed round-trip time of a link whose handshake did not measure it (RFC 9002 §6.2.2).
 const INITIAL_RTT: Duration = Duration::from_millis(333);
 /// What counts as a good hour of a session.
@@ -73,6 +77,8 @@ pub struct SessionGroup {
     links_made: Cell<u64>,
     /// Links that were closed here and have not said yet that they ended, by number.
     closing: RefCell<BTreeMap<LinkId, u32>>,
+    /// What the node's gauge was told last.
+    memory: Cell<u64>,
     keeper: RefCell<Keeper>,
 }
 
@@ -88,6 +94,7 @@ impl SessionGroup {
             links: RefCell::default(),
             links_made: Cell::new(0),
             closing: RefCell::default(),
+            memory: Cell::new(0),
             keeper: RefCell::new(keeper),
         }
     }
@@ -95,6 +102,12 @@ impl SessionGroup {
     /// Sets the supervisor below which links are started.
     pub fn set_supervisor(&self, supervisor: Addr<SupervisorActor>) {
         *self.supervisor.borrow_mut() = Some(supervisor);
+    }
+}
+
+impl Drop for SessionGroup {
+    fn drop(&mut self) {
+        self.services.memory.replace(self.memory.get(), 0);
     }
 }
 
@@ -142,6 +155,8 @@ pub struct SessionActor {
     via: Option<Arc<LinkInfo>>,
     /// The application had no room; it is tried again at this time.
     retry_at: Option<Instant>,
+    /// The application's actor was not there when it was last looked for, and that was said.
+    application_gone: bool,
     /// Since when there is no link.
     alone_since: Option<Instant>,
     /// When the keeper may want something next; looked at again only when something it goes by has changed.
@@ -150,6 +165,10 @@ pub struct SessionActor {
     /// The set of links that the keeper saw last.
     links_seen: u64,
     over: bool,
+    /// How full the node is.
+    pressure: Pressure,
+    /// What the peer may still have delivered, where that is limited.
+    budget: Option<PeerBudget>,
     /// Since when there are links, or the last hour of that began.
     good_since: Instant,
     /// Messages were handed to the application, which may answer at once.
@@ -163,17 +182,20 @@ impl SessionActor {
     pub fn new(group: Rc<SessionGroup>) -> Self {
         let ledger = &group.ledger;
         let config = group.services.session.borrow().clone();
-        let machine = Session::new(ledger.peer(), ledger.incarnation(), ledger.peer_incarnation(), config);
+        let machine = Session::new(ledger.peer(), ledger.incarnation(), ledger.peer_incarnation(), config.clone());
         Self {
             machine,
             pump: Pump::new(),
             via: None,
             retry_at: None,
+            application_gone: false,
             alone_since: None,
             keeper_at: None,
             keeper_changed: true,
             links_seen: 0,
             over: false,
+            pressure: Pressure::Calm,
+            budget: BudgetConfig::of(&config).map(|budget| PeerBudget::new(&budget, clock::now())),
             good_since: clock::now(),
             handed_over: false,
             put_off: false,
@@ -303,8 +325,19 @@ impl SessionActor {
         self.carry_out();
         self.dial(now, ctx);
         self.check_alone(now);
+        self.weigh();
         let deadline = self.deadline(now);
         pump::arm(self, ctx, deadline);
+    }
+
+    /// Tells the node what the session holds, and the outbox how full the node is.
+    fn weigh(&mut self) {
+        let group = &self.group;
+        let mut outbox = group.ledger.outbox();
+        let held = outbox.queued().1 as u64 + group.ledger.inbound().held();
+        group.services.memory.replace(group.memory.replace(held), held);
+        self.pressure = group.services.pressure();
+        outbox.set_pressure(self.pressure);
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -316,7 +349,8 @@ impl SessionActor {
             (!lost_after.is_zero()).then(|| since + lost_after)
         });
         let expiry = self.group.ledger.outbox().deadline();
-        [self.machine.deadline(now), self.keeper_at, self.retry_at, lost, expiry].into_iter().flatten().min()
+        let recheck = (self.pressure > Pressure::Calm).then(|| now + RECHECK);
+        [self.machine.deadline(now), self.keeper_at, self.retry_at, lost, expiry, recheck].into_iter().flatten().min()
     }
 
     fn transmit(&mut self, now: Instant) {
@@ -391,20 +425,45 @@ impl SessionActor {
                 {
                     continue;
                 }
-                let taken = self.group.ledger.inbound().deliver_with(most, |messages| {
+                let (allowed, budget) = match self.allowance(now, most) {
+                    Ok(allowance) => allowance,
+                    Err(wait) => {
+                        self.retry_at = Some(now + wait);
+                        break;
+                    }
+                };
+                let taken = self.group.ledger.inbound().deliver_with(allowed, |messages| {
                     let sent = inbox.try_send(Inbox { peer, messages, via: via.clone() });
                     sent.map_err(|refusal| match refusal {
                         MailboxRefusal::Full(inbox) | MailboxRefusal::Closed(inbox) => inbox.messages,
                     })
                 });
                 if !taken {
-                    self.retry_at = Some(now + DELIVERY_RETRY);
+                    let gone = !inbox.connected();
+                    if gone && !std::mem::replace(&mut self.application_gone, true) {
+                        tracing::warn!(%peer, "the application's actor is gone: what arrives waits for another one");
+                    }
+                    self.retry_at = Some(now + if gone { APPLICATION_RETRY } else { DELIVERY_RETRY });
                     break;
                 }
+                self.application_gone = false;
                 self.handed_over = true;
+                self.budget = budget;
             }
         }
         self.deliver_streams(application.streams.as_ref());
+    }
+
+    /// How many messages may be handed over now, and what is left of the peer's budget then; or how long to wait.
+    fn allowance(&self, now: Instant, most: usize) -> Result<(usize, Option<PeerBudget>), Duration> {
+        let Some(mut budget) = self.budget else { return Ok((most, None)) };
+        let config = &self.group.services.session.borrow();
+        let at_once = usize::try_from(config.peer_messages_per_second).unwrap_or(most);
+        let most = if at_once == 0 { most } else { most.min(at_once) };
+        let bytes = if config.peer_bytes_per_second == 0 { u64::MAX } else { config.peer_bytes_per_second };
+        let (messages, bytes) = self.group.ledger.inbound().next_batch(most, bytes);
+        budget.take(messages as u64, bytes, now)?;
+        Ok((messages, Some(budget)))
     }
 
     /// Shows the next message to the inspector. `false`: it was set aside instead.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bowline_messages::session::{Outgoing, ReceiptState, SendError};
-use bowline_messages::{ChannelId, Incarnation, PeerId};
+use bowline_messages::{ChannelId, Incarnation, MessageClass, PeerId};
 use bytes::Bytes;
 
 use super::ledger::Ledger;
@@ -50,7 +50,12 @@ impl SessionHandle {
     pub(crate) fn push(&self, message: Outgoing) -> Result<Receipt, SendError> {
         let channel = message.channel;
         let expires = message.expires_in.map(|time| clock::now() + time);
-        let pushed = self.ledger.outbox().push(message, expires)?;
+        let pushed = self.ledger.outbox().push(message, expires);
+        if matches!(pushed, Err(SendError::Full { .. })) {
+            // It may be the whole node that was full; the session looks whether it still is.
+            self.ledger.wake();
+        }
+        let pushed = pushed?;
         if pushed.wake {
             self.ledger.wake();
         }
@@ -68,17 +73,17 @@ impl SessionHandle {
     pub async fn send_wait(&self, message: Outgoing) -> Result<Receipt, SendError> {
         loop {
             match self.send(message.clone()) {
-                Err(SendError::Full { .. }) => self.room(message.payload.len()).await,
+                Err(SendError::Full { .. }) => self.room(message.class, message.payload.len()).await,
                 other => return other,
             }
         }
     }
 
     /// Waits until there may be room for a message of so many bytes, or the session has ended.
-    pub(crate) async fn room(&self, bytes: usize) {
+    pub(crate) async fn room(&self, class: MessageClass, bytes: usize) {
         poll_fn(|cx| {
             let mut outbox = self.ledger.outbox();
-            if outbox.is_closed() || outbox.has_room(bytes) {
+            if outbox.is_closed() || outbox.has_room(class, bytes) {
                 return Poll::Ready(());
             }
             outbox.wait_room(cx.waker());

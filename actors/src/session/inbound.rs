@@ -439,6 +439,24 @@ impl Inbound {
         true
     }
 
+    /// Messages that wait for the application, from the first on: as many as are within both bounds, but at least one; and their bytes.
+    pub fn next_batch(&self, messages: usize, bytes: u64) -> (usize, u64) {
+        let (mut count, mut sum) = (0, 0);
+        for message in self.deliver.iter().take(messages) {
+            let next = sum + message.payload.len() as u64;
+            if count > 0 && next > bytes {
+                break;
+            }
+            (count, sum) = (count + 1, next);
+        }
+        (count, sum)
+    }
+
+    /// Bytes that wait for the application or for a gap to close.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
     fn take_batch(&mut self, most: usize) -> Vec<Received> {
         let waiting = self.deliver.len();
         if most < waiting {

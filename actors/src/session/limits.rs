@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 pub use bowline_messages::config::LimitsConfig as InboundConfig;
+use bowline_messages::config::SessionConfig;
 use bowline_messages::wire::Refusal;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -249,6 +250,22 @@ pub struct PeerBudget {
     messages: Bucket,
     bytes: Bucket,
     at: Instant,
+}
+
+impl BudgetConfig {
+    /// What the configuration allows a peer; none when it sets no limit.
+    pub fn of(config: &SessionConfig) -> Option<Self> {
+        // Beyond any machine, and far from where the arithmetic ends.
+        const NO_LIMIT: u64 = 1 << 50;
+        let or_none = |rate: u64| if rate == 0 { NO_LIMIT } else { rate };
+        let (messages, bytes) = (config.peer_messages_per_second, config.peer_bytes_per_second);
+        (messages > 0 || bytes > 0).then(|| Self {
+            messages_per_second: or_none(messages),
+            messages_burst: or_none(messages),
+            bytes_per_second: or_none(bytes),
+            bytes_burst: or_none(bytes),
+        })
+    }
 }
 
 impl PeerBudget {

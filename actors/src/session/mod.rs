@@ -27,6 +27,7 @@ pub mod outbox;
 mod outcomes;
 mod path;
 pub mod policy;
+pub mod pressure;
 pub mod private_file;
 pub mod ranges;
 mod receive;

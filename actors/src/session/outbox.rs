@@ -15,6 +15,7 @@ use bowline_messages::{ChannelId, Delivery, MessageClass, PolicyName};
 use bytes::{Bytes, BytesMut};
 
 use super::ledger::SESSION_WINDOW_CHANNELS;
+use super::pressure::Pressure;
 use super::ranges::RangeSet;
 use super::tx_channel::{Entry, Phase, TxChannel, window_cost};
 
@@ -136,6 +137,8 @@ pub struct Outbox {
     accepted: u64,
     acknowledged: u64,
     closed: bool,
+    /// How full the whole node is.
+    pressure: Pressure,
     /// Whether the session found nothing to send and has to be woken for the next message.
     idle: bool,
     room_waiters: Vec<Waker>,
@@ -167,6 +170,7 @@ impl Outbox {
             accepted: 0,
             acknowledged: 0,
             closed: false,
+            pressure: Pressure::Calm,
             idle: true,
             room_waiters: Vec::new(),
             settled_waiters: Vec::new(),
@@ -185,7 +189,7 @@ impl Outbox {
         if bytes > self.message_bytes() {
             return Err(SendError::TooLarge { bytes, limit: self.message_bytes() });
         }
-        if !self.has_room(bytes) {
+        if !self.has_room(message.class, bytes) {
             return Err(SendError::Full { bytes: self.queued_bytes });
         }
         let limit = self.limits.channels.min(self.peer.channels);
@@ -807,9 +811,17 @@ impl Outbox {
     }
 
     /// Whether a message of so many bytes would be accepted.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.queued_messages < self.limits.queue_messages
+    pub fn has_room(&self, class: MessageClass, bytes: usize) -> bool {
+        !self.pressure.refuses(class)
+            && self.queued_messages < self.limits.queue_messages
             && (self.queued_bytes + bytes <= self.limits.queue_bytes || self.queued_bytes == 0)
+    }
+
+    /// The node got fuller, or emptier.
+    pub fn set_pressure(&mut self, pressure: Pressure) {
+        if std::mem::replace(&mut self.pressure, pressure) > pressure {
+            self.room_waiters.drain(..).for_each(Waker::wake);
+        }
     }
 
     /// Has a waker called once everything is final.

@@ -35,16 +35,20 @@ enum Violation {
 }
 
 impl Violation {
-    /// Whether no honest program, however it is configured and whatever it was restored from, says such a thing: only that counts
-    /// against the peer.
-    const fn is_malice(&self) -> bool {
+    /// What it says about the peer: nothing, where an honest program may do it that is configured otherwise or was restored from an
+    /// earlier state.
+    const fn behaviour(&self) -> Option<Behaviour> {
         match self {
             Self::Frame(_)
             | Self::FragmentSize
-            | Self::Inbound(InboundError::Fragments | InboundError::Sequence | InboundError::Skip) => true,
-            Self::Inbound(InboundError::Window | InboundError::MessageSize(_) | InboundError::Channels)
+            | Self::Inbound(InboundError::Fragments | InboundError::Sequence | InboundError::Skip) => {
+                Some(Behaviour::BrokeProtocol)
+            }
+            // It was told the window, and no honest program sends past it.
+            Self::Inbound(InboundError::Window) => Some(Behaviour::Flooded),
+            Self::Inbound(InboundError::MessageSize(_) | InboundError::Channels)
             | Self::Delivery(_)
-            | Self::PastLife => false,
+            | Self::PastLife => None,
         }
     }
 }
@@ -96,9 +100,7 @@ impl Session {
         let eliciting = match self.on_frames(now, link, frames, parts) {
             Ok(eliciting) => eliciting,
             Err(violation) => {
-                if violation.is_malice() {
-                    self.outputs.push_back(Output::Observed(Behaviour::BrokeProtocol));
-                }
+                self.outputs.extend(violation.behaviour().map(Output::Observed));
                 return self.on_violation(now, link, violation.to_string());
             }
         };

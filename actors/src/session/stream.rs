@@ -131,7 +131,7 @@ impl SessionStream {
     fn wait_room(&self, cx: &Context<'_>) {
         let mut outbox = self.session.ledger().outbox();
         outbox.wait_room(cx.waker());
-        if outbox.is_closed() || outbox.has_room(PART_BYTES) {
+        if outbox.is_closed() || outbox.has_room(self.class, PART_BYTES) {
             cx.waker().wake_by_ref();
         }
     }
@@ -198,7 +198,7 @@ impl AsyncWrite for SessionStream {
         let part = &bytes[..bytes.len().min(most.max(1))];
         {
             let mut outbox = self.session.ledger().outbox();
-            if !outbox.is_closed() && !outbox.has_room(part.len() + 1) {
+            if !outbox.is_closed() && !outbox.has_room(self.class, part.len() + 1) {
                 outbox.wait_room(cx.waker());
                 return Poll::Pending;
             }

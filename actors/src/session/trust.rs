@@ -81,7 +81,7 @@ pub enum Behaviour {
     FailedHandshake,
     /// A record on its link was forged or replayed: −2 %. Anybody between can do that.
     BadRecord,
-    /// It exceeded its budget of messages or bytes: −10 %. Sealed, so it was the peer.
+    /// It sent past the window that it was told: −10 %. Sealed, so it was the peer.
     Flooded,
     /// It sent a frame that breaks the protocol: −40 %. Sealed, so it was the peer.
     BrokeProtocol,

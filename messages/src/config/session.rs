@@ -25,6 +25,16 @@ pub struct SessionConfig {
     pub channel_window: u32,
     /// Channels per session, open streams included.
     pub channels: usize,
+    /// Bytes of messages that may wait in this node for all peers, to be sent or to be taken. As they fill up the node takes less
+    /// and less: no new peers, then no patient messages, then urgent ones only. `0B`: no limit.
+    #[serde(with = "size")]
+    pub memory_bytes: u64,
+    /// Messages of one peer that the application is given in a second, in the long run; as many at once after a quiet time. What
+    /// comes beyond waits in the peer's window, and then with the peer. `0`: no limit.
+    pub peer_messages_per_second: u64,
+    /// The same in bytes. Streams are not in it: their readers set their pace.
+    #[serde(with = "size")]
+    pub peer_bytes_per_second: u64,
     /// Links that are kept established to one peer.
     pub links: usize,
     /// Longest time an acknowledgement is held back. Detection of a dead link waits this much longer; below a millisecond it
@@ -116,6 +126,9 @@ impl Default for SessionConfig {
             message_bytes: 1 << 20,
             channel_window: 8 << 20,
             channels: 256,
+            memory_bytes: 1 << 30,
+            peer_messages_per_second: 0,
+            peer_bytes_per_second: 0,
             links: 4,
             ack_delay: Duration::from_millis(2),
             heartbeat: Duration::from_secs(5),
@@ -144,6 +157,9 @@ impl SessionConfig {
         checks.size("session.message_bytes", self.message_bytes as u64, 1 << 10..=64 << 20);
         checks.size("session.channel_window", u64::from(self.channel_window), 64 << 10..=1 << 30);
         checks.number("session.channels", self.channels, 1..=65_536);
+        checks.size("session.memory_bytes", self.memory_bytes, 0..=1 << 50);
+        checks.number("session.peer_messages_per_second", self.peer_messages_per_second, 0..=1 << 40);
+        checks.size("session.peer_bytes_per_second", self.peer_bytes_per_second, 0..=1 << 50);
         checks.number("session.links", self.links, 1..=16);
         checks.duration("session.ack_delay", self.ack_delay, ms(1)..=ms(10));
         checks.duration("session.heartbeat", self.heartbeat, ms(100)..=hour);
