@@ -3,6 +3,9 @@
 //! Child of its peer's group, permanent. A restart keeps the ledger, the links and what the keeper knows (all captured by the
 //! factory) and forgets estimates and verdicts: everything unacknowledged is sent again under a new epoch of every link's keys.
 
+mod handlers;
+mod requests;
+
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -23,6 +26,8 @@ use bowline_messages::wire::frame::CloseCode;
 use bowline_messages::wire::{SignedAddresses, TicketId};
 use bowline_messages::{EndpointAddress, LinkId};
 use serde::{Deserialize, Serialize};
+
+pub use requests::{AddAddresses, CloseSession, FindLinkActor, InterfaceState, OwnAddresses, StatusQuery};
 
 use super::handle::SessionHandle;
 use super::handshake::{HandshakeError, ResumeTicket};
@@ -110,41 +115,6 @@ impl Drop for SessionGroup {
         self.services.memory.replace(self.memory.get(), 0);
     }
 }
-
-/// More addresses at which the peer can be reached. To the session actor.
-#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
-#[rtype(result = "()")]
-pub struct AddAddresses(pub Vec<(EndpointAddress, Binding)>);
-
-/// This node can be reached elsewhere now. To the session actor.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
-pub struct OwnAddresses(pub SignedAddresses);
-
-/// An interface of this machine went down or came up. To the session actor.
-#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
-#[rtype(result = "()")]
-pub struct InterfaceState {
-    /// Its name.
-    pub name: String,
-    /// Whether it can carry traffic.
-    pub up: bool,
-}
-
-/// End the session: the peer is told on every link. To the session actor; it is stopped by its group afterwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
-#[rtype(result = "()")]
-pub struct CloseSession(pub CloseCode);
-
-/// Asks for a report. To the session actor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
-#[rtype(result = "SessionStatus")]
-pub struct StatusQuery;
-
-/// Finds the link actor of a link: for scripts and tests, which talk to it directly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
-#[rtype(result = "Option<Addr<LinkActor>>")]
-pub struct FindLinkActor(pub LinkId);
 
 /// The session actor.
 pub struct SessionActor {
@@ -645,143 +615,5 @@ impl Pumped for SessionActor {
         self.with_machine(|machine, parts| machine.on_timeout(now, parts));
         // The worker may have been polled already in this turn.
         self.work(ctx);
-    }
-}
-
-impl Handler<Arrived> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, arrived: Arrived, _: &mut Self::Context) {
-        let link = arrived.link;
-        if self.via.as_ref().is_none_or(|via| via.id != link) {
-            let via = self.group.links.borrow().get(&link).map(|slot| slot.join.info.clone());
-            self.via = via.or(self.via.take());
-        }
-        let now = clock::now();
-        self.with_machine(|machine, parts| machine.on_arrived(now, link, arrived.data, parts));
-        // First what has to be remembered beside the ledger: the application's inspector may panic.
-        self.carry_out();
-        self.deliver(now);
-    }
-}
-
-impl Handler<LinkDown> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, down: LinkDown, _: &mut Self::Context) {
-        if self.was_closed(down.link) {
-            return;
-        }
-        self.group.links.borrow_mut().remove(&down.link);
-        let now = clock::now();
-        self.with_machine(|machine, parts| machine.on_link_down(now, down.link, down.reason, parts));
-    }
-}
-
-impl Handler<Down> for SessionActor {
-    type Result = ();
-
-    /// A link actor ended. If it said so itself the link is gone already; if it panicked this is the news.
-    fn handle(&mut self, down: Down, _: &mut Self::Context) {
-        let found = self.group.links.borrow().iter().find(|(_, slot)| slot.name == down.path).map(|(id, _)| *id);
-        if let Some(id) = found {
-            self.group.links.borrow_mut().remove(&id);
-            let now = clock::now();
-            self.with_machine(|machine, parts| machine.on_link_down(now, id, LinkFailure::ActorPanicked, parts));
-        }
-    }
-}
-
-impl Handler<LinkEstablished> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, LinkEstablished(link): LinkEstablished, ctx: &mut Self::Context) {
-        if !self.over {
-            self.join(link, None, ctx);
-        }
-    }
-}
-
-impl Handler<AddAddresses> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, AddAddresses(addresses): AddAddresses, _: &mut Self::Context) {
-        for (address, binding) in addresses {
-            self.keeper().add(clock::now(), address, Source::Given, binding);
-        }
-    }
-}
-
-impl Handler<OwnAddresses> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, OwnAddresses(addresses): OwnAddresses, _: &mut Self::Context) {
-        self.machine.on_own_addresses(addresses);
-    }
-}
-
-impl Handler<InterfaceState> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, change: InterfaceState, _: &mut Self::Context) {
-        if change.up {
-            self.keeper().on_network_change(clock::now());
-        } else {
-            let now = clock::now();
-            self.with_machine(|machine, parts| machine.on_interface_down(now, &change.name, parts));
-        }
-    }
-}
-
-impl Handler<CloseSession> for SessionActor {
-    type Result = ResponseFuture<()>;
-
-    /// The answer comes when the links have said goodbye, so that whoever stops the group afterwards does not cut them short.
-    fn handle(&mut self, CloseSession(code): CloseSession, _: &mut Self::Context) -> Self::Result {
-        let ends: Vec<_> = self.group.links.borrow().values().map(|slot| slot.address.send(AwaitEnd)).collect();
-        self.over = true;
-        self.machine.on_close(code, "");
-        self.transmit(clock::now());
-        self.machine.abandon(&LinkFailure::ClosedHere("the session ends".into()));
-        self.carry_out();
-        Box::pin(async move {
-            // Each is answered by the end of its link, which has a time limit of its own.
-            let _ = futures_util::future::join_all(ends).await;
-        })
-    }
-}
-
-impl Handler<FindLinkActor> for SessionActor {
-    type Result = Option<Addr<LinkActor>>;
-
-    fn handle(&mut self, FindLinkActor(link): FindLinkActor, _: &mut Self::Context) -> Self::Result {
-        self.group.links.borrow().get(&link).map(|slot| slot.address.clone())
-    }
-}
-
-impl Handler<StatusQuery> for SessionActor {
-    type Result = MessageResult<StatusQuery>;
-
-    fn handle(&mut self, _: StatusQuery, _: &mut Self::Context) -> Self::Result {
-        let ledger = self.group.ledger.clone();
-        let now = clock::now();
-        let (queued_messages, queued_bytes) = ledger.outbox().queued();
-        let (messages_accepted, messages_acknowledged) = ledger.outbox().totals();
-        let (messages_delivered, duplicates_dropped) = ledger.inbound().totals();
-        MessageResult(SessionStatus {
-            peer: ledger.peer(),
-            incarnation: ledger.incarnation(),
-            peer_incarnation: ledger.peer_incarnation(),
-            links: self.machine.link_statuses(now),
-            choices: self.machine.choices(now),
-            peer_addresses: self.group.keeper.borrow().addresses(),
-            queued_messages,
-            queued_bytes,
-            messages_accepted,
-            messages_acknowledged,
-            messages_delivered,
-            duplicates_dropped,
-            failovers: self.machine.failovers(),
-        })
     }
 }
