@@ -225,7 +225,9 @@ impl Admission for Gate {
     }
 
     fn admit(&mut self, peer: &PeerId) -> Result<(), Refusal> {
-        if self.0.pressure().refuses_newcomers() {
+        // Who has a session has a ticket: it may come back to drain its queue.
+        let newcomer = || self.0.resume.borrow().for_peer(peer, crate::clock::now()).is_none();
+        if self.0.pressure().refuses_newcomers() && newcomer() {
             return Err(Refusal::Busy);
         }
         self.0.trust.borrow_mut().admit(peer, None).map_err(|refusal| {

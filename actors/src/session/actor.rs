@@ -23,7 +23,7 @@ use bowline_messages::link::{Arrived, Binding, CloseLink, LinkDown, LinkFailure,
 use bowline_messages::session::{Inbox, SessionEnd, SessionStatus};
 use bowline_messages::supervision::{Down, Monitor};
 use bowline_messages::wire::frame::CloseCode;
-use bowline_messages::wire::{SignedAddresses, TicketId};
+use bowline_messages::wire::{Refusal, SignedAddresses, TicketId};
 use bowline_messages::{EndpointAddress, LinkId};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,8 @@ const APPLICATION_RETRY: Duration = Duration::from_secs(1);
 const INITIAL_RTT: Duration = Duration::from_millis(333);
 /// What counts as a good hour of a session.
 const GOOD_HOUR: Duration = Duration::from_secs(3600);
+/// A session has so many times the links that are wanted at most: both sides may dial as many, and a known peer no more.
+const LINKS_PER_WANTED: usize = 2;
 /// How often a message may be in hand when the session actor panics.
 const STRIKES: u32 = 2;
 
@@ -138,7 +140,7 @@ pub struct SessionActor {
     /// How full the node is.
     pressure: Pressure,
     /// What the peer may still have delivered, where that is limited.
-    budget: Option<PeerBudget>,
+    budget: Option<Box<PeerBudget>>,
     /// Since when there are links, or the last hour of that began.
     good_since: Instant,
     /// Messages were handed to the application, which may answer at once.
@@ -165,7 +167,7 @@ impl SessionActor {
             links_seen: 0,
             over: false,
             pressure: Pressure::Calm,
-            budget: BudgetConfig::of(&config).map(|budget| PeerBudget::new(&budget, clock::now())),
+            budget: BudgetConfig::of(&config).map(|budget| Box::new(PeerBudget::new(&budget, clock::now()))),
             good_since: clock::now(),
             handed_over: false,
             put_off: false,
@@ -237,6 +239,12 @@ impl SessionActor {
         let taken = self.group.links.borrow().contains_key(&id);
         if taken && !join.confirmed {
             // It may be a replay: a link that lives is not given up for one that has proven nothing.
+            return;
+        }
+        let most = self.services().session.borrow().links * LINKS_PER_WANTED;
+        if !taken && self.group.links.borrow().len() >= most {
+            let (from, reason) = (info.remote.to_string(), format!("the session has {most} links"));
+            self.emit(EventKind::ConnectionRefused { from, reason });
             return;
         }
         self.forget_link(id, "replaced by a link of the same number");
@@ -340,7 +348,12 @@ impl SessionActor {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Emit(kind) => self.emit(kind),
-                Output::CloseLink(id, reason) => self.forget_link(id, &reason.to_string()),
+                Output::CloseLink(id, reason) => {
+                    if let LinkFailure::Refused(refusal) = &reason {
+                        self.on_refused(id, refusal);
+                    }
+                    self.forget_link(id, &reason.to_string());
+                }
                 Output::LinkProven(id) => {
                     self.observe(Behaviour::Linked);
                     let ticket = self.group.links.borrow_mut().get_mut(&id).and_then(|slot| slot.ticket.take());
@@ -425,8 +438,8 @@ impl SessionActor {
     }
 
     /// How many messages may be handed over now, and what is left of the peer's budget then; or how long to wait.
-    fn allowance(&self, now: Instant, most: usize) -> Result<(usize, Option<PeerBudget>), Duration> {
-        let Some(mut budget) = self.budget else { return Ok((most, None)) };
+    fn allowance(&self, now: Instant, most: usize) -> Result<(usize, Option<Box<PeerBudget>>), Duration> {
+        let Some(mut budget) = self.budget.clone() else { return Ok((most, None)) };
         let config = &self.group.services.session.borrow();
         let at_once = usize::try_from(config.peer_messages_per_second).unwrap_or(most);
         let most = if at_once == 0 { most } else { most.min(at_once) };
@@ -530,6 +543,20 @@ impl SessionActor {
             actor.group.ledger.wake();
         });
         ctx.spawn(attempt);
+    }
+
+    /// The peer let this side finish the handshake and refused it then: the dial was none that succeeded.
+    fn on_refused(&mut self, id: LinkId, refusal: &Refusal) {
+        let dialled = self
+            .group
+            .links
+            .borrow()
+            .get(&id)
+            .filter(|slot| slot.join.info.initiator)
+            .map(|slot| slot.join.info.clone());
+        if let Some(info) = dialled {
+            self.on_dial_failed(&info.remote, false, &HandshakeError::Refused(refusal.clone()).to_string());
+        }
     }
 
     fn on_dial_failed(&mut self, address: &EndpointAddress, timed_out: bool, error: &str) {

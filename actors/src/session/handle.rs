@@ -1,5 +1,6 @@
 //! What the application holds of a session: a handle to send with, and receipts.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -39,6 +40,7 @@ impl SessionHandle {
     ///
     /// # Errors
     /// [`SendError`]; nothing of the message is kept then.
+    #[inline]
     pub fn send(&self, message: Outgoing) -> Result<Receipt, SendError> {
         let channel = message.channel;
         if channel.is_stream() {
@@ -47,6 +49,7 @@ impl SessionHandle {
         self.push(message)
     }
 
+    #[inline]
     pub(crate) fn push(&self, message: Outgoing) -> Result<Receipt, SendError> {
         let channel = message.channel;
         let expires = message.expires_in.map(|time| clock::now() + time);
@@ -173,5 +176,52 @@ impl Receipt {
             outbox.wait_final(self.channel, self.sequence, cx.waker());
             Poll::Pending
         })
+    }
+}
+
+/// Receipts in the order of their messages, for programs that send many: one look at the session serves all of them.
+#[derive(Debug, Default)]
+pub struct Receipts {
+    waiting: VecDeque<Receipt>,
+}
+
+impl Receipts {
+    /// Adds the receipt of a message that was sent behind those of the others.
+    #[inline]
+    pub fn push(&mut self, receipt: Receipt) {
+        self.waiting.push_back(receipt);
+    }
+
+    /// Takes receipts from the front as long as nothing more will change about them, at most so many, and tells how each ended.
+    pub fn take_final(&mut self, most: usize, mut ended: impl FnMut(ReceiptState)) {
+        let mut left = most;
+        while left > 0
+            && let Some(ledger) = self.waiting.front().map(|receipt| receipt.ledger.clone())
+        {
+            let outbox = ledger.outbox();
+            let before = left;
+            while let Some(receipt) = self.waiting.front().filter(|receipt| Arc::ptr_eq(&receipt.ledger, &ledger)) {
+                let state = outbox.state(receipt.channel, receipt.sequence);
+                if left == 0 || !state.is_final() {
+                    break;
+                }
+                self.waiting.pop_front();
+                left -= 1;
+                ended(state);
+            }
+            if left == before {
+                return;
+            }
+        }
+    }
+
+    /// Receipts that are not final, as far as was looked.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 }

@@ -370,6 +370,8 @@ impl Session {
     pub(super) fn gather_candidates(&mut self, now: Instant, class: usize) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
+        // Exactly: a vector's own idea of how much will come is many times what most sessions need.
+        candidates.reserve_exact(self.paths.len());
         // The memory of a life of the peer that may be over must not go to the one behind a new link: it has to say who it is first.
         let known = self.peer_incarnation.is_some();
         for path in self.paths.values().filter(|p| p.state.is_usable() && (p.proven || !known)) {

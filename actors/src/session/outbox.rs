@@ -184,6 +184,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`SendError`]; nothing of the message is kept then.
+    #[inline]
     pub fn push(&mut self, message: Outgoing, expires: Option<Instant>) -> Result<Pushed, SendError> {
         let bytes = message.payload.len();
         if self.closed {
@@ -224,6 +225,7 @@ impl Outbox {
         Ok(pushed)
     }
 
+    #[inline]
     fn accept(&mut self, message: Outgoing, expires: Option<Instant>) -> Result<Pushed, SendError> {
         let bytes = message.payload.len();
         let id = message.channel;

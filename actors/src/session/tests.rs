@@ -24,6 +24,7 @@ use super::streams::StreamTable;
 use super::trust::Behaviour;
 
 mod edges;
+mod replayed_attach;
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Context, Handler, Message};
 use bowline_actors::clock;
-use bowline_actors::session::handle::{Receipt, SessionHandle};
+use bowline_actors::session::handle::{Receipt, Receipts, SessionHandle};
 use bowline_messages::session::{Inbox, Outgoing, ReceiptState, SendError};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -233,8 +233,10 @@ struct Stream<'a> {
     common: &'a Common,
     caller: &'a Caller,
     payloads: Payloads,
-    /// Receipts that are not final yet, oldest first, with the payloads that are to be had again.
-    waiting: VecDeque<(Receipt, Option<Bytes>)>,
+    /// Receipts that are not final yet.
+    waiting: Receipts,
+    /// For each of them the payload that is to be had again, if it is.
+    again: VecDeque<Option<Bytes>>,
     /// The next number; as many were accepted.
     number: u64,
     /// Receipts that ended in anything but acknowledged.
@@ -244,7 +246,15 @@ struct Stream<'a> {
 impl<'a> Stream<'a> {
     fn new(common: &'a Common, caller: &'a Caller) -> Self {
         let payloads = Payloads::new(common.size as usize);
-        Self { common, caller, payloads, waiting: VecDeque::new(), number: 0, not_acknowledged: 0 }
+        Self {
+            common,
+            caller,
+            payloads,
+            waiting: Receipts::default(),
+            again: VecDeque::new(),
+            number: 0,
+            not_acknowledged: 0,
+        }
     }
 
     /// Sends for a time, or a number of messages, and waits until every receipt is final.
@@ -267,7 +277,8 @@ impl<'a> Stream<'a> {
         settled.map_err(|_| late(PATIENCE))?;
         self.look_at(usize::MAX);
         self.not_acknowledged += self.waiting.len() as u64;
-        self.waiting.clear();
+        self.waiting = Receipts::default();
+        self.again.clear();
         Ok(())
     }
 
@@ -292,23 +303,20 @@ impl<'a> Stream<'a> {
     }
 
     fn sent(&mut self, receipt: Result<Receipt, SendError>, again: Option<Bytes>) -> Result<(), Failure> {
-        self.waiting.push_back((receipt.map_err(|error| Failure::new(Exit::False, error))?, again));
+        self.waiting.push(receipt.map_err(|error| Failure::new(Exit::False, error))?);
+        self.again.push_back(again);
         self.number += 1;
         Ok(())
     }
 
     fn look_at(&mut self, most: usize) {
-        for _ in 0..most {
-            let Some((receipt, _)) = self.waiting.front() else { return };
-            let state = receipt.state();
-            if !state.is_final() {
-                return;
+        let Self { waiting, again, payloads, not_acknowledged, .. } = self;
+        waiting.take_final(most, |state| {
+            *not_acknowledged += u64::from(state != ReceiptState::Acknowledged);
+            if let Some(Some(payload)) = again.pop_front() {
+                payloads.give_back(payload);
             }
-            self.not_acknowledged += u64::from(state != ReceiptState::Acknowledged);
-            if let Some((_, Some(payload))) = self.waiting.pop_front() {
-                self.payloads.give_back(payload);
-            }
-        }
+        });
     }
 }
 
