@@ -82,27 +82,38 @@ struct Setting<'a> {
 /// How the parser begins to say that a key is required. Entries of the peer book have one: their id.
 const MISSING: &str = "missing field `";
 
-/// Lays the settings of one layer over what is below. One that lacks a required neighbour (an address of a peer whose id comes in
-/// another variable) waits until the others are there; in which order they are given makes no difference.
-fn lay(merged: &mut Table, mut settings: Vec<Setting<'_>>) -> Result<(), ConfigFailure> {
-    while !settings.is_empty() {
-        let before = settings.len();
-        let mut waiting = Vec::new();
-        for setting in settings {
-            let within = entry_of(merged, &setting.key);
-            match assign(&within, &setting.key, setting.text) {
-                Ok(set) => merge(merged, set),
-                Err(reason) if reason.starts_with(MISSING) => waiting.push((setting, reason)),
+/// Lays the settings of one layer over what is below, so that the last one for a key wins. What the text of one means may depend on a
+/// required neighbour that is set later (an address of a peer whose id comes in another variable): it is looked at again when the
+/// others are known, and takes its own place among them all the same.
+fn lay(merged: &mut Table, settings: Vec<Setting<'_>>) -> Result<(), ConfigFailure> {
+    let mut known = merged.clone();
+    let mut laid: Vec<Option<Table>> = vec![None; settings.len()];
+    loop {
+        let (mut progress, mut waiting) = (false, None);
+        for (setting, place) in settings.iter().zip(&mut laid).filter(|(_, place)| place.is_none()) {
+            match assign(&entry_of(&known, &setting.key), &setting.key, setting.text) {
+                Ok(set) => {
+                    merge(&mut known, set.clone());
+                    *place = Some(set);
+                    progress = true;
+                }
+                Err(reason) if reason.starts_with(MISSING) => {
+                    waiting.get_or_insert((setting, reason));
+                }
                 Err(reason) => return Err((setting.failed)(&reason)),
             }
         }
-        if let Some((setting, reason)) = waiting.first().filter(|_| waiting.len() == before) {
-            let entry = setting.key.iter().take(2).cloned().collect::<Vec<_>>().join(".");
-            let reason = format!("{reason} of [{entry}]; it has to be set as well, here or in the file");
-            return Err((setting.failed)(&reason));
+        match waiting {
+            None => break,
+            Some(_) if progress => {}
+            Some((setting, reason)) => {
+                let entry = setting.key.iter().take(2).cloned().collect::<Vec<_>>().join(".");
+                let reason = format!("{reason} of [{entry}]; it has to be set as well, here or in the file");
+                return Err((setting.failed)(&reason));
+            }
         }
-        settings = waiting.into_iter().map(|(setting, _)| setting).collect();
     }
+    laid.into_iter().flatten().for_each(|set| merge(merged, set));
     Ok(())
 }
 
@@ -262,6 +273,18 @@ mod tests {
             ..Layers::default()
         };
         assert!(!flags.resolve().unwrap().peers["a"].connect);
+        // The first of them has to wait for the id, and is still the first.
+        let id = format!("peers.a.id={id}");
+        for (last, others) in [("true", "false"), ("false", "true")] {
+            let assignments = vec![
+                format!("peers.a.connect={others}"),
+                id.clone(),
+                format!("peers.a.connect={others}"),
+                format!("peers.a.connect={last}"),
+            ];
+            let config = Layers { assignments, ..Layers::default() }.resolve().unwrap();
+            assert_eq!(config.peers["a"].connect.to_string(), last);
+        }
 
         let half = Layers { variables: variables(&[addresses]), ..Layers::default() };
         assert_eq!(
