@@ -19,6 +19,7 @@ use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
 use super::journal::{JournalActor, RecentEvents, Subscribe, Subscribers};
 use super::peers::{
     Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery,
+    SeekPeer,
 };
 use super::services::{Application, Gate, Services};
 use crate::clock;
@@ -348,6 +349,20 @@ impl NodeHandle {
         addresses: Vec<(EndpointAddress, Binding)>,
     ) -> Result<SessionHandle, NodeError> {
         Ok(self.peers.send(ConnectPeer { peer, addresses }).await??)
+    }
+
+    /// Seeks a peer at these addresses and at no others, as a configuration says: nobody is accepted by it who is not anyway. Without
+    /// addresses the peer is not sought any more; a session with it goes on.
+    ///
+    /// # Errors
+    /// [`NodeError::Connect`], [`NodeError::Gone`].
+    pub async fn seek(
+        &self,
+        peer: PeerId,
+        addresses: impl IntoIterator<Item = EndpointAddress>,
+    ) -> Result<(), NodeError> {
+        let addresses = addresses.into_iter().map(|address| (address, Binding::Any)).collect();
+        Ok(self.peers.send(SeekPeer { peer, addresses }).await??)
     }
 
     /// The session with a peer, if there is one.

@@ -16,7 +16,7 @@ pub use assembly::{NodeError, NodeHandle, NodeParts, start};
 pub use journal::{JournalActor, RecentEvents, Record, Subscribe, Subscribers};
 pub use peers::{
     Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, FindSessionActor,
-    PeerTable, PeersActor, PeersQuery,
+    PeerTable, PeersActor, PeersQuery, SeekPeer,
 };
 pub use services::{Application, EndSession, Inspector, Services};
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::services::{EndSession, Services};
 use crate::session::actor::{
-    AddAddresses, CloseSession, InterfaceState, OwnAddresses, SessionActor, SessionGroup, StatusQuery,
+    AddAddresses, CloseSession, GivenAddresses, InterfaceState, OwnAddresses, SessionActor, SessionGroup, StatusQuery,
 };
 use crate::session::handle::{Receipt, SessionHandle};
 use crate::session::ledger::Ledger;
@@ -36,7 +36,7 @@ const GROUP_BITS: u32 = 20;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long after the end of a session that is still wanted the next one is begun.
 const RECONNECT_AFTER: Duration = Duration::from_secs(5);
-/// The mailbox of a session actor: as many messages as its links may have unanswered, and some from elsewhere.
+/// The mailbox of a session actor: as many arrivals as the credits of its links allow (two for each), and some messages from elsewhere.
 const SESSION_MAILBOX: usize = 64;
 
 /// One peer.
@@ -60,6 +60,17 @@ pub struct PeerTable {
 #[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "Result<SessionHandle, ConnectError>")]
 pub struct ConnectPeer {
+    /// The peer.
+    pub peer: PeerId,
+    /// Where it can be reached, each with what the link is to be bound to on this side.
+    pub addresses: Vec<(EndpointAddress, Binding)>,
+}
+
+/// Seeks a peer at these addresses and at no others, as a configuration says: nobody is accepted by it who is not anyway. Without
+/// addresses the peer is not sought any more; a session with it goes on as if the peer had made it.
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "Result<(), ConnectError>")]
+pub struct SeekPeer {
     /// The peer.
     pub peer: PeerId,
     /// Where it can be reached, each with what the link is to be bound to on this side.
@@ -233,6 +244,32 @@ impl Handler<ConnectPeer> for PeersActor {
         let peers = self.table.peers.borrow();
         let entry = peers.get(&connect.peer).ok_or(ConnectError::ShuttingDown)?;
         Ok(SessionHandle::new(entry.ledger.clone()))
+    }
+}
+
+impl Handler<SeekPeer> for PeersActor {
+    type Result = Result<(), ConnectError>;
+
+    fn handle(&mut self, SeekPeer { peer, addresses }: SeekPeer, ctx: &mut Self::Context) -> Self::Result {
+        if self.draining {
+            return Err(ConnectError::ShuttingDown);
+        }
+        if peer == self.services.local() {
+            return Err(ConnectError::Itself);
+        }
+        if addresses.is_empty() {
+            self.table.wanted.borrow_mut().remove(&peer);
+        } else {
+            let standing = self.services.trust.borrow().standing(&peer);
+            standing.map_err(|refusal| ConnectError::NotAllowed(refusal.to_string()))?;
+            self.table.wanted.borrow_mut().insert(peer, addresses.clone());
+            self.find_or_make(peer, ctx);
+        }
+        if let Some(entry) = self.table.peers.borrow().get(&peer) {
+            // Once for each reload of a configuration.
+            entry.session.do_send(GivenAddresses(addresses));
+        }
+        Ok(())
     }
 }
 

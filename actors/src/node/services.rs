@@ -127,9 +127,9 @@ impl Services {
         trust.admit(&peer, None).map_err(|refusal| refusal.to_string())
     }
 
-    /// Whether a peer may have a session as things stand, without anybody naming it anew.
+    /// Whether a peer may have a session as things stand, without anybody naming it anew. A question: nobody is pinned by it.
     pub fn admits(&self, peer: &PeerId) -> bool {
-        self.trust.borrow_mut().admit(peer, None).is_ok()
+        self.trust.borrow().standing(peer).is_ok()
     }
 
     /// Reports what happened.

@@ -27,7 +27,9 @@ use bowline_messages::wire::{Refusal, SignedAddresses, TicketId};
 use bowline_messages::{EndpointAddress, LinkId};
 use serde::{Deserialize, Serialize};
 
-pub use requests::{AddAddresses, CloseSession, FindLinkActor, InterfaceState, OwnAddresses, StatusQuery};
+pub use requests::{
+    AddAddresses, CloseSession, FindLinkActor, GivenAddresses, InterfaceState, OwnAddresses, StatusQuery,
+};
 
 use super::handle::SessionHandle;
 use super::handshake::{HandshakeError, ResumeTicket};

@@ -46,7 +46,9 @@ struct Target {
     connected: Option<Instant>,
     dialling: bool,
     timeout: Duration,
-    /// The peer tells this address no longer. It is not dialled; an attempt that is under way and the wait after failures are
+    /// Whether the peer tells this address, whoever gave it.
+    told: bool,
+    /// Neither the peer nor anybody here names this address any longer. It is not dialled; an attempt that is under way and the wait after failures are
     /// remembered all the same, or a peer that tells it again would be dialled without a pause.
     withdrawn: bool,
 }
@@ -87,10 +89,13 @@ impl Keeper {
     /// An address is known.
     pub fn add(&mut self, now: Instant, address: EndpointAddress, source: Source, binding: Binding) {
         if let Some(target) = self.targets.get_mut(&address) {
-            if source == Source::Given {
-                target.source = Source::Given;
-                target.binding = binding;
-                target.next = target.next.min(now);
+            match source {
+                Source::Given => {
+                    target.source = Source::Given;
+                    target.binding = binding;
+                    target.next = target.next.min(now);
+                }
+                Source::Learnt => target.told = true,
             }
             target.withdrawn = false;
             return;
@@ -108,7 +113,8 @@ impl Keeper {
         };
         let timeout = Duration::from_secs(5);
         let (next, failures, connected) = (now + grace, 0, None);
-        let target = Target { source, binding, next, failures, connected, dialling: false, timeout, withdrawn: false };
+        let (told, dialling, withdrawn) = (source == Source::Learnt, false, false);
+        let target = Target { source, binding, next, failures, connected, dialling, timeout, told, withdrawn };
         self.targets.insert(address, target);
     }
 
@@ -116,11 +122,27 @@ impl Keeper {
     pub fn set_learnt(&mut self, now: Instant, addresses: impl Iterator<Item = EndpointAddress>) {
         let addresses: Vec<_> = addresses.collect();
         for (address, target) in &mut self.targets {
-            target.withdrawn = target.source == Source::Learnt && !addresses.contains(address);
+            target.told = addresses.contains(address);
+            target.withdrawn = target.source == Source::Learnt && !target.told;
         }
         self.targets.retain(|_, target| !target.withdrawn || target.dialling || target.next > now);
         for address in addresses {
             self.add(now, address, Source::Learnt, Binding::Any);
+        }
+    }
+
+    /// The addresses given are these: others that were given before are dialled only if the peer tells them, too.
+    pub fn set_given(&mut self, now: Instant, addresses: Vec<(EndpointAddress, Binding)>) {
+        for (address, target) in &mut self.targets {
+            if target.source == Source::Given && addresses.iter().all(|(given, _)| given != address) {
+                target.source = Source::Learnt;
+                target.binding = Binding::Any;
+                target.withdrawn = !target.told;
+            }
+        }
+        self.targets.retain(|_, target| !target.withdrawn || target.dialling || target.next > now);
+        for (address, binding) in addresses {
+            self.add(now, address, Source::Given, binding);
         }
     }
 
@@ -256,6 +278,27 @@ mod tests {
         }
         assert_eq!(keeper.orders(now, &[]).len(), 2);
         assert_eq!(keeper.orders(now, &[]), []);
+    }
+
+    #[test]
+    fn addresses_that_are_given_no_longer_are_not_dialled_unless_the_peer_tells_them() {
+        let now = Instant::now();
+        let mut keeper = keeper(4);
+        let given = |texts: &[&str]| texts.iter().map(|text| (address(text), Binding::Any)).collect();
+        keeper.set_given(now, given(&["tcp://a:1", "tcp://b:1", "tcp://c:1"]));
+        keeper.set_learnt(now, [address("tcp://b:1")].into_iter());
+        assert_eq!(keeper.orders(now, &[]).len(), 3);
+        for text in ["tcp://a:1", "tcp://b:1", "tcp://c:1"] {
+            keeper.on_failure(now, &address(text), false);
+        }
+        keeper.set_given(now, given(&["tcp://c:1", "tcp://d:1"]));
+        let dialled = |keeper: &mut Keeper, now| {
+            keeper.orders(now, &[]).iter().map(|order| order.address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(dialled(&mut keeper, now + BACKOFF_MAX), ["tcp://d:1", "tcp://b:1", "tcp://c:1"]);
+        keeper.set_given(now, given(&["tcp://d:1"]));
+        keeper.set_learnt(now, [].into_iter());
+        assert_eq!(keeper.addresses(), [address("tcp://d:1")]);
     }
 
     #[test]

@@ -165,6 +165,14 @@ impl TrustSnapshot {
     }
 }
 
+/// How a peer stands that may have a session.
+enum Standing {
+    /// It is accepted.
+    Accepted,
+    /// It is pinned when it comes, if it was not before.
+    OnFirstUse,
+}
+
 /// Whom a node accepts and what it thinks of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trust {
@@ -218,11 +226,21 @@ impl Trust {
     }
 
     /// Accepts a peer from now on: the user named it. A deny list and an exclusion still win; for one that is denied the command has no
-    /// effect, now or later. One that the configuration accepts needs no command, so it goes when the configuration no longer has it.
+    /// effect, now or later.
     pub fn allow(&mut self, peer: PeerId) {
-        if !self.allowed.contains(&peer) && !self.is_denied(&peer) {
+        if !self.is_denied(&peer) {
             self.named.insert(peer);
         }
+    }
+
+    /// Peers that commands of this process's life accepted.
+    pub fn named(&self) -> impl Iterator<Item = &PeerId> {
+        self.named.iter()
+    }
+
+    /// Whether a command of this process's life accepted a peer.
+    pub fn is_named(&self, peer: &PeerId) -> bool {
+        self.named.contains(peer)
     }
 
     fn is_denied(&self, peer: &PeerId) -> bool {
@@ -240,6 +258,26 @@ impl Trust {
     /// # Errors
     /// [`TrustRefusal`].
     pub fn admit(&mut self, peer: &PeerId, name: Option<&str>) -> Result<(), TrustRefusal> {
+        match self.judge(peer)? {
+            Standing::Accepted => Ok(()),
+            Standing::OnFirstUse => self.meet(peer, name.filter(|name| name.len() <= NAME_BYTES_MAX)),
+        }
+    }
+
+    /// Whether [`Trust::admit`] would let a peer in that gives no name. A question: nobody is pinned by it.
+    ///
+    /// # Errors
+    /// [`TrustRefusal`].
+    pub fn standing(&self, peer: &PeerId) -> Result<(), TrustRefusal> {
+        match self.judge(peer)? {
+            Standing::OnFirstUse if !self.kept.met.contains(peer) && self.kept.met.len() >= PINS_MAX => {
+                Err(TrustRefusal::PinsFull)
+            }
+            Standing::Accepted | Standing::OnFirstUse => Ok(()),
+        }
+    }
+
+    fn judge(&self, peer: &PeerId) -> Result<Standing, TrustRefusal> {
         if self.is_denied(peer) {
             return Err(TrustRefusal::Denied(*peer));
         }
@@ -247,12 +285,12 @@ impl Trust {
             return Err(TrustRefusal::Excluded { peer: *peer, reason: reason.clone() });
         }
         match self.policy {
-            TrustPolicy::Open => Ok(()),
+            TrustPolicy::Open => Ok(Standing::Accepted),
             TrustPolicy::Allow | TrustPolicy::Tofu if self.allowed.contains(peer) || self.named.contains(peer) => {
-                Ok(())
+                Ok(Standing::Accepted)
             }
             TrustPolicy::Allow => Err(TrustRefusal::NotListed(*peer)),
-            TrustPolicy::Tofu => self.meet(peer, name.filter(|name| name.len() <= NAME_BYTES_MAX)),
+            TrustPolicy::Tofu => Ok(Standing::OnFirstUse),
         }
     }
 
@@ -284,18 +322,33 @@ impl Trust {
         self.unsaved |= self.kept.excluded.insert(peer, reason.into()).is_none();
     }
 
-    /// Lets a peer back in: the user says so. Its score starts anew.
-    pub fn readmit(&mut self, peer: &PeerId) {
-        self.unsaved |= self.kept.excluded.remove(peer).is_some();
+    /// Lets a peer back in: the user says so. Its score starts anew. Says whether it was excluded.
+    pub fn readmit(&mut self, peer: &PeerId) -> bool {
+        let excluded = self.kept.excluded.remove(peer).is_some();
+        self.unsaved |= excluded;
         self.kept.scores.remove(peer);
+        excluded
     }
 
-    /// Removes the pin of a name and what is remembered of its peer: the peer has a new key.
-    pub fn forget_name(&mut self, name: &str) {
-        if let Some(peer) = self.kept.pins.remove(name) {
-            self.kept.met.remove(&peer);
-            self.unsaved = true;
-        }
+    /// Removes the pin of a name and what is remembered of its peer: the peer has a new key. Gives whose it was.
+    pub fn forget_name(&mut self, name: &str) -> Option<PeerId> {
+        let peer = self.kept.pins.get(name).copied()?;
+        self.forget_peer(&peer);
+        Some(peer)
+    }
+
+    /// Forgets that a peer was met on first use, with every name pinned to it. Says whether there was something to forget.
+    pub fn forget_peer(&mut self, peer: &PeerId) -> bool {
+        let pins = self.kept.pins.len();
+        self.kept.pins.retain(|_, pinned| pinned != peer);
+        let known = self.kept.met.remove(peer) || self.kept.pins.len() < pins;
+        self.unsaved |= known;
+        known
+    }
+
+    /// What happens to peers that nobody has named.
+    pub const fn policy(&self) -> TrustPolicy {
+        self.policy
     }
 
     /// What is thought of a peer, 0 (the worst) to 1.

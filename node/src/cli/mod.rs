@@ -28,6 +28,7 @@ mod send;
 mod status;
 mod ticket;
 mod tree;
+mod trust;
 mod why;
 
 use std::future::Future;
@@ -168,6 +169,7 @@ commands! {
     Connect => connect,
     Ping => ping,
     Why => why,
+    Trust => trust,
     Send => send,
     Receive => receive,
     Forward => forward,

@@ -1,6 +1,5 @@
 //! `bowline run`.
 
-use std::cell::RefCell;
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use bowline_actors::session::keyfile;
 use bowline_actors::session::trust::TrustSnapshot;
 use bowline_actors::supervision::ChildSpec;
 use bowline_messages::EndpointAddress;
-use bowline_messages::config::parse_duration;
+use bowline_messages::config::{PeerBook, parse_duration};
 use hyper::Method;
 use serde_json::json;
 
@@ -140,8 +139,7 @@ async fn start(loaded: Loaded, global: &Global, log: telemetry::LogControl) -> R
     let socket = loaded.control_socket();
     let source = global.source();
     let metrics_address = loaded.config.metrics.listen;
-    let running =
-        Rc::new(Running { node, services: services.clone(), source, loaded: RefCell::new(loaded), log, started });
+    let running = Rc::new(Running::new(node, services.clone(), source, loaded, log, started));
     let (control_child, control) = {
         let running = running.clone();
         ChildSpec::new("control", move || ControlActor::new(running.clone()))
@@ -162,7 +160,7 @@ async fn start(loaded: Loaded, global: &Global, log: telemetry::LogControl) -> R
         actix_rt::spawn(server);
         servers.push(handle);
     }
-    running.follow_book(None).await;
+    running.follow_book(&PeerBook::new()).await;
     Ok(Started { running, servers, _socket: socket_file })
 }
 

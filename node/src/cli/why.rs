@@ -1,5 +1,6 @@
 //! `bowline why`.
 
+use bowline_actors::session::trust::{SCORE_EXCLUDED, SCORE_NEUTRAL};
 use hyper::Method;
 
 use super::output::Table;
@@ -55,5 +56,7 @@ fn text(session: &SessionReport) -> String {
         text.push_str("\nthe next message of each class would take\n");
         text.push_str(&choices.print());
     }
+    text.push_str(&format!("\nthe peer's score is {:.2} (0 to 1; {SCORE_NEUTRAL} at first", session.score));
+    text.push_str(&format!(", excluded below {SCORE_EXCLUDED})\n"));
     text
 }

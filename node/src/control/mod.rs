@@ -7,15 +7,19 @@
 //! | `client` | the side of the commands |
 //! | `server` | the routes |
 //! | `remote` | from the server's threads to the node's |
-//! | `running`, `resolve`, `transfers`, `events` | what is done there |
+//! | `running`, `resolve`, `seeking`, `trust`, `transfers`, `forwards`, `renewed`, `events` | what is done there |
 
 pub(crate) mod client;
 mod events;
+mod forwards;
 pub(crate) mod protocol;
 pub(crate) mod remote;
+mod renewed;
 pub(crate) mod report;
 mod resolve;
 pub(crate) mod running;
+mod seeking;
 pub(crate) mod server;
 pub(crate) mod socket;
 mod transfers;
+mod trust;

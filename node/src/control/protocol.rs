@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bowline_messages::config::duration;
+use bowline_messages::config::{TrustPolicy, duration};
 use bowline_messages::{EndpointAddress, MessageClass, PeerId};
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,7 @@ pub(crate) struct StatusReport {
 }
 
 /// One line of `GET /v1/peers`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PeerReport {
     /// The peer.
     pub(crate) peer: PeerId,
@@ -97,6 +97,47 @@ pub(crate) struct PeerReport {
     pub(crate) links: usize,
     /// Where it can be reached, as far as is known.
     pub(crate) addresses: Vec<EndpointAddress>,
+    /// What is thought of it, 0 (the worst) to 1.
+    pub(crate) score: f64,
+    /// Why it is excluded, if it is.
+    pub(crate) excluded: Option<String>,
+}
+
+/// `GET /v1/trust`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrustReport {
+    /// What happens to peers that nobody has named.
+    pub(crate) policy: TrustPolicy,
+    /// Peers of whom something is known that the configuration does not say.
+    pub(crate) peers: Vec<TrustedPeer>,
+}
+
+/// What is known of a peer. Also the answer to `POST /v1/trust/readmit` and `POST /v1/trust/forget`: what is known after it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrustedPeer {
+    /// The peer.
+    pub(crate) peer: PeerId,
+    /// Its name in the peer book.
+    pub(crate) name: Option<String>,
+    /// What is thought of it, 0 (the worst) to 1.
+    pub(crate) score: f64,
+    /// Whether it may have a session now.
+    pub(crate) accepted: bool,
+    /// Why it is excluded, if it is.
+    pub(crate) excluded: Option<String>,
+    /// Whether a command accepted it, until the node ends.
+    pub(crate) named: bool,
+    /// Whether it was met under trust on first use.
+    pub(crate) met: bool,
+    /// Names that belong to it since their first use.
+    pub(crate) pinned_names: Vec<String>,
+}
+
+/// `POST /v1/trust/readmit` and `POST /v1/trust/forget`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrustAsked {
+    /// A peer as in [`PeerAsked`]; to be forgotten, also a pinned name.
+    pub(crate) peer: String,
 }
 
 /// `POST /v1/connect`.
@@ -104,7 +145,7 @@ pub(crate) struct PeerReport {
 pub(crate) struct Connected {
     /// The peer.
     pub(crate) peer: PeerId,
-    /// The links, as addresses of the peer.
+    /// The links, as addresses of the peer. Empty: it is accepted from now on, no address of it is known, and it has not dialled yet.
     pub(crate) links: Vec<EndpointAddress>,
     /// How long it took.
     pub(crate) took_us: u64,

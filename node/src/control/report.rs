@@ -41,6 +41,8 @@ pub(crate) struct SessionReport {
     pub(crate) duplicates_dropped: u64,
     /// Failovers since the session began.
     pub(crate) failovers: u64,
+    /// What is thought of the peer, 0 (the worst) to 1.
+    pub(crate) score: f64,
 }
 
 /// One link.
@@ -108,8 +110,8 @@ pub(crate) struct ChoiceReport {
 }
 
 impl SessionReport {
-    /// The report of a session whose peer the user calls `name`.
-    pub(crate) fn new(status: SessionStatus, name: Option<String>) -> Self {
+    /// The report of a session whose peer the user calls `name`; `score`: what is thought of it.
+    pub(crate) fn new(status: SessionStatus, name: Option<String>, score: f64) -> Self {
         let links: Vec<LinkReport> = status.links.into_iter().map(LinkReport::from).collect();
         Self {
             peer: status.peer,
@@ -127,6 +129,7 @@ impl SessionReport {
             messages_delivered: status.messages_delivered,
             duplicates_dropped: status.duplicates_dropped,
             failovers: status.failovers,
+            score,
         }
     }
 

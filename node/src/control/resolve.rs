@@ -17,34 +17,36 @@ pub(crate) struct Resolved {
     pub(crate) peer: PeerId,
     /// From the peer book or the ticket.
     pub(crate) addresses: Vec<EndpointAddress>,
+    /// Whether they are from a ticket.
+    pub(crate) by_ticket: bool,
 }
 
-/// Whom a text means: a ticket, a name in the peer book, a peer id, or the beginning of the id of a peer in the book or with a
-/// session.
+/// Whom a text means: a ticket, a name in the peer book, a peer id, or the beginning of the id of a peer in the book or one of `others`
+/// (those with a session, say).
 ///
 /// # Errors
 /// [`Exit::Usage`] with what is wrong with the text.
 pub(crate) fn resolve(
     text: &str,
     book: &PeerBook,
-    sessions: impl IntoIterator<Item = PeerId>,
+    others: impl IntoIterator<Item = PeerId>,
 ) -> Result<Resolved, Failure> {
     let text = text.trim();
     if Ticket::looks_like_one(text) {
         let ticket: Ticket = text.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
-        return Ok(Resolved { peer: ticket.peer, addresses: ticket.addresses });
+        return Ok(Resolved { peer: ticket.peer, addresses: ticket.addresses, by_ticket: true });
     }
     if let Some(entry) = book.get(text) {
-        return Ok(Resolved { peer: entry.id, addresses: entry.addresses.clone() });
+        return Ok(Resolved { peer: entry.id, addresses: entry.addresses.clone(), by_ticket: false });
     }
     let in_book = |peer: PeerId| {
         let entry = book.values().find(|entry| entry.id == peer);
-        Resolved { peer, addresses: entry.map(|entry| entry.addresses.clone()).unwrap_or_default() }
+        Resolved { peer, addresses: entry.map(|entry| entry.addresses.clone()).unwrap_or_default(), by_ticket: false }
     };
     if text.len() == PeerId::TEXT_CHARS {
         return text.parse().map(in_book).map_err(|error| Failure::new(Exit::Usage, error));
     }
-    let known: BTreeSet<PeerId> = book.values().map(|entry| entry.id).chain(sessions).collect();
+    let known: BTreeSet<PeerId> = book.values().map(|entry| entry.id).chain(others).collect();
     let lowered = text.to_ascii_lowercase();
     let meant: Vec<PeerId> = known.into_iter().filter(|peer| peer.to_string().starts_with(&lowered)).collect();
     match meant[..] {

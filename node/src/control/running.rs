@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use bowline_actors::clock;
 use bowline_actors::node::NodeError;
 use bowline_actors::session::handle::SessionHandle;
-use bowline_messages::config::{NodeConfig, PeerTrust};
+use bowline_messages::config::{NodeConfig, PeerBook, TrustPolicy};
 use bowline_messages::event::EventKind;
-use bowline_messages::session::{Outgoing, ReceiptState};
+use bowline_messages::session::{Outgoing, ReceiptState, SessionStatus};
 use bowline_messages::supervision::TreeNode;
-use bowline_messages::{EndpointAddress, MessageClass, PeerId};
+use bowline_messages::{EndpointAddress, MessageClass, PeerId, Ticket};
 
 use super::protocol::{
     BroadcastAsked, BroadcastResult, Connected, NodeReport, PeerAsked, PeerReport, Reloaded, StatusReport,
 };
 use super::report::{SessionReport, micros};
 use super::resolve::{Resolved, resolve};
+use super::seeking::{Commanded, Seeking, plan, sought};
 use crate::config::{Loaded, Source};
 use crate::exit::{Exit, Failure};
 use crate::node::{Node, trust_lists};
@@ -44,10 +45,12 @@ pub(crate) struct Running {
     pub(crate) log: LogControl,
     /// When it started.
     pub(crate) started: Instant,
+    /// Whom commands connected to.
+    commanded: RefCell<Commanded>,
 }
 
-/// Why dials failed, in one line: for each address what it last said. `own`: who this node is.
-fn explain(errors: impl IntoIterator<Item = (EndpointAddress, String)>, own: PeerId) -> Option<String> {
+/// Why dials failed, in one line: for each address what it last said. `own`: what names this node over there.
+fn explain(errors: impl IntoIterator<Item = (EndpointAddress, String)>, own: &str) -> Option<String> {
     let mut last: Vec<(EndpointAddress, String)> = Vec::new();
     for (address, error) in errors {
         match last.iter_mut().find(|(known, _)| *known == address) {
@@ -68,14 +71,39 @@ fn gone(error: NodeError) -> Failure {
     Failure::new(exit, error)
 }
 
+/// A session that a command asked for.
+struct Begun {
+    peer: PeerId,
+    session: SessionHandle,
+    /// Whether the command or the configuration says where the peer is.
+    addressed: bool,
+}
+
+/// What a user can do about an exclusion.
+fn way_back(peer: &PeerId) -> String {
+    format!("`bowline trust readmit {peer}` lets it back in")
+}
+
 impl Running {
+    /// A node that runs since `started`, with what the binary has put around it.
+    pub(crate) fn new(
+        node: Node,
+        services: Arc<ServiceState>,
+        source: Source,
+        loaded: Loaded,
+        log: LogControl,
+        started: Instant,
+    ) -> Self {
+        Self { node, services, source, loaded: RefCell::new(loaded), log, started, commanded: RefCell::default() }
+    }
+
     /// The configuration in force.
     pub(crate) fn config(&self) -> NodeConfig {
         self.loaded.borrow().config.clone()
     }
 
     /// What the user calls a peer.
-    fn name_of(&self, peer: &PeerId) -> Option<String> {
+    pub(super) fn name_of(&self, peer: &PeerId) -> Option<String> {
         let loaded = self.loaded.borrow();
         loaded.config.peers.iter().find(|(_, entry)| entry.id == *peer).map(|(name, _)| name.clone())
     }
@@ -105,7 +133,11 @@ impl Running {
     /// The sessions, or the one with a peer.
     pub(crate) async fn sessions(&self, only: Option<PeerId>) -> Result<Vec<SessionReport>, Failure> {
         let sessions = self.node.sessions(only).await.map_err(gone)?;
-        Ok(sessions.into_iter().map(|status| SessionReport::new(status.clone(), self.name_of(&status.peer))).collect())
+        let report = |status: SessionStatus| {
+            let (name, score) = (self.name_of(&status.peer), self.opinion(&status.peer).0);
+            SessionReport::new(status, name, score)
+        };
+        Ok(sessions.into_iter().map(report).collect())
     }
 
     /// `GET /v1/status`.
@@ -113,7 +145,7 @@ impl Running {
         Ok(StatusReport { node: self.report().await?, sessions: self.sessions(None).await? })
     }
 
-    /// `GET /v1/peers`: those of the peer book by name, then other sessions.
+    /// `GET /v1/peers`: those of the peer book by name, then other sessions, then who is excluded.
     pub(crate) async fn peers(&self) -> Result<Vec<PeerReport>, Failure> {
         let sessions = self.sessions(None).await?;
         let config = self.config();
@@ -126,22 +158,29 @@ impl Running {
                     addresses.push(told.clone());
                 }
             }
-            PeerReport { peer, name, connected: links > 0, session: session.is_some(), links, addresses }
+            let (score, excluded) = self.opinion(&peer);
+            let session = session.is_some();
+            PeerReport { peer, name, connected: links > 0, session, links, addresses, score, excluded }
         };
         let mut peers: Vec<PeerReport> =
             config.peers.iter().map(|(name, entry)| report(entry.id, Some(name.clone()), &entry.addresses)).collect();
         let strangers = sessions.iter().filter(|session| session.name.is_none());
         peers.extend(strangers.map(|session| report(session.peer, None, &[])));
+        let excluded: Vec<PeerId> = self.node.services().trust.borrow().snapshot().excluded.keys().copied().collect();
+        let others = excluded.into_iter().filter(|peer| peers.iter().all(|known| known.peer != *peer));
+        let others: Vec<PeerReport> = others.map(|peer| report(peer, None, &[])).collect();
+        peers.extend(others);
         Ok(peers)
     }
 
-    /// Whom a text means.
+    /// Whom a text means: of the peer book, with a session, or otherwise known.
     ///
     /// # Errors
     /// [`Exit::Usage`] with what is wrong about it.
-    pub(crate) async fn resolve(&self, text: &str) -> Result<Resolved, Failure> {
+    pub(super) async fn resolve(&self, text: &str) -> Result<Resolved, Failure> {
         let sessions = self.node.sessions(None).await.map_err(gone)?;
-        resolve(text, &self.loaded.borrow().config.peers, sessions.iter().map(|session| session.peer))
+        let known = sessions.iter().map(|session| session.peer).chain(self.remembered());
+        resolve(text, &self.loaded.borrow().config.peers, known)
     }
 
     /// `GET /v1/why`.
@@ -149,33 +188,59 @@ impl Running {
         let peer = self.resolve(text).await?.peer;
         let session = self.sessions(Some(peer)).await?.pop();
         session.ok_or_else(|| {
-            Failure::new(Exit::False, format_args!("there is no session with {}", peer.short()))
-                .hint("make one with `bowline connect`")
+            let none = format!("there is no session with {}", peer.short());
+            match self.opinion(&peer).1 {
+                Some(reason) => {
+                    Failure::new(Exit::False, format_args!("{none}: it is excluded, {reason}")).hint(way_back(&peer))
+                }
+                None => Failure::new(Exit::False, none).hint("make one with `bowline connect`"),
+            }
         })
     }
 
     /// Finds or makes the session with a peer and waits until a link carries it.
     ///
     /// # Errors
-    /// [`Exit::Usage`] when the peer is not known, [`Exit::Permission`] when it is denied, [`Exit::TimedOut`] with the reasons why
-    /// dials failed.
+    /// [`Exit::Usage`] when the peer is not known, [`Exit::False`] when no address of it is, [`Exit::Permission`] when it is denied,
+    /// [`Exit::TimedOut`] with the reasons why dials failed.
     pub(crate) async fn connect(&self, asked: &PeerAsked) -> Result<(SessionHandle, SessionReport), Failure> {
-        let Resolved { peer, mut addresses } = self.resolve(&asked.peer).await?;
+        let begun = self.begin(asked).await?;
+        if let Some(report) = self.linked(&begun, asked.timeout, false).await? {
+            return Ok((begun.session, report));
+        }
+        let failure = Failure::new(Exit::False, format_args!("no address of {} is known", begun.peer.short()));
+        Err(failure.hint("say where it is with --to URI"))
+    }
+
+    /// Names a peer and finds or makes the session with it.
+    async fn begin(&self, asked: &PeerAsked) -> Result<Begun, Failure> {
+        let Resolved { peer, mut addresses, by_ticket } = self.resolve(&asked.peer).await?;
+        let mut given: BTreeSet<EndpointAddress> = asked.to.iter().cloned().collect();
+        given.extend(addresses.iter().filter(|_| by_ticket).cloned());
         addresses.extend(asked.to.iter().cloned());
-        let session = self.node.connect(peer, addresses.clone()).await.map_err(gone)?;
+        let addressed = !addresses.is_empty();
+        let session = self.node.connect(peer, addresses).await.map_err(|error| match self.opinion(&peer).1 {
+            Some(_) => gone(error).hint(way_back(&peer)),
+            None => gone(error),
+        })?;
+        self.commanded.borrow_mut().entry(peer).or_default().extend(given);
+        Ok(Begun { peer, session, addressed })
+    }
+
+    /// Waits until a link carries a session. `None`: no address of the peer is known and it has not dialled itself, `patient` as long as
+    /// there was time, else at once.
+    async fn linked(&self, begun: &Begun, limit: Duration, patient: bool) -> Result<Option<SessionReport>, Failure> {
         let start = clock::now();
         loop {
-            let report = self.sessions(Some(peer)).await?.pop();
+            let report = self.sessions(Some(begun.peer)).await?.pop();
+            let nowhere =
+                !begun.addressed && report.as_ref().is_some_and(|r| r.links.is_empty() && r.peer_addresses.is_empty());
+            let late = clock::now().saturating_duration_since(start) >= limit;
             match report {
-                Some(report) if report.is_confirmed() => return Ok((session, report)),
-                _ if session.is_closed() => return Err(Failure::new(Exit::False, "the session has ended")),
-                Some(report) if addresses.is_empty() && report.links.is_empty() && report.peer_addresses.is_empty() => {
-                    let message = format!("no address of {} is known", peer.short());
-                    return Err(Failure::new(Exit::False, message).hint("say where it is with --to URI"));
-                }
-                _ if clock::now().saturating_duration_since(start) >= asked.timeout => {
-                    return Err(self.unreachable(peer, asked.timeout, start).await);
-                }
+                Some(report) if report.is_confirmed() => return Ok(Some(report)),
+                _ if begun.session.is_closed() => return Err(Failure::new(Exit::False, "the session has ended")),
+                _ if nowhere && (late || !patient) => return Ok(None),
+                _ if late => return Err(self.unreachable(begun.peer, limit, start).await),
                 _ => tokio::time::sleep(LOOK_EVERY).await,
             }
         }
@@ -190,19 +255,40 @@ impl Running {
             (whom == peer).then_some((address, error))
         });
         let failure = Failure::new(Exit::TimedOut, format_args!("no link to {} within {waited:?}", peer.short()));
-        match explain(errors, self.node.id()) {
+        match explain(errors, &self.own_name().await) {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
     }
 
-    /// `POST /v1/connect`.
+    /// What names this node elsewhere: its ticket, so that the other side can dial at once (whom it refused before it lets cool down
+    /// first); its id when it listens nowhere.
+    async fn own_name(&self) -> String {
+        let report = self.report().await.ok();
+        let addresses =
+            report.map(|report| if report.advertised.is_empty() { report.listening } else { report.advertised });
+        match addresses.unwrap_or_default() {
+            none if none.is_empty() => self.node.id().to_string(),
+            addresses => Ticket::new(self.node.id(), addresses).to_string(),
+        }
+    }
+
+    /// `POST /v1/connect`. A peer of whom no address is known is given time to dial; when it does not, it is accepted all the same, and
+    /// that is all that was asked for where peers have to be named.
+    ///
+    /// # Errors
+    /// Those of [`Running::connect`].
     pub(crate) async fn connect_report(&self, asked: &PeerAsked) -> Result<Connected, Failure> {
         let start = clock::now();
-        let (_, report) = self.connect(asked).await?;
-        let usable = report.links.into_iter().filter(|link| link.state.is_usable());
+        let links = if self.config().trust.policy == TrustPolicy::Open {
+            self.connect(asked).await?.1.links
+        } else {
+            let begun = self.begin(asked).await?;
+            self.linked(&begun, asked.timeout, true).await?.map(|report| report.links).unwrap_or_default()
+        };
+        let usable = links.into_iter().filter(|link| link.state.is_usable());
         Ok(Connected {
-            peer: report.peer,
+            peer: self.resolve(&asked.peer).await?.peer,
             links: usable.map(|link| link.remote).collect(),
             took_us: micros(clock::now().saturating_duration_since(start)),
         })
@@ -257,13 +343,15 @@ impl Running {
         self.services.configure(&fresh.config);
         *self.loaded.borrow_mut() = fresh;
         self.part_with_the_unwanted(&before).await;
-        self.follow_book(Some(&before)).await;
+        self.follow_book(&before.peers).await;
         tracing::info!(changed = report.changed, needs_restart = ?report.needs_restart, "configuration read again");
         Ok(report)
     }
 
     /// Ends the sessions with peers that are not accepted any more, and gives up seeking those that were in the peer book.
     async fn part_with_the_unwanted(&self, before: &NodeConfig) {
+        let (_, denied) = trust_lists(&self.config());
+        self.commanded.borrow_mut().retain(|peer, _| !denied.contains(peer));
         // A node that is ending has no sessions either.
         let sessions = self.node.sessions(None).await.unwrap_or_default();
         let mut known: BTreeSet<PeerId> = before.peers.values().map(|entry| entry.id).collect();
@@ -275,16 +363,43 @@ impl Running {
         }
     }
 
-    /// Connects to the peers of the peer book. With the configuration before: only to those whose entry changed.
-    pub(crate) async fn follow_book(&self, before: Option<&NodeConfig>) {
-        for (name, entry) in self.config().peers {
-            if before.is_some_and(|before| before.peers.get(&name) == Some(&entry)) {
-                continue;
+    /// Seeks the peers that the peer book says, where it says, and no others but those that commands named. `before`: the book until now.
+    pub(crate) async fn follow_book(&self, before: &PeerBook) {
+        let steps = plan(before, &self.config().peers, &self.commanded.borrow());
+        for (peer, step) in steps {
+            match step {
+                Seeking::At(addresses) => self.seek(peer, addresses).await,
+                Seeking::NoMore => self.leave_alone(peer).await,
             }
-            let seek = entry.trust == PeerTrust::Allow && entry.connect && !entry.addresses.is_empty();
-            if seek && let Err(error) = self.node.connect(entry.id, entry.addresses).await {
-                tracing::warn!(peer = name, %error, "not connecting");
-            }
+        }
+    }
+
+    /// Seeks a peer again that may have a session again.
+    pub(super) async fn seek_again(&self, peer: PeerId) {
+        let config = self.config();
+        let entry = config.peers.values().find(|entry| entry.id == peer);
+        let addresses = sought(entry, self.commanded.borrow().get(&peer));
+        if !addresses.is_empty() {
+            self.seek(peer, addresses).await;
+        }
+    }
+
+    async fn seek(&self, peer: PeerId, addresses: Vec<EndpointAddress>) {
+        if let Err(error) = self.node.seek(peer, addresses).await {
+            tracing::warn!(peer = %peer.short(), %error, "not connecting");
+        }
+    }
+
+    /// Seeks a peer no more. What goes on over a link stays until that ends; without one there is nothing to wait for.
+    async fn leave_alone(&self, peer: PeerId) {
+        let sessions = self.sessions(Some(peer)).await.unwrap_or_default();
+        let left = if sessions.iter().any(|session| session.connected) {
+            self.node.seek(peer, []).await
+        } else {
+            self.node.disconnect(peer).await.map(|_| ())
+        };
+        if let Err(error) = left {
+            tracing::warn!(peer = %peer.short(), %error, "still sought");
         }
     }
 }
@@ -296,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_do_and_a_pause_hides_no_reason() {
-        let own = PeerId::from_bytes([1; 32]);
+        let own = "me";
         let at = |address: &str, error: &str| (address.parse().unwrap(), error.to_owned());
         assert_eq!(explain([], own), None);
         let tcp = "tcp://127.0.0.1:1";

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::protocol::{
-    BroadcastAsked, ErrorReport, ForwardAsked, PeerAsked, PingAsked, ReceiveAsked, ReceiveLine, SendAsked,
+    BroadcastAsked, ErrorReport, ForwardAsked, PeerAsked, PingAsked, ReceiveAsked, ReceiveLine, SendAsked, TrustAsked,
 };
 use super::remote::Remote;
 use super::socket::ControlListener;
-use super::{events, transfers};
+use super::{events, forwards, transfers};
 use crate::exit::{Exit, Failure};
 use crate::services::state::ServiceState;
 
@@ -79,6 +79,9 @@ fn scope(token: Option<String>) -> actix_web::Scope {
         .service(at("/why", web::get().to(why)))
         .service(at("/tree", web::get().to(tree)))
         .service(at("/events", web::get().to(watch)))
+        .service(at("/trust", web::get().to(trust)))
+        .service(at("/trust/readmit", web::post().to(readmit)))
+        .service(at("/trust/forget", web::post().to(forget)))
         .service(at("/connect", web::post().to(connect)))
         .service(at("/ping", web::post().to(ping)))
         .service(at("/send", web::post().to(send)))
@@ -152,6 +155,18 @@ async fn why(shared: Data<Shared>, Query(asked): Query<WhyAsked>) -> HttpRespons
 
 async fn tree(shared: Data<Shared>) -> HttpResponse {
     answer(shared.remote.run(|running| async move { running.tree().await }).await)
+}
+
+async fn trust(shared: Data<Shared>) -> HttpResponse {
+    answer(shared.remote.run(|running| async move { Ok(running.trust()) }).await)
+}
+
+async fn readmit(shared: Data<Shared>, Json(asked): Json<TrustAsked>) -> HttpResponse {
+    answer(shared.remote.run(move |running| async move { running.readmit(&asked.peer).await }).await)
+}
+
+async fn forget(shared: Data<Shared>, Json(asked): Json<TrustAsked>) -> HttpResponse {
+    answer(shared.remote.run(move |running| async move { running.forget(&asked.peer).await }).await)
 }
 
 async fn connect(shared: Data<Shared>, Json(asked): Json<PeerAsked>) -> HttpResponse {
@@ -231,7 +246,7 @@ async fn receive(shared: Data<Shared>, Json(asked): Json<ReceiveAsked>) -> HttpR
 }
 
 async fn forward(shared: Data<Shared>, Json(asked): Json<ForwardAsked>) -> HttpResponse {
-    match transfers::forward(&shared, asked).await {
+    match forwards::forward(&shared, asked).await {
         Ok(values) => lines(values),
         Err(failure) => failed(failure),
     }

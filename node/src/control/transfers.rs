@@ -1,8 +1,7 @@
-//! What takes longer than one question: pings, files, forwarded ports.
+//! What takes longer than one question: pings and files.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,28 +11,25 @@ use bowline_actors::session::stream::SessionStream;
 use bowline_messages::MessageClass;
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
-use super::protocol::{ForwardAsked, ForwardEvent, PeerAsked, PingAsked, Pong, SendAsked, Sent};
-use super::remote::Remote;
+use super::protocol::{PeerAsked, PingAsked, Pong, SendAsked, Sent};
 use super::report::micros;
 use super::running::Running;
-use super::server::Shared;
 use crate::exit::{Exit, Failure};
 use crate::services::file;
-use crate::services::forward::carry;
 use crate::services::label::Label;
 
 /// Bytes of a ping: from its number up to what fits into one record comfortably.
 const PING_BYTES: std::ops::RangeInclusive<usize> = 8..=65_536;
 /// How long one ping waits for its answer when that is more than the time to the next one.
 const PONG_TIMEOUT: Duration = Duration::from_secs(5);
-/// Events of a forwarding that wait for a slow command.
-const EVENTS_WAITING: usize = 64;
 
-fn open(session: &SessionHandle, label: &Label, class: MessageClass) -> Result<SessionStream, Failure> {
+/// Opens a stream that says what it is for.
+///
+/// # Errors
+/// [`Exit::False`] when the session has ended or has no room for more.
+pub(super) fn open(session: &SessionHandle, label: &Label, class: MessageClass) -> Result<SessionStream, Failure> {
     let stream = session.open_stream(label.encode()).map_err(|error| Failure::new(Exit::False, error))?;
     Ok(stream.with_class(class))
 }
@@ -130,101 +126,4 @@ impl AsyncRead for BlockReader {
         self.block.advance(some);
         Poll::Ready(Ok(()))
     }
-}
-
-/// Listens on a local port and carries every connection over the session, until nobody takes the events any more; then
-/// connections under way are cut.
-///
-/// # Errors
-/// Those of [`Running::connect`]; [`Exit::False`] or [`Exit::Permission`] when the port cannot be listened on.
-pub(crate) async fn forward(
-    shared: &Shared,
-    asked: ForwardAsked,
-) -> Result<mpsc::Receiver<Result<ForwardEvent, Failure>>, Failure> {
-    let listener = TcpListener::bind(asked.listen)
-        .await
-        .map_err(|error| Failure::at(std::path::Path::new(&asked.listen.to_string()), &error, Exit::False))?;
-    let address = listener.local_addr().map_err(|error| Failure::new(Exit::False, error))?;
-    let far = Arc::new(Far {
-        session: tokio::sync::Mutex::new(connect(&shared.remote, &asked.peer).await?),
-        remote: shared.remote.clone(),
-        peer: asked.peer,
-        label: Label::Forward { port: asked.port },
-    });
-    let (events, receiver) = mpsc::channel(EVENTS_WAITING);
-    actix_rt::spawn(async move {
-        // The command may have gone already.
-        let _ = events.send(Ok(ForwardEvent::Listening { address })).await;
-        tokio::select! {
-            () = accept(&listener, &far, &events) => {}
-            () = events.closed() => {}
-        }
-    });
-    Ok(receiver)
-}
-
-/// The session with a peer, found or made from any thread.
-async fn connect(remote: &Remote, peer: &PeerAsked) -> Result<SessionHandle, Failure> {
-    let peer = peer.clone();
-    remote.run(move |running| async move { Ok(running.connect(&peer).await?.0) }).await
-}
-
-/// Where the connections of one forwarding go.
-struct Far {
-    /// The session they went over last. It may have ended since: the peer said goodbye, or was away for too long.
-    session: tokio::sync::Mutex<SessionHandle>,
-    remote: Remote,
-    peer: PeerAsked,
-    label: Label,
-}
-
-impl Far {
-    /// A stream to the port over there, over a session made anew when the last one has ended.
-    async fn open(&self) -> Result<SessionStream, Failure> {
-        // Held while a session is made: connections that come meanwhile wait for the same one.
-        let mut session = self.session.lock().await;
-        if !session.is_closed() {
-            match open(&session, &self.label, MessageClass::Critical) {
-                // It ended between the two looks at it.
-                Err(_) if session.is_closed() => {}
-                opened => return opened,
-            }
-        }
-        *session = connect(&self.remote, &self.peer).await?;
-        open(&session, &self.label, MessageClass::Critical)
-    }
-}
-
-async fn accept(listener: &TcpListener, far: &Arc<Far>, events: &mpsc::Sender<Result<ForwardEvent, Failure>>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((connection, from)) => {
-                    let (far, events) = (far.clone(), events.clone());
-                    connections.spawn(async move {
-                        let _ = events.send(Ok(ForwardEvent::Opened { from })).await;
-                        let event = match carry_one(connection, &far).await {
-                            Ok((sent, received)) => ForwardEvent::Closed { from, sent, received },
-                            Err(reason) => ForwardEvent::Failed { from, reason },
-                        };
-                        let _ = events.send(Ok(event)).await;
-                    });
-                }
-                // Out of file descriptors, say: it passes, and a busy loop would not help.
-                Err(error) => {
-                    tracing::warn!(%error, "a forwarded port cannot accept");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
-        }
-    }
-}
-
-async fn carry_one(mut connection: TcpStream, far: &Far) -> Result<(u64, u64), String> {
-    metrics::counter!("bowline_forwarded_connections_total", "direction" => "out").increment(1);
-    connection.set_nodelay(true).map_err(|error| error.to_string())?;
-    let mut stream = far.open().await.map_err(|failure| failure.to_string())?;
-    carry(&mut connection, &mut stream).await.map_err(|error| error.to_string())
 }

@@ -69,18 +69,26 @@ pub(crate) async fn serve(
     tokio::io::copy_bidirectional_with_sizes(stream, &mut target, COPY_BYTES, COPY_BYTES).await
 }
 
-/// Carries a local connection over a stream that was opened for it, until both directions have ended.
+/// Waits for the answer of the peer, which connects to its target first.
 ///
 /// # Errors
-/// `ConnectionRefused` with the peer's words when it does not connect; those of the connection and of the stream.
+/// `ConnectionRefused` with the peer's words when it does not connect; those of the stream.
+pub(crate) async fn consent(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    match read_answer(stream).await? {
+        Consent::Accepted => Ok(()),
+        Consent::Refused(why) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, why)),
+    }
+}
+
+/// Carries a local connection over a stream whose peer has consented, until both directions have ended.
+///
+/// # Errors
+/// Those of the connection and of the stream.
 pub(crate) async fn carry(
     local: &mut (impl AsyncRead + AsyncWrite + Unpin),
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> io::Result<(u64, u64)> {
-    match read_answer(stream).await? {
-        Consent::Accepted => tokio::io::copy_bidirectional_with_sizes(local, stream, COPY_BYTES, COPY_BYTES).await,
-        Consent::Refused(why) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, why)),
-    }
+    tokio::io::copy_bidirectional_with_sizes(local, stream, COPY_BYTES, COPY_BYTES).await
 }
 
 #[cfg(test)]
@@ -125,8 +133,11 @@ mod tests {
             connection.read_to_string(&mut question).await.unwrap();
             connection.write_all(format!("{question} answered").as_bytes()).await.unwrap();
         };
-        let (answer, (), here, there) =
-            tokio::join!(user, server, carry(&mut near, &mut stream_here), serve(&mut stream_there, &rule));
+        let client = async {
+            consent(&mut stream_here).await?;
+            carry(&mut near, &mut stream_here).await
+        };
+        let (answer, (), here, there) = tokio::join!(user, server, client, serve(&mut stream_there, &rule));
         assert_eq!(answer, "question answered");
         assert_eq!(here.unwrap(), (8, 17));
         assert_eq!(there.unwrap(), (8, 17));
@@ -136,10 +147,9 @@ mod tests {
     async fn a_target_that_refuses_is_told_to_the_other_side() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let rule: ForwardRule = closed.to_string().parse().unwrap();
-        let (mut local, _user) = tokio::io::duplex(1024);
         let (mut here, mut there) = tokio::io::duplex(1024);
-        let (carried, served) = tokio::join!(carry(&mut local, &mut here), serve(&mut there, &rule));
-        assert_eq!(carried.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let (consented, served) = tokio::join!(consent(&mut here), serve(&mut there, &rule));
+        assert_eq!(consented.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(served.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -125,6 +125,53 @@ fn a_peer_that_was_removed_from_the_peer_book_has_no_session_any_more() {
     until("the session has ended", || b.session(&a).is_none().then_some(()));
 }
 
+#[test]
+fn a_peer_that_a_command_named_outlives_its_entry_in_the_peer_book() {
+    let a = Node::start("trust.policy = \"open\"\n");
+    let b = Node::start("");
+    let parsed = json(a.home(), &["ticket", "show"]);
+    let entry = format!("[peers.a]\nid = \"{}\"\naddresses = {}\n", a.peer(), parsed["addresses"]);
+    b.reload(&entry);
+    json(b.home(), &["connect", "a", "--timeout", "30s"]);
+    let before = b.session(&a).unwrap()["incarnation"].clone();
+    b.reload("");
+    let after = b.session(&a).unwrap_or_else(|| panic!("{}", b.log()));
+    assert_eq!((&after["incarnation"], &after["connected"]), (&before, &true.into()), "{}", b.log());
+    b.reload(&format!("trust.deny = [\"{}\"]\n", a.peer()));
+    until("the session has ended", || b.session(&a).is_none().then_some(()));
+}
+
+#[test]
+fn a_peer_that_is_in_the_peer_book_no_more_is_not_sought_whatever_the_policy() {
+    let gone = bowline::messages::PeerId::from_bytes([7; 32]);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for policy in ["open", "tofu"] {
+        let node = Node::start(&format!("trust.policy = \"{policy}\"\n"));
+        let entry = |port: u16, connect: bool| {
+            let address = format!("\"tcp://127.0.0.1:{port}\"");
+            format!(
+                "trust.policy = \"{policy}\"\n[peers.x]\nid = \"{gone}\"\naddresses = [{address}]\nconnect = {connect}\n"
+            )
+        };
+        let sought = || {
+            let status = json(node.home(), &["status"]);
+            status["sessions"].as_array().unwrap().first().map(|session| session["peer_addresses"].clone())
+        };
+        for end in [format!("trust.policy = \"{policy}\"\n"), entry(1, false)] {
+            node.reload(&entry(closed.port(), true));
+            assert_eq!(sought(), Some(serde_json::json!([format!("tcp://{closed}")])));
+            // An address that is taken out is dialled no more, once the pause after the last attempt is over.
+            node.reload(&entry(1, true));
+            until("only the new address is left", || {
+                (sought() == Some(serde_json::json!(["tcp://127.0.0.1:1"]))).then_some(())
+            });
+            node.reload(&end);
+            until("it is sought no more", || sought().is_none().then_some(()));
+        }
+        assert_eq!(json(node.home(), &["trust"])["peers"], serde_json::json!([]), "nor was anybody pinned");
+    }
+}
+
 /// A home folder with this configuration.
 fn home_with(config: &str) -> TempDir {
     let home = tempfile::tempdir().unwrap();

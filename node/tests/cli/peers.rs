@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -49,8 +50,72 @@ fn a_stranger_that_is_not_named_is_told_what_to_do() {
     let (a, b) = (Node::start(""), Node::start(""));
     let output = run(a.home(), &["connect", &b.ticket(), "--timeout", "2s"]);
     assert_eq!(code(&output), 4);
-    assert!(stderr(&output).contains(&format!("bowline connect {}", a.peer())), "{}", stderr(&output));
+    let said = stderr(&output);
     assert!(b.session(&a).is_none());
+
+    // What it is told works, word for word.
+    let advice = said.split('`').nth(1).unwrap_or_else(|| panic!("no command in {said}"));
+    let words: Vec<&str> = advice.split(' ').skip(1).collect();
+    assert_eq!(words, ["connect", &a.ticket()]);
+    let accepted = run(b.home(), &[&words[..], &["--timeout", "50s"]].concat());
+    assert_eq!(code(&accepted), 0, "{}", stderr(&accepted));
+    assert!(stdout(&accepted).starts_with(&format!("connected to {}", a.peer())), "{}", stdout(&accepted));
+}
+
+#[test]
+fn naming_a_peer_that_has_to_dial_succeeds_where_peers_have_to_be_named() {
+    let nobody = bowline::messages::PeerId::from_bytes([7; 32]).to_string();
+    for policy in ["allow", "tofu"] {
+        let node = Node::start(&format!("trust.policy = \"{policy}\"\n"));
+        let accepted = json(node.home(), &["connect", &nobody, "--timeout", "50ms"]);
+        assert_eq!((&accepted["peer"], &accepted["links"]), (&nobody.clone().into(), &serde_json::json!([])));
+        let again = run(node.home(), &["connect", &nobody[..10], "--timeout", "50ms"]);
+        assert!(stdout(&again).contains("waiting for it to dial"), "{again:?}");
+        // What needs a link needs an address.
+        assert_eq!(code(&run(node.home(), &["ping", &nobody, "-c", "1"])), 1);
+    }
+    let open = Node::start("trust.policy = \"open\"\n");
+    let useless = run(open.home(), &["connect", &nobody]);
+    assert_eq!(code(&useless), 1, "everybody is accepted anyway");
+    assert!(stderr(&useless).contains("--to"), "{}", stderr(&useless));
+}
+
+#[test]
+fn an_excluded_peer_is_shown_and_can_be_let_back_in() {
+    let (mut a, b) = (Node::start(""), Node::start("trust.policy = \"open\"\n"));
+    let state = json(a.home(), &["status"])["node"]["state_dir"].as_str().unwrap().to_owned();
+    a.signal("-TERM");
+    ended(&mut a.process);
+    let file = std::path::Path::new(&state).join("peers.json");
+    fs::write(&file, format!(r#"{{"excluded":{{"{0}":"it lied"}},"scores":{{"{0}":0.06}}}}"#, b.peer())).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let a = Node::start_in(std::mem::replace(&mut a.home, tempfile::tempdir().unwrap()));
+    // The peer book does not help, nor does a command.
+    let parsed = json(b.home(), &["ticket", "show"]);
+    a.reload(&format!("[peers.b]\nid = \"{}\"\naddresses = {}\n", b.peer(), parsed["addresses"]));
+    let refused = run(a.home(), &["connect", "b"]);
+    assert_eq!(code(&refused), 77);
+    assert!(stderr(&refused).contains("it lied"), "{}", stderr(&refused));
+    let advice = format!("bowline trust readmit {}", b.peer());
+    assert!(stderr(&refused).contains(&advice), "{}", stderr(&refused));
+    assert!(stderr(&run(a.home(), &["why", "b"])).contains(&advice));
+    let peers = json(a.home(), &["peers"]);
+    assert_eq!((&peers["peers"][0]["excluded"], &peers["peers"][0]["score"]), (&"it lied".into(), &0.06.into()));
+    let trust = json(a.home(), &["trust"]);
+    assert_eq!((&trust["schema"], &trust["policy"]), (&"bowline.trust/v1".into(), &"allow".into()));
+    let known = &trust["peers"][0];
+    assert_eq!((&known["peer"], &known["accepted"]), (&b.peer().into(), &false.into()));
+    assert!(stdout(&run(a.home(), &["trust", "list"])).contains("excluded: it lied"));
+
+    let words: Vec<&str> = advice.split(' ').skip(1).collect();
+    let readmitted = json(a.home(), &words);
+    assert_eq!((&readmitted["accepted"], &readmitted["score"]), (&true.into(), &0.5.into()));
+    // It is in the peer book: nothing more has to be said.
+    until("the peer is connected", || a.session(&b).filter(|session| session["connected"] == true));
+    assert!(stdout(&run(a.home(), &["why", "b"])).contains("the peer's score is 0.5"));
+    assert_eq!(code(&run(a.home(), &words)), 1, "it is not excluded");
+    assert_eq!(code(&run(a.home(), &["trust", "forget", "b"])), 1, "nothing is pinned");
+    until("it is saved", || (!fs::read_to_string(&file).unwrap().contains("it lied")).then_some(()));
 }
 
 #[test]
@@ -130,6 +195,29 @@ fn a_forwarded_port_works_again_after_the_peer_was_restarted() {
         let home = std::mem::replace(&mut b.home, tempfile::tempdir().unwrap());
         b = Node::start_with(home, |command| command.args(["--listen", &place]));
         until(&format!("answers after {signal}"), || (ask() == "question answered").then_some(()));
+    }
+}
+
+#[test]
+fn connections_that_wait_for_a_peer_that_is_off_are_bounded_and_those_given_up_make_room() {
+    let (a, mut b) = two_nodes("");
+    let forwarding =
+        Watcher::start(a.home(), &["forward", "0", &format!("{}:1", b.peer()), "--timeout", "10min", "--json"]);
+    let listening: Value = serde_json::from_str(&forwarding.next()).unwrap();
+    b.signal("-TERM");
+    ended(&mut b.process);
+    until("the session has ended", || a.session(&b).is_none().then_some(()));
+    let address = listening["address"].as_str().unwrap();
+    let waiting: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for _ in 0..64 {
+        assert!(forwarding.next().contains("opened"));
+    }
+    drop(waiting);
+    let first = forwarding.next();
+    assert!(first.contains("failed") && first.contains("closed here"), "no more than those wait at once: {first}");
+    let mut failed = 1;
+    while failed < 100 {
+        failed += usize::from(forwarding.next().contains("failed"));
     }
 }
 

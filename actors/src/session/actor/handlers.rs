@@ -66,6 +66,14 @@ impl Handler<AddAddresses> for SessionActor {
     }
 }
 
+impl Handler<GivenAddresses> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, GivenAddresses(addresses): GivenAddresses, _: &mut Self::Context) {
+        self.keeper().set_given(clock::now(), addresses);
+    }
+}
+
 impl Handler<OwnAddresses> for SessionActor {
     type Result = ();
 

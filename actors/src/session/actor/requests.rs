@@ -7,6 +7,11 @@ use super::*;
 #[rtype(result = "()")]
 pub struct AddAddresses(pub Vec<(EndpointAddress, Binding)>);
 
+/// The peer is to be sought at these addresses and at no others besides those that it tells itself. To the session actor.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct GivenAddresses(pub Vec<(EndpointAddress, Binding)>);
+
 /// This node can be reached elsewhere now. To the session actor.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]

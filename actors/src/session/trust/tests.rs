@@ -75,7 +75,7 @@ fn a_changed_configuration_keeps_what_was_learnt_and_commanded() {
     let mut trust = Trust::new(TrustPolicy::Allow, [peer(1), peer(5)], [peer(2)], TrustSnapshot::default());
     trust.allow(peer(3));
     trust.allow(peer(4));
-    // The configuration accepts it already: the command adds nothing that would outlive its entry.
+    // That the configuration accepts it already makes no difference to the command.
     trust.allow(peer(5));
     trust.deny(peer(6));
     trust.exclude(peer(7), "rolled sevens only");
@@ -84,7 +84,7 @@ fn a_changed_configuration_keeps_what_was_learnt_and_commanded() {
     assert_eq!(trust.admit(&peer(2), None), Ok(()), "no longer denied");
     assert_eq!(trust.admit(&peer(3), None), Ok(()), "named by a command");
     assert_eq!(trust.admit(&peer(4), None), Err(TrustRefusal::Denied(peer(4))));
-    assert_eq!(trust.admit(&peer(5), None), Err(TrustRefusal::NotListed(peer(5))));
+    assert_eq!(trust.admit(&peer(5), None), Ok(()), "named by a command, whatever the configuration says now");
     assert_eq!(trust.admit(&peer(6), None), Err(TrustRefusal::Denied(peer(6))), "denied by a command");
     assert!(matches!(trust.admit(&peer(7), None), Err(TrustRefusal::Excluded { .. })));
     assert!(trust.take_unsaved(), "the exclusion has not been saved yet");
@@ -92,6 +92,23 @@ fn a_changed_configuration_keeps_what_was_learnt_and_commanded() {
     trust.allow(peer(4));
     trust.reconfigure(TrustPolicy::Allow, [], []);
     assert_eq!(trust.admit(&peer(4), None), Err(TrustRefusal::NotListed(peer(4))));
+}
+
+#[test]
+fn asking_how_a_peer_stands_pins_nobody() {
+    let mut tofu = trust(TrustPolicy::Tofu);
+    for n in 0..PINS_MAX as u16 {
+        assert_eq!(tofu.standing(&peer(n)), Ok(()));
+    }
+    assert!(!tofu.take_unsaved() && tofu.snapshot().met.is_empty());
+    assert_eq!(trust(TrustPolicy::Allow).standing(&peer(1)), Err(TrustRefusal::NotListed(peer(1))));
+    for n in 0..PINS_MAX as u16 {
+        assert_eq!(tofu.admit(&peer(n), None), Ok(()));
+    }
+    assert_eq!((tofu.standing(&peer(1)), tofu.standing(&peer(u16::MAX))), (Ok(()), Err(TrustRefusal::PinsFull)));
+    assert!(tofu.forget_peer(&peer(1)));
+    assert!(!tofu.forget_peer(&peer(1)));
+    assert_eq!(tofu.admit(&peer(u16::MAX), None), Ok(()), "there is room again");
 }
 
 #[test]
