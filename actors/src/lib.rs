@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // Tests may read the clock of the machine.
 
 pub mod clock;
+pub mod health;
 pub mod link;
 pub mod node;
 pub mod pump;

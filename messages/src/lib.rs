@@ -10,6 +10,7 @@ pub mod class;
 pub mod config;
 pub mod credit;
 pub mod event;
+pub mod health;
 pub mod id;
 pub mod link;
 pub mod session;

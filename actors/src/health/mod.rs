@@ -1,0 +1,44 @@
+//! How each link is: detectors in layers, their fusion, the node's doubt of itself, and quality. All pure: time comes in as an
+//! argument, memory is bounded, and no number that comes in makes them panic. `docs/failover.md` explains the whole.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`window`] | the last samples and their robust statistics |
+//! | [`unacknowledged`] | data that waits for longer than a time-out |
+//! | [`phi`] | phi accrual over inter-arrival times, the usual measure |
+//! | [`arrivals`] | the silence against what the link loses anyway: the chance that this is an outage |
+//! | [`probing`] | when to probe, within a medium's budget of bytes |
+//! | [`control`] | statistical process control: 3 sigma, runs of seven |
+//! | [`rules`] | what a usable sample is; bursts of errors |
+//! | [`anomaly`] | distance from the median in median absolute deviations |
+//! | [`correlation`] | links that fall together have one cause, reported once |
+//! | [`predictor`] | where a measure is heading: the trait, and the plain trend |
+//! | [`local`] | a starved node doubts itself before others |
+//! | [`fusion`] | one verdict from what the layers say |
+//! | [`quality`] | what was measured of a link (SPEC F2) |
+//! | [`monitor`] | the layers of one link, put together |
+
+pub mod anomaly;
+pub mod arrivals;
+pub mod control;
+pub mod correlation;
+pub mod fusion;
+pub mod local;
+pub mod monitor;
+pub mod phi;
+pub mod predictor;
+pub mod probing;
+pub mod quality;
+pub mod rules;
+pub mod unacknowledged;
+pub mod window;
+
+pub use fusion::{Verdict, fuse};
+pub use monitor::{Feed, LinkHealth, MonitorConfig, Sample};
+pub use predictor::{PlainTrend, Prediction, Predictor};
+pub use quality::Quality;
+
+/// A duration in milliseconds.
+pub(crate) fn millis(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

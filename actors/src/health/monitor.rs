@@ -1,0 +1,330 @@
+//! The layers of one link, put together: samples go in, a verdict comes out.
+//!
+//! The same machine judges live links and recorded ones (`bowline replay detect`). It never acts: who holds it decides from
+//! which confidence on a link is called unusable ([`MonitorConfig::alarm`]).
+
+use std::time::{Duration, Instant};
+
+use bowline_messages::health::{Confidence, Finding, Layer, Rule};
+use bowline_messages::link::Medium;
+
+use super::anomaly::Anomaly;
+use super::arrivals::{Arrivals, ArrivalsConfig};
+use super::control::ControlChart;
+use super::fusion::{Verdict, fuse};
+use super::local::{LocalConfig, LocalHealth};
+use super::predictor::PlainTrend;
+use super::quality::{Quality, QualityMeter};
+use super::rules::{ErrorBurst, Usable, UsableConfig};
+
+/// How the monitor comes to know of losses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    /// Only what arrives is reported in time: losses are seen as silence (probes, acknowledgements).
+    Arrivals,
+    /// Every interval is reported when it ends, by this side itself, whether something came in it or not: no report is no silence of the
+    /// link, but a lateness of this side.
+    Intervals,
+}
+
+/// One sample of a link. `None` means: not measured, or, where it is what the link is judged by, nothing came.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// When it was sent, or when its interval ended.
+    pub at: Instant,
+    /// By what it is judged.
+    pub measure: Measure,
+}
+
+/// What a sample measures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Measure {
+    /// Round-trip time in milliseconds; `None`: no answer.
+    LatencyMs(Option<f64>),
+    /// Share of the interval's packets that were lost.
+    Loss(Option<f64>),
+    /// Throughput in kilobits a second.
+    ThroughputKbps(Option<f64>),
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MonitorConfig {
+    /// How losses become known.
+    pub feed: Feed,
+    /// From this confidence on the link is to be called unusable. Lower finds outages sooner and is wrong more often; `docs/failover.md` has the
+    /// curve.
+    pub alarm: f64,
+    /// What silence means.
+    pub arrivals: ArrivalsConfig,
+    /// Which samples count as arrivals.
+    pub usable: UsableConfig,
+    /// When this side's own lateness is doubted. Looked at for [`Feed::Intervals`], where it shows in the reports.
+    pub local: LocalConfig,
+    /// A latency that the trend must not meet, in milliseconds.
+    pub latency_limit_ms: f64,
+    /// How far ahead the trend looks.
+    pub horizon: Duration,
+    /// So many errors within [`MonitorConfig::errors_within`] are a burst.
+    pub errors: usize,
+    /// See [`MonitorConfig::errors`].
+    pub errors_within: Duration,
+}
+
+impl Default for MonitorConfig {
+    fn default() -> Self {
+        Self {
+            feed: Feed::Arrivals,
+            alarm: 0.45,
+            arrivals: ArrivalsConfig::default(),
+            usable: UsableConfig::default(),
+            local: LocalConfig {
+                tolerance: Duration::from_secs(2),
+                starved: Duration::from_millis(2_500),
+                ..LocalConfig::default()
+            },
+            latency_limit_ms: 1_000.0,
+            horizon: Duration::from_secs(5),
+            errors: 5,
+            errors_within: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The health of one link.
+#[derive(Debug, Clone)]
+pub struct LinkHealth {
+    config: MonitorConfig,
+    usable: Usable,
+    arrivals: Arrivals,
+    control: ControlChart,
+    anomaly: Anomaly,
+    trend: PlainTrend,
+    errors: ErrorBurst,
+    local: LocalHealth,
+    quality: QualityMeter,
+    reported_down: bool,
+    common: Option<Finding>,
+}
+
+impl LinkHealth {
+    /// A link that has just come up.
+    pub fn new(now: Instant, medium: Medium, config: MonitorConfig) -> Self {
+        Self {
+            usable: Usable::new(config.usable),
+            arrivals: Arrivals::new(now, config.arrivals),
+            control: ControlChart::new(),
+            anomaly: Anomaly::default(),
+            trend: PlainTrend::new(config.latency_limit_ms),
+            errors: ErrorBurst::new(config.errors, config.errors_within),
+            local: LocalHealth::new(config.local),
+            quality: QualityMeter::new(medium),
+            reported_down: false,
+            common: None,
+            config,
+        }
+    }
+
+    /// A sample became known.
+    pub fn on_sample(&mut self, now: Instant, sample: Sample) {
+        if self.config.feed == Feed::Intervals {
+            self.on_report(now);
+        }
+        let usable = match sample.measure {
+            Measure::LatencyMs(latency) => self.usable.latency(sample.at, latency),
+            Measure::Loss(loss) => self.usable.loss(loss),
+            Measure::ThroughputKbps(kbps) => self.usable.throughput(sample.at, kbps),
+        };
+        self.arrivals.on_expected(sample.at);
+        match self.config.feed {
+            Feed::Intervals => self.arrivals.on_interval(now, usable),
+            Feed::Arrivals if usable => self.arrivals.on_arrival(now),
+            Feed::Arrivals => {}
+        }
+        self.measure(now, sample.measure, usable);
+    }
+
+    /// An error occurred on the link: a reset, a broken record.
+    pub fn on_error(&mut self, now: Instant) {
+        self.errors.on_error(now);
+    }
+
+    /// The operating system or the transport says that the link is down, or up again.
+    pub fn on_reported(&mut self, down: bool) {
+        self.reported_down = down;
+    }
+
+    /// Links that share something with this one fell together with it; `None`: no longer.
+    pub fn on_common_cause(&mut self, finding: Option<Finding>) {
+        self.common = finding;
+    }
+
+    /// How sure it is that the link does not carry: [`LinkHealth::verdict`] without its reasons.
+    pub fn unusable(&self, now: Instant) -> Confidence {
+        let silence = self.arrivals.confidence(self.silent(now));
+        let common = self.common.as_ref().map_or(Confidence::NONE, |finding| finding.confidence);
+        let silence = silence.either(Confidence::new(common.value() * silence.value())).doubted(self.local.doubt(now));
+        if self.reported_down { Confidence::CERTAIN } else { silence }
+    }
+
+    /// Whether the link is to be called unusable.
+    pub fn is_alarm(&self, now: Instant) -> bool {
+        self.unusable(now).value() >= self.config.alarm
+    }
+
+    /// What is thought of the link, and what each layer said.
+    pub fn verdict(&self, now: Instant) -> Verdict {
+        let down = || Finding::new(Layer::OperatingSystem, Rule::ReportedDown, Confidence::CERTAIN, &[]);
+        let mut findings = vec![self.arrivals.finding(self.silent(now))];
+        findings.extend(self.reported_down.then(down));
+        findings.extend(self.common.clone());
+        findings.extend(self.control.finding());
+        findings.extend(self.anomaly.finding());
+        findings.extend(self.errors.finding(now));
+        findings.extend(self.trend.finding(now, self.config.horizon));
+        fuse(findings, self.local.doubt(now))
+    }
+
+    /// What was measured of the link.
+    pub fn quality(&self) -> Quality {
+        self.quality.quality()
+    }
+
+    /// The expected arrivals, for what wants to know the learnt loss.
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    fn silent(&self, now: Instant) -> u32 {
+        match self.config.feed {
+            Feed::Arrivals => self.arrivals.silent(now),
+            Feed::Intervals => self.arrivals.reported_silent(now),
+        }
+    }
+
+    /// The report of an interval is also a tick of this side's own clock. One that comes after complete doubt begins the watch anew.
+    fn on_report(&mut self, now: Instant) {
+        if self.local.doubt(now) == Confidence::CERTAIN {
+            self.arrivals.on_break(now);
+            self.local = LocalHealth::new(self.config.local);
+        }
+        self.local.on_tick(now);
+        self.local.on_timer_set(now);
+    }
+
+    fn measure(&mut self, now: Instant, measure: Measure, usable: bool) {
+        if let Measure::LatencyMs(Some(latency)) = measure {
+            self.control.on_sample(latency);
+            self.anomaly.on_sample(latency);
+            super::Predictor::on_sample(&mut self.trend, now, latency);
+        }
+        if let Measure::ThroughputKbps(Some(kbps)) = measure {
+            self.quality.on_bandwidth(kbps * 125.0);
+        }
+        if !usable {
+            self.quality.on_lost();
+            return;
+        }
+        let latency = if let Measure::LatencyMs(Some(latency)) = measure {
+            Duration::try_from_secs_f64(latency / 1e3).ok()
+        } else {
+            None
+        };
+        self.quality.on_delivered(latency);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const STEP: Duration = Duration::from_millis(100);
+
+    fn health(start: Instant, feed: Feed) -> LinkHealth {
+        LinkHealth::new(start, Medium::Wifi, MonitorConfig { feed, ..MonitorConfig::default() })
+    }
+
+    #[test]
+    fn a_clean_link_that_falls_silent_is_found_within_half_a_second_and_its_verdict_says_why() {
+        let start = Instant::now();
+        let mut health = health(start, Feed::Arrivals);
+        for n in 0..100 {
+            health.on_sample(start + STEP * n, Sample { at: start + STEP * n, measure: Measure::LatencyMs(Some(0.0)) });
+            assert!(!health.is_alarm(start + STEP * n));
+        }
+        let last = start + STEP * 99;
+        assert!(!health.is_alarm(last + STEP * 2) && health.is_alarm(last + STEP * 5));
+        let verdict = health.verdict(last + STEP * 5);
+        assert_eq!(verdict.unusable, health.unusable(last + STEP * 5));
+        assert_eq!((verdict.findings[0].rule, verdict.findings[0].samples[0]), (Rule::SilenceTooLong, 4.0));
+    }
+
+    #[test]
+    fn reports_that_stop_coming_are_this_side_s_own_fault() {
+        let start = Instant::now();
+        let mut health = health(start, Feed::Intervals);
+        let good = |n: u32| Sample { at: start + STEP * n, measure: Measure::Loss(Some(0.0)) };
+        let bad = |n: u32| Sample { at: start + STEP * n, measure: Measure::Loss(Some(1.0)) };
+        for n in 0..50 {
+            health.on_sample(start + STEP * n, good(n));
+        }
+        for n in 50..150 {
+            assert!(!health.is_alarm(start + STEP * n));
+        }
+        for n in 150..159 {
+            health.on_sample(start + STEP * n, bad(n));
+        }
+        assert!(health.is_alarm(start + STEP * 158), "losses that are reported are losses");
+        assert!(!health.is_alarm(start + STEP * 190), "and what is known grows old");
+    }
+
+    #[test]
+    fn measures_that_worsen_are_degrading_and_not_unusable() {
+        let start = Instant::now();
+        let mut health = health(start, Feed::Arrivals);
+        for n in 0..60_u32 {
+            let measure = Measure::LatencyMs(Some(20.0 + f64::from(n % 3)));
+            health.on_sample(start + STEP * n, Sample { at: start + STEP * n, measure });
+        }
+        let now = start + STEP * 60;
+        health.on_sample(now, Sample { at: now, measure: Measure::LatencyMs(Some(90.0)) });
+        let verdict = health.verdict(now);
+        assert!(verdict.degrading.value() >= 0.95 && verdict.unusable.value() < 0.1, "{verdict:?}");
+        assert_eq!(health.quality().latency_ms, Some(21.0));
+    }
+
+    #[test]
+    fn what_the_operating_system_says_is_believed_at_once() {
+        let start = Instant::now();
+        let mut health = health(start, Feed::Arrivals);
+        health.on_reported(true);
+        assert!(health.is_alarm(start));
+        health.on_reported(false);
+        assert!(!health.is_alarm(start));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_comes_in_harms_it_and_the_short_way_says_the_same(
+            intervals in any::<bool>(),
+            steps in proptest::collection::vec((0_u64..9_000, 0_u8..4, proptest::option::of(any::<f64>())), 0..120),
+        ) {
+            let mut now = Instant::now();
+            let mut health = health(now, if intervals { Feed::Intervals } else { Feed::Arrivals });
+            for (gap, what, value) in steps {
+                now += Duration::from_millis(gap);
+                let measure = match what {
+                    0 => Measure::LatencyMs(value),
+                    1 => Measure::Loss(value),
+                    2 => Measure::ThroughputKbps(value),
+                    _ => { health.on_error(now); continue; }
+                };
+                health.on_sample(now, Sample { at: now, measure });
+                let later = now + Duration::from_millis(gap / 2);
+                prop_assert_eq!(health.verdict(later).unusable, health.unusable(later));
+                health.quality();
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The quality of a link (SPEC F2), from its last 100 samples. `None` always means "not measured yet".
+
+use std::time::Duration;
+
+use bowline_messages::link::Medium;
+
+use super::millis;
+use super::window::Window;
+
+/// What was measured of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Quality {
+    /// The median latency, in milliseconds.
+    pub latency_ms: Option<f64>,
+    /// What it carries at best, in bytes a second: the 90th percentile of what was measured.
+    pub bandwidth: Option<f64>,
+    /// The share of what was sent that was lost, 0 to 1.
+    pub loss: Option<f64>,
+    /// The mean difference between one latency and the next, in milliseconds (RFC 3550 §6.4.1, unsmoothed).
+    pub jitter_ms: Option<f64>,
+    /// The share that was delivered, 0 to 1, counting what was never seen as half a failure.
+    pub reliability: Option<f64>,
+    /// How steady the latency is, 0 to 1: 1 without scatter, a half when it scatters by its own size.
+    pub stability: Option<f64>,
+    /// How little energy its medium needs, 0 to 1.
+    pub power_efficiency: f64,
+    /// How many samples are behind this, at most 100.
+    pub samples: usize,
+}
+
+/// The usual energy efficiency of a medium, 0 to 1. A rough order, not a measurement.
+pub fn power_efficiency(medium: Medium) -> f64 {
+    match medium {
+        Medium::Loopback => 1.0,
+        Medium::Ethernet => 0.95,
+        Medium::Bluetooth => 0.9,
+        Medium::Wifi | Medium::WifiDirect => 0.7,
+        Medium::Mesh | Medium::Unknown => 0.6,
+        Medium::Cellular => 0.4,
+    }
+}
+
+/// Measures one link.
+#[derive(Debug, Clone)]
+pub struct QualityMeter {
+    medium: Medium,
+    latency_ms: Window,
+    bandwidth: Window,
+    delivered: Window,
+}
+
+impl QualityMeter {
+    /// Nothing measured yet.
+    pub fn new(medium: Medium) -> Self {
+        Self { medium, latency_ms: Window::default(), bandwidth: Window::default(), delivered: Window::default() }
+    }
+
+    /// Something was delivered, after so long.
+    pub fn on_delivered(&mut self, latency: Option<Duration>) {
+        if let Some(latency) = latency {
+            self.latency_ms.push(millis(latency));
+        }
+        self.delivered.push(1.0);
+    }
+
+    /// Something was lost.
+    pub fn on_lost(&mut self) {
+        self.delivered.push(0.0);
+    }
+
+    /// A bandwidth was measured, in bytes a second; one below 0 or no number is not taken.
+    pub fn on_bandwidth(&mut self, bytes: f64) {
+        if bytes >= 0.0 {
+            self.bandwidth.push(bytes);
+        }
+    }
+
+    /// The quality as measured so far.
+    pub fn quality(&self) -> Quality {
+        let latency = self.latency_ms.median();
+        let scatter = self.latency_ms.median_deviation().filter(|_| self.latency_ms.len() > 1);
+        let count = self.delivered.len() as f64;
+        let arrived: f64 = self.delivered.iter().sum();
+        Quality {
+            latency_ms: latency,
+            bandwidth: self.best_bandwidth(),
+            loss: self.delivered.mean().map(|delivered| 1.0 - delivered),
+            jitter_ms: self.jitter(),
+            reliability: (count > 0.0).then(|| (arrived + 0.5) / (count + 1.0)),
+            stability: latency.zip(scatter).map(|(latency, scatter)| latency.max(1e-9) / (latency.max(1e-9) + scatter)),
+            power_efficiency: power_efficiency(self.medium),
+            samples: self.delivered.len(),
+        }
+    }
+
+    fn best_bandwidth(&self) -> Option<f64> {
+        let mut samples: Vec<f64> = self.bandwidth.iter().collect();
+        samples.sort_by(f64::total_cmp);
+        samples.get(samples.len() * 9 / 10).copied()
+    }
+
+    fn jitter(&self) -> Option<f64> {
+        let steps = self.latency_ms.len().checked_sub(1).filter(|steps| *steps > 0)?;
+        let next = self.latency_ms.iter().skip(1);
+        let sum: f64 = self.latency_ms.iter().zip(next).map(|(before, after)| (after - before).abs()).sum();
+        Some(sum / steps as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_was_not_measured_is_none() {
+        let quality = QualityMeter::new(Medium::Wifi).quality();
+        assert_eq!(quality, Quality { power_efficiency: 0.7, ..Quality::default() });
+    }
+
+    #[test]
+    fn a_known_series_has_known_quality() {
+        let mut meter = QualityMeter::new(Medium::Ethernet);
+        for latency in [10, 20, 10, 20] {
+            meter.on_delivered(Some(Duration::from_millis(latency)));
+        }
+        meter.on_lost();
+        meter.on_bandwidth(1e6);
+        let quality = meter.quality();
+        assert_eq!((quality.latency_ms, quality.jitter_ms, quality.bandwidth), (Some(15.0), Some(10.0), Some(1e6)));
+        assert!((quality.loss.unwrap() - 0.2).abs() < 1e-9);
+        assert!((quality.reliability.unwrap() - 0.75).abs() < 1e-9);
+        assert!((quality.stability.unwrap() - 0.75).abs() < 1e-9);
+    }
+
+    proptest! {
+        #[test]
+        fn shares_stay_shares(samples in proptest::collection::vec((any::<Option<u64>>(), any::<f64>()), 0..300)) {
+            let mut meter = QualityMeter::new(Medium::Unknown);
+            for (latency, bandwidth) in samples {
+                match latency {
+                    Some(nanos) => meter.on_delivered(Some(Duration::from_nanos(nanos))),
+                    None => meter.on_lost(),
+                }
+                meter.on_bandwidth(bandwidth);
+            }
+            let quality = meter.quality();
+            for share in [quality.loss, quality.reliability, quality.stability].into_iter().flatten() {
+                prop_assert!((0.0..=1.0).contains(&share), "{:?}", quality);
+            }
+            prop_assert!(quality.samples <= 100 && quality.bandwidth.is_none_or(|bytes| bytes >= 0.0));
+        }
+    }
+}
