@@ -57,11 +57,11 @@ impl Default for ArrivalsConfig {
     fn default() -> Self {
         Self {
             outage: Duration::from_secs(1),
-            stall_share: 0.1,
-            stall_tail: 0.7,
+            stall_share: 0.2,
+            stall_tail: 1.0,
             stall_min: Duration::from_millis(100),
-            prior_lost: 1.0,
-            prior_arrived: 1.0,
+            prior_lost: 0.5,
+            prior_arrived: 0.5,
             memory: 2_000.0,
             spacing: Duration::from_millis(100),
         }

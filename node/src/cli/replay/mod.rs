@@ -2,8 +2,10 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `detect` | how soon outages are found, and how often one is seen that is none |
 //! | `select` | which link each policy picks, against the best there was |
 
+mod detect;
 mod select;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Call {
+    /// How soon outages are found and how often one is seen that is none, beside plain time-outs and phi accrual
+    Detect(detect::Args),
     /// Which link each policy picks, second by second, against the best there was
     Select(select::Args),
 }
@@ -56,6 +60,7 @@ fn unreadable(dir: &Path, error: &FolderError) -> Failure {
 /// What went wrong, with its exit code.
 pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     match args.call {
+        Call::Detect(args) => detect::run(&args, global),
         Call::Select(args) => select::run(&args, global),
     }
 }
