@@ -55,10 +55,79 @@ pub enum Delivery {
 /// Which rule chooses the link for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PolicyName {
-    /// The link with the smallest expected time to delivery.
+    /// The link with the smallest expected time to delivery. The default.
     FastestFirst,
+    /// The link that loses least.
+    MostReliable,
+    /// The link that costs least energy for a message of this size.
+    EnergyEfficient,
     /// Spread over all usable links in proportion to what each can carry.
     LoadBalanced,
+    /// The link with the highest sum of its qualities by weight, among those that meet the requirements.
+    Weighted,
+    /// Health first, then performance, load, and what suits the class.
+    Priority,
     /// A copy on each of the two best links; the receiver delivers one.
     Redundant,
+    /// The most secure link.
+    Secure,
+    /// Learns by trying: the highest upper confidence bound.
+    Ucb1,
+    /// Learns by trying: Thompson sampling.
+    Thompson,
+    /// Learns by trying, and forgets: for links that change.
+    Discounted,
+    /// Plans ahead: a Markov decision process over the links' levels of quality.
+    Mdp,
+}
+
+impl PolicyName {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 12] = [
+        Self::FastestFirst,
+        Self::MostReliable,
+        Self::EnergyEfficient,
+        Self::LoadBalanced,
+        Self::Weighted,
+        Self::Priority,
+        Self::Redundant,
+        Self::Secure,
+        Self::Ucb1,
+        Self::Thompson,
+        Self::Discounted,
+        Self::Mdp,
+    ];
+
+    /// Its name on command lines and in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FastestFirst => "fastest-first",
+            Self::MostReliable => "most-reliable",
+            Self::EnergyEfficient => "energy-efficient",
+            Self::LoadBalanced => "load-balanced",
+            Self::Weighted => "weighted",
+            Self::Priority => "priority",
+            Self::Redundant => "redundant",
+            Self::Secure => "secure",
+            Self::Ucb1 => "ucb1",
+            Self::Thompson => "thompson",
+            Self::Discounted => "discounted",
+            Self::Mdp => "mdp",
+        }
+    }
+}
+
+/// A text that names no policy. The user's mistake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("one of {}", PolicyName::ALL.map(PolicyName::as_str).join(", "))]
+pub struct UnknownPolicy;
+
+impl std::str::FromStr for PolicyName {
+    type Err = UnknownPolicy;
+
+    /// Upper case, hyphens and underscores make no difference.
+    fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
+        let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
+        Self::ALL.into_iter().find(|name| plain(name.as_str()) == plain(text)).ok_or(UnknownPolicy)
+    }
 }

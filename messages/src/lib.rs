@@ -20,7 +20,7 @@ pub mod transport;
 pub mod wire;
 
 pub use address::{AddressError, EndpointAddress, TransportKind};
-pub use class::{Delivery, MessageClass, PolicyName};
+pub use class::{Delivery, MessageClass, PolicyName, UnknownPolicy};
 pub use event::{Event, EventKind};
 pub use id::{ChannelId, Incarnation, LinkId, PeerId, PeerIdError};
 pub use ticket::{Ticket, TicketError};

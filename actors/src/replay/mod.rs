@@ -8,13 +8,17 @@
 //! | [`truth`] | the outages of a link, by definition; pure |
 //! | [`detect`] | how soon and how rightly a detector finds them; pure |
 //! | [`select`] | which link a selector picks in each second, and how good that was; pure |
+//! | [`player`] | the session's own chooser as a selector; pure |
+//! | [`validate`] | its parameters by cross-validation over groups; pure |
 
 pub mod detect;
 pub mod folder;
+pub mod player;
 pub mod scenario;
 pub mod select;
 pub mod trace;
 pub mod truth;
+pub mod validate;
 
 pub use folder::{Folder, FolderError};
 pub use trace::{Row, RowTime, Rule, Trace, TraceError};

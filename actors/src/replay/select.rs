@@ -166,7 +166,7 @@ pub struct Ewma(Baseline);
 
 impl Ewma {
     /// The weight of the last second.
-    pub const WEIGHT: f64 = 0.2;
+    pub const WEIGHT: f64 = 0.3;
 }
 
 impl Selector for LastValue {

@@ -140,6 +140,7 @@ impl Session {
         let stalled = path.has_outstanding_data() && path.probe_answered_since_data();
         let reason = if stalled { LinkFailure::Stalled(waited) } else { LinkFailure::Unacknowledged(waited) };
         path.suspicions += 1;
+        path.forecast.on_lost(now);
         path.probe_due = true;
         let first = path.suspicions == 1;
         path.carried |= carried;
@@ -199,7 +200,7 @@ impl Session {
     /// last message came over it. What becomes of any other is nothing that traffic has to be moved for.
     pub(super) fn carries_traffic(&self, id: LinkId) -> bool {
         self.received_on == Some(id)
-            || self.standing.iter().flatten().any(|standing| standing.link == id)
+            || self.chooser.uses(id)
             || self.paths.get(&id).is_some_and(|path| path.has_outstanding_data() || path.carried)
     }
 

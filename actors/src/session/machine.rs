@@ -21,13 +21,14 @@ use bowline_messages::wire::frame::{CloseCode, LinkDownCode};
 use bowline_messages::{Incarnation, LinkId, MessageClass, PeerId, PolicyName, TransportKind};
 
 use super::inbound::Inbound;
-use super::outbox::{CLASSES, Outbox, PeerLimits, SentItem};
+use super::outbox::{Outbox, PeerLimits, SentItem};
 use super::path::{AckOutcome, Path, RecordItem};
-use super::policy::{self, Candidate, Damping, Penalty, Standing};
+use super::policy::{Candidate, Choice, Chooser, Damping, Health, Penalty, Requirements, Wanted};
 use super::scheduler::Scheduler;
 use super::seal::{Opener, Sealer};
 use super::trust::Behaviour;
 use super::window::WindowConfig;
+use crate::transport::registry::is_secured;
 
 /// The keys of one link.
 #[derive(Debug)]
@@ -108,11 +109,10 @@ pub struct Session {
     pub(super) incarnation: Incarnation,
     pub(super) peer_incarnation: Option<Incarnation>,
     pub(super) config: Rc<SessionConfig>,
-    pub(super) damping: Damping,
+    pub(super) chooser: Chooser,
     pub(super) paths: BTreeMap<LinkId, Box<Path>>,
     pub(super) penalties: BTreeMap<Route, Penalty>,
     pub(super) scheduler: Scheduler,
-    pub(super) standing: [Option<Standing>; CLASSES],
     pub(super) outputs: VecDeque<Output>,
     /// What dead links carried, until the outbox takes it back.
     pub(super) orphans: Vec<RecordItem>,
@@ -163,11 +163,10 @@ impl Session {
             incarnation,
             peer_incarnation,
             config,
-            damping,
+            chooser: Chooser::new(damping, Requirements::default(), incarnation.0),
             paths: BTreeMap::new(),
             penalties: BTreeMap::new(),
             scheduler: Scheduler::default(),
-            standing: [None; CLASSES],
             outputs: VecDeque::new(),
             orphans: Vec::new(),
             hedges: VecDeque::new(),
@@ -303,9 +302,7 @@ impl Session {
         self.notices.remove(&id);
         self.notify_peer(id, down_code(&reason));
         self.received_on = self.received_on.filter(|link| *link != id);
-        for standing in &mut self.standing {
-            *standing = standing.filter(|s| s.link != id);
-        }
+        self.chooser.forget(id);
         if close {
             self.outputs.push_back(Output::CloseLink(id, reason));
         }
@@ -353,17 +350,17 @@ impl Session {
 
     pub(super) fn penalise(&mut self, now: Instant, info: &LinkInfo) {
         if self.penalties.len() >= ROUTES_MAX {
-            let damping = self.damping;
+            let damping = *self.chooser.damping();
             self.penalties.retain(|_, penalty| penalty.value(now, &damping) > 0.1);
         }
         if self.penalties.len() < ROUTES_MAX {
             let penalty = self.penalties.entry(route(info)).or_insert_with(|| Penalty::none(now));
-            penalty.on_failure(now, &self.damping);
+            penalty.on_failure(now, self.chooser.damping());
         }
     }
 
     pub(super) fn penalty(&self, now: Instant, info: &LinkInfo) -> f64 {
-        self.penalties.get(&route(info)).map_or(0.0, |penalty| penalty.value(now, &self.damping))
+        self.penalties.get(&route(info)).map_or(0.0, |penalty| penalty.value(now, self.chooser.damping()))
     }
 
     /// Fills `self.candidates` with the usable links.
@@ -387,14 +384,22 @@ impl Session {
             .rtt
             .is_measured()
             .then(|| path.rtt.smoothed().as_secs_f64() / 2.0 + path.rtt.variation().as_secs_f64() * 2.0);
+        let room = path.room(class, self.urgent_extra());
+        let penalty = if self.penalties.is_empty() { 0.0 } else { self.penalty(now, &path.info) };
         Candidate {
-            link: path.info.id,
             delay,
             backlog: rate.map_or(in_flight / 1e6, |rate| in_flight / rate),
-            room: path.room(class, self.urgent_extra()),
+            room,
+            load: Some(in_flight / (in_flight + room as f64).max(1.0)),
             suspected: path.suspicions > 0,
-            penalty: if self.penalties.is_empty() { 0.0 } else { self.penalty(now, &path.info) },
+            penalty,
+            health: health(path, penalty),
+            bandwidth: rate,
+            medium: path.info.interface.as_ref().map(|interface| interface.medium).unwrap_or_default(),
+            security: Some(security(&path.info)),
+            ..Candidate::unmeasured(path.info.id)
         }
+        .with_forecast(&path.forecast)
     }
 
     /// How far urgent classes may overstep a link's window: one record.
@@ -402,26 +407,16 @@ impl Session {
         super::transmit::RECORD_BYTES
     }
 
-    /// The links for a class now, with the rule.
-    pub(super) fn choose(&mut self, now: Instant, class: usize, policy: PolicyName) -> policy::Choice {
+    /// The links for a message of a class now, with the rule.
+    pub(super) fn choose(&mut self, now: Instant, class: usize, policy: PolicyName, bytes: Option<usize>) -> Choice {
         self.gather_candidates(now, class);
-        let chosen = policy::policy(policy).choose(now, &self.candidates, self.standing[class], &self.damping);
-        if let Some(link) = chosen.links[0]
-            && self.standing[class].is_none_or(|standing| standing.link != link)
-        {
-            self.on_preferred(now, class, link, chosen.rule);
-        }
-        chosen
-    }
-
-    fn on_preferred(&mut self, now: Instant, class: usize, to: LinkId, rule: &'static str) {
-        let before = self.standing[class].replace(Standing { link: to, since: now });
-        let urgent = MessageClass::Realtime.index();
-        if let Some(before) = before.filter(|_| class == urgent) {
-            let rule = rule.to_owned();
-            let event = EventKind::LinkPreferred { peer: self.peer, from: before.link, to, rule };
+        let wanted = Wanted { policy, class: MessageClass::from_index(class).unwrap_or_default(), bytes };
+        let (chosen, left) = self.chooser.choose(now, wanted, &self.candidates);
+        if let (Some(from), Some(to), MessageClass::Realtime) = (left, chosen.links[0], wanted.class) {
+            let event = EventKind::LinkPreferred { peer: self.peer, from, to, rule: chosen.rule.to_owned() };
             self.outputs.push_back(Output::Emit(event));
         }
+        chosen
     }
 
     /// Each link as reports show it.
@@ -445,8 +440,7 @@ impl Session {
             .map(|class| {
                 let name = self.config.policies.of(class);
                 self.gather_candidates(now, class.index());
-                let standing = self.standing[class.index()];
-                let choice = policy::policy(name).choose(now, &self.candidates, standing, &self.damping);
+                let choice = self.chooser.look(now, Wanted { policy: name, class, bytes: None }, &self.candidates);
                 let links = choice.links.into_iter().flatten().collect();
                 LinkChoice { class, policy: name, links, rule: choice.rule.to_owned() }
             })
@@ -490,6 +484,26 @@ fn same_way(a: &LinkInfo, b: &LinkInfo) -> bool {
     dialled.transport == accepted.transport
         && dialled.local.host() == accepted.local.host()
         && dialled.remote.host() == accepted.remote.host()
+}
+
+/// How a link is doing, as policies see it.
+fn health(path: &Path, penalty: f64) -> Health {
+    match path.state {
+        LinkState::Active | LinkState::Degraded if path.suspicions > 0 => Health::Critical,
+        LinkState::Active if penalty < 0.5 && path.rtt.is_measured() => Health::Optimal,
+        LinkState::Active => Health::Good,
+        LinkState::Degraded => Health::Degraded,
+        LinkState::Failing => Health::Critical,
+        LinkState::Initializing | LinkState::Failed | LinkState::Recovering | LinkState::Closed => Health::Failed,
+    }
+}
+
+/// SPEC I6: the transport's own security and the strength of the encryption, averaged. The trust of the endpoint is the same for all
+/// links of a session.
+fn security(info: &LinkInfo) -> f64 {
+    /// Every record is sealed under keys of its link, whatever carries it.
+    const SEALED: f64 = 1.0;
+    f64::midpoint(SEALED, if is_secured(&info.transport) { 1.0 } else { 0.0 })
 }
 
 fn route(info: &LinkInfo) -> Route {

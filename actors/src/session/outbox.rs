@@ -288,6 +288,15 @@ impl Outbox {
 
     /// The policy that the next message of a class asks for, if it asks for one.
     pub fn head_policy(&self, class: usize) -> Option<PolicyName> {
+        self.head(class)?.policy
+    }
+
+    /// Bytes in the next message of a class.
+    pub fn head_bytes(&self, class: usize) -> Option<usize> {
+        Some(self.head(class)?.length as usize)
+    }
+
+    fn head(&self, class: usize) -> Option<&Entry> {
         let (channel, sequence) = match self.lost[class].front() {
             Some(
                 SentItem::Messages { channel, first: sequence, .. } | SentItem::Fragment { channel, sequence, .. },
@@ -298,7 +307,7 @@ impl Outbox {
                 (id, self.channels.get(id)?.next_unsent)
             }
         };
-        self.channels.get(channel)?.entry(sequence)?.policy
+        self.channels.get(channel)?.entry(sequence)
     }
 
     /// No further message will come on a channel; it is forgotten once everything on it is final.

@@ -9,6 +9,7 @@ use bowline_messages::{ChannelId, LinkId};
 
 use super::acks::AckTracker;
 use super::outbox::{CLASSES, SentItem};
+use super::policy::{Forecast, Tuning};
 use super::rtt::Rtt;
 use super::window::{SendMark, Window, WindowConfig};
 
@@ -95,6 +96,8 @@ pub(crate) struct Path {
     pub(crate) lanes: u8,
     pub(crate) state: LinkState,
     pub(crate) rtt: Rtt,
+    /// What its delay will be, for the choice among links.
+    pub(crate) forecast: Forecast,
     pub(crate) window: Window,
     pub(crate) acks: AckTracker,
     pub(crate) stats: LinkStats,
@@ -169,6 +172,7 @@ impl Path {
             lanes: lanes.max(1),
             state: LinkState::Initializing,
             rtt: Rtt::new(initial_rtt),
+            forecast: Forecast::new(Tuning::default()),
             window: Window::new(window),
             acks: AckTracker::default(),
             stats: LinkStats::default(),
@@ -320,6 +324,7 @@ impl Path {
             if !late_only {
                 let sample = now.saturating_duration_since(sent_at);
                 self.rtt.on_sample(now, sample, delay.min(self.ack_delay_max));
+                self.forecast.on_delivered(now, self.rtt.latest() / 2);
                 self.window.on_acknowledged(now, bytes, mark);
                 self.drain_step(now, sample);
             }

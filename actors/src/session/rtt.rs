@@ -27,12 +27,12 @@ impl Rtt {
 
     /// Takes a sample: the time from sending a record to its acknowledgement, and how long the peer says it held that back.
     pub fn on_sample(&mut self, now: Instant, sample: Duration, ack_delay: Duration) {
-        self.latest = sample;
         if self.min_at.is_none() || sample <= self.min {
             self.min = sample;
             self.min_at = Some(now);
         }
         let adjusted = if sample >= self.min + ack_delay { sample - ack_delay } else { sample };
+        self.latest = adjusted;
         match self.smoothed {
             None => {
                 self.smoothed = Some(adjusted);
@@ -48,6 +48,11 @@ impl Rtt {
     /// The smoothed round-trip time; before the first sample, what was assumed.
     pub fn smoothed(&self) -> Duration {
         self.smoothed.unwrap_or(self.initial)
+    }
+
+    /// The last sample, less the peer's delay.
+    pub fn latest(&self) -> Duration {
+        self.latest
     }
 
     /// The smallest sample of late.

@@ -100,7 +100,8 @@ impl Session {
             };
             blocked[class] = true;
             let policy = self.policy_of(class, parts.outbox.head_policy(class));
-            let [Some(link), second] = self.choose(now, class, policy).links else { continue };
+            let bytes = parts.outbox.head_bytes(class);
+            let [Some(link), second] = self.choose(now, class, policy, bytes).links else { continue };
             if let Some(transmit) = self.fill_link(now, link, class, second, parts) {
                 self.on_busy(now);
                 return Some(transmit);

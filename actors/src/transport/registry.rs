@@ -41,6 +41,24 @@ impl TransportContext {
     }
 }
 
+/// Whether a transport protects what it carries by itself, beside the session's own seal (SPEC I6).
+pub fn is_secured(kind: &TransportKind) -> bool {
+    #[cfg(feature = "tls")]
+    if kind.as_str() == super::tls::SCHEME {
+        return true;
+    }
+    #[cfg(feature = "quic")]
+    if kind.as_str() == super::quic::SCHEME {
+        return true;
+    }
+    #[cfg(feature = "ws")]
+    if kind.as_str() == super::ws::SCHEME_TLS {
+        return true;
+    }
+    let _ = kind;
+    false
+}
+
 /// Makes a transport.
 ///
 /// # Errors

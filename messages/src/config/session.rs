@@ -65,7 +65,7 @@ pub struct SessionConfig {
     /// The queueing delay that data of ours may add to a link: what a dice roll waits behind a file.
     #[serde(with = "duration")]
     pub queue_delay: Duration,
-    /// How much better another link has to be before traffic moves to it, as a share of the present delay.
+    /// How much better another link's score has to be before traffic moves to it, as a share of the present one's.
     pub switch_margin: f64,
     /// How long a choice of link stands at least, failures aside.
     #[serde(with = "duration")]
@@ -140,7 +140,7 @@ impl Default for SessionConfig {
             in_flight_bytes: 4 << 20,
             queue_delay: Duration::from_millis(10),
             switch_margin: 0.25,
-            switch_dwell: Duration::from_secs(2),
+            switch_dwell: Duration::from_secs(1),
             penalty_half_life: Duration::from_secs(20),
             policies: ClassPolicies::default(),
         }

@@ -18,6 +18,17 @@ pub(crate) fn bar(draws: bool, name: &str, bytes: Option<u64>) -> ProgressBar {
     bar
 }
 
+/// A bar over steps whose number is set later. Invisible unless `draws`.
+pub(crate) fn steps(draws: bool, name: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    bar.set_draw_target(if draws { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos} of {len}") {
+        bar.set_style(style);
+    }
+    bar.set_message(name);
+    bar
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

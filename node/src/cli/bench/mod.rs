@@ -20,7 +20,7 @@ mod wire;
 
 use std::future::Future;
 
-use bowline_messages::{EndpointAddress, MessageClass, PeerId, PolicyName};
+use bowline_messages::{EndpointAddress, MessageClass, PeerId, PolicyName, UnknownPolicy};
 
 use super::Global;
 use super::output::line;
@@ -70,7 +70,7 @@ pub(crate) struct Common {
     /// Class of the messages: realtime, critical, streaming, background, bulk
     #[arg(long, default_value = "critical", value_parser = class)]
     pub(crate) class: MessageClass,
-    /// Policy of the messages: fastest-first, load-balanced, redundant [default: that of the class]
+    /// Policy of the messages, as in fastest-first [default: that of the class]
     #[arg(long, value_parser = policy)]
     pub(crate) policy: Option<PolicyName>,
 }
@@ -93,12 +93,7 @@ fn class(text: &str) -> Result<MessageClass, String> {
 }
 
 fn policy(text: &str) -> Result<PolicyName, String> {
-    match text.to_lowercase().replace(['-', '_'], "").as_str() {
-        "fastestfirst" => Ok(PolicyName::FastestFirst),
-        "loadbalanced" => Ok(PolicyName::LoadBalanced),
-        "redundant" => Ok(PolicyName::Redundant),
-        _ => Err("one of fastest-first, load-balanced, redundant".into()),
-    }
+    text.parse().map_err(|error: UnknownPolicy| error.to_string())
 }
 
 /// Runs a call.

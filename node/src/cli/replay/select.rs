@@ -1,21 +1,39 @@
 //! `bowline replay select`.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use bowline_actors::replay::FolderError;
-use bowline_actors::replay::scenario::{self, Origin};
+use bowline_actors::clock;
+use bowline_actors::replay::player::{self, Player};
+use bowline_actors::replay::scenario::{self, Kind, Origin};
 use bowline_actors::replay::select::{Course, Ewma, Feedback, LastValue, Measures, Selector, Tally};
+use bowline_actors::replay::validate::{self, Group, Parameters, Validation};
+use bowline_actors::replay::{Folder, FolderError};
+use bowline_messages::PolicyName;
+use bowline_messages::config::ClassPolicies;
+use bowline_messages::link::Medium;
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::super::Global;
 use super::super::output::Table;
+use super::super::progress;
 use super::{Traces, unreadable};
 use crate::exit::{Exit, Failure};
+
+/// Stochastic policies are the mean of so many seeds, from 0.
+const SEEDS: u64 = 5;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     traces: Traces,
+    /// Choose the parameters of fastest-first by cross-validation over the groups of the natural scenarios instead
+    #[arg(long)]
+    cross_validate: bool,
+    /// Changes of link a minute that --cross-validate allows
+    #[arg(long, value_name = "N", default_value_t = 3.8, requires = "cross_validate")]
+    switches_max: f64,
 }
 
 /// One selector's measures, as printed.
@@ -26,46 +44,129 @@ struct Line {
     measures: Measures,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 struct Report {
     natural: BTreeMap<&'static str, Line>,
     all: BTreeMap<&'static str, Line>,
+    default: &'static str,
 }
 
-/// Makes a selector with nothing learnt yet.
-type Fresh = fn() -> Box<dyn Selector>;
-
-const BASELINES: [(&str, Fresh); 2] =
-    [("last-value", || Box::<LastValue>::default()), ("ewma", || Box::<Ewma>::default())];
+/// A scenario ready to be replayed.
+struct Prepared {
+    origin: Origin,
+    kind: Kind,
+    group: String,
+    media: Vec<Medium>,
+    course: Course,
+}
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
-    let failed = |error: FolderError| unreadable(&args.traces.traces, &error);
     let folder = args.traces.open()?;
-    let mut courses = Vec::new();
-    for scenario in folder.scenarios().map_err(failed)? {
-        let mut links = Vec::new();
-        for link in &scenario.links {
-            let trace = folder.trace(&link.file).map_err(failed)?;
-            links.push(scenario::costs(scenario.kind, link, scenario.duration_s, &trace));
-        }
-        courses.push((scenario.origin, Course::new(links)));
+    let bar = |name| progress::steps(global.output().draws(), name);
+    let scenarios = prepare(&folder, &bar("reading")).map_err(|error| unreadable(&args.traces.traces, &error))?;
+    if args.cross_validate {
+        let validation = cross_validate(&scenarios, args.switches_max, &bar("validating"));
+        let none = || Failure::new(Exit::Usage, "there are no natural scenarios to choose parameters on");
+        let validation = validation.ok_or_else(none)?;
+        global.output().result("replay.validate", &validation, || validation_text(&validation))?;
+    } else {
+        let report = measure(&scenarios, &bar("replaying"));
+        global.output().result("replay.select", &report, || text(&report))?;
     }
-    let mut report = Report::default();
-    for (name, selector) in BASELINES {
-        let (mut natural, mut all) = (Tally::default(), Tally::default());
-        for (origin, course) in &courses {
-            let tally = course.replay(Feedback::Full, &mut *selector());
+    Ok(Exit::Ok)
+}
+
+fn prepare(folder: &Folder, bar: &ProgressBar) -> Result<Vec<Prepared>, FolderError> {
+    let scenarios = folder.scenarios()?;
+    bar.set_length(scenarios.len() as u64);
+    let prepare = |scenario: scenario::Scenario| {
+        let (mut links, mut media, mut group) = (Vec::new(), Vec::new(), String::new());
+        for link in &scenario.links {
+            let trace = folder.trace(&link.file)?;
+            links.push(scenario::costs(scenario.kind, link, scenario.duration_s, &trace));
+            media.push(player::medium(&trace.medium));
+            // The links of a natural scenario are of one group.
+            group = trace.group;
+        }
+        bar.inc(1);
+        Ok(Prepared { origin: scenario.origin, kind: scenario.kind, group, media, course: Course::new(links) })
+    };
+    scenarios.into_iter().map(prepare).collect()
+}
+
+fn measure(scenarios: &[Prepared], bar: &ProgressBar) -> Report {
+    let default = ClassPolicies::default().critical.as_str();
+    let mut report = Report { natural: BTreeMap::new(), all: BTreeMap::new(), default };
+    let start = clock::now();
+    bar.set_length(2 + PolicyName::ALL.len() as u64);
+    add(&mut report, "last-value", Feedback::Full, scenarios, |_| vec![Box::new(LastValue::default())]);
+    bar.inc(1);
+    add(&mut report, "ewma", Feedback::Full, scenarios, |_| vec![Box::new(Ewma::default())]);
+    bar.inc(1);
+    for policy in PolicyName::ALL {
+        let seeds = if player::is_stochastic(policy) { SEEDS } else { 1 };
+        let fresh = |scenario: &Prepared| {
+            let player = |seed| Player::new(start, policy, scenario.kind, &scenario.media, seed);
+            (0..seeds).map(|seed| Box::new(player(seed)) as Box<dyn Selector>).collect()
+        };
+        add(&mut report, policy.as_str(), player::feedback_of(policy), scenarios, fresh);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    report
+}
+
+/// Replays fresh selectors (one for each seed) over every scenario.
+fn add(
+    report: &mut Report,
+    name: &'static str,
+    feedback: Feedback,
+    scenarios: &[Prepared],
+    fresh: impl Fn(&Prepared) -> Vec<Box<dyn Selector>>,
+) {
+    let (mut natural, mut all) = (Tally::default(), Tally::default());
+    for scenario in scenarios {
+        for mut selector in fresh(scenario) {
+            let tally = scenario.course.replay(feedback, &mut *selector);
             all.join(&tally);
-            if *origin == Origin::Natural {
-                natural.join(&tally);
+            match scenario.origin {
+                Origin::Natural => natural.join(&tally),
+                Origin::Composite => {}
             }
         }
-        let line = |tally: Tally| Some(Line { feedback: Feedback::Full, measures: tally.measures()? });
-        report.natural.extend(line(natural).map(|line| (name, line)));
-        report.all.extend(line(all).map(|line| (name, line)));
     }
-    global.output().result("replay.select", &report, || text(&report))?;
-    Ok(Exit::Ok)
+    let line = |tally: Tally| Some((name, Line { feedback, measures: tally.measures()? }));
+    report.natural.extend(line(natural));
+    report.all.extend(line(all));
+}
+
+fn cross_validate(scenarios: &[Prepared], switches_max: f64, bar: &ProgressBar) -> Option<Validation> {
+    let start = clock::now();
+    let grid = Parameters::grid();
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    bar.set_length(scenarios.len() as u64);
+    for scenario in scenarios {
+        bar.inc(1);
+        match scenario.origin {
+            Origin::Natural => {}
+            Origin::Composite => continue,
+        }
+        let group = groups.entry(scenario.group.clone()).or_default();
+        group.baseline.join(&scenario.course.replay(Feedback::Full, &mut LastValue::default()));
+        group.tried.resize(grid.len(), Tally::default());
+        for (parameters, tally) in grid.iter().zip(&mut group.tried) {
+            tally.join(&try_on(scenario, start, parameters));
+        }
+    }
+    bar.finish_and_clear();
+    validate::validate(&groups, switches_max)
+}
+
+fn try_on(scenario: &Prepared, start: Instant, parameters: &Parameters) -> Tally {
+    let (damping, tuning) = parameters.split();
+    let policy = PolicyName::FastestFirst;
+    let mut player = Player::with(start, policy, scenario.kind, &scenario.media, 0, damping, tuning);
+    scenario.course.replay(Feedback::Full, &mut player)
 }
 
 fn text(report: &Report) -> String {
@@ -73,17 +174,37 @@ fn text(report: &Report) -> String {
         Table::new(["scenarios", "policy", "feedback", "accuracy", "regret ms", "switches/min", "delivery"]);
     for (which, lines) in [("natural", &report.natural), ("all", &report.all)] {
         for (name, line) in lines {
-            let m = &line.measures;
-            table.row([
-                which.to_owned(),
-                (*name).to_owned(),
-                format!("{:?}", line.feedback).to_lowercase(),
-                format!("{:.3}", m.accuracy),
-                format!("{:.2}", m.regret_ms),
-                format!("{:.2}", m.switches_per_min),
-                format!("{:.4}", m.delivery),
-            ]);
+            let [accuracy, regret, switches, delivery] = cells(&line.measures);
+            let name = if *name == report.default { format!("{name} (default)") } else { (*name).to_owned() };
+            let feedback = format!("{:?}", line.feedback).to_lowercase();
+            table.row([which.to_owned(), name, feedback, accuracy, regret, switches, delivery]);
         }
     }
     table.print()
+}
+
+fn cells(measures: &Measures) -> [String; 4] {
+    [
+        format!("{:.4}", measures.accuracy),
+        format!("{:.2}", measures.regret_ms),
+        format!("{:.2}", measures.switches_per_min),
+        format!("{:.4}", measures.delivery),
+    ]
+}
+
+fn validation_text(validation: &Validation) -> String {
+    let Parameters { slow_ms, share, margin } = validation.chosen;
+    let mut table = Table::new(["groups", "accuracy", "regret ms", "switches/min", "delivery"]);
+    for (which, measures) in [("chosen on", &validation.inside), ("left out", &validation.outside)] {
+        let [accuracy, regret, switches, delivery] = cells(measures);
+        table.row([which.to_owned(), accuracy, regret, switches, delivery]);
+    }
+    let mut text = format!("chosen: slow {slow_ms} ms, share {share}, margin {margin}\n\n{}\n", table.print());
+    for (parameters, count) in &validation.votes {
+        let Parameters { slow_ms, share, margin } = parameters;
+        text.push_str(&format!(
+            "best without {count} of the groups: slow {slow_ms} ms, share {share}, margin {margin}\n"
+        ));
+    }
+    text
 }

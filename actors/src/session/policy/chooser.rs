@@ -1,0 +1,93 @@
+//! What a session asks for a link, and what the replay of recorded links judges: policies, damping, what stood before and what was
+//! learnt, in one machine. Pure.
+
+use std::time::Instant;
+
+use bowline_messages::{LinkId, MessageClass, PolicyName};
+
+use super::thompson::Random;
+use super::{Candidate, Choice, Damping, Learned, Request, Requirements, Standing, policy};
+
+/// Classes of messages.
+const CLASSES: usize = MessageClass::ALL.len();
+
+/// For what a link is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// The policy that decides.
+    pub policy: PolicyName,
+    /// The class of the message.
+    pub class: MessageClass,
+    /// Its size in bytes, when it is one message.
+    pub bytes: Option<usize>,
+}
+
+/// Chooses links for the messages of one session.
+#[derive(Debug)]
+pub struct Chooser {
+    damping: Damping,
+    requirements: Requirements,
+    standing: [Option<Standing>; CLASSES],
+    /// Kept up from the first time that a learning policy is asked.
+    learned: Option<Box<Learned>>,
+    nothing: Learned,
+    random: Random,
+}
+
+impl Chooser {
+    /// Nothing chosen yet. `seed`: of the policies that draw.
+    pub fn new(damping: Damping, requirements: Requirements, seed: u64) -> Self {
+        let (standing, nothing) = ([None; CLASSES], Learned::default());
+        Self { damping, requirements, standing, learned: None, nothing, random: Random(seed) }
+    }
+
+    /// Against flapping.
+    pub fn damping(&self) -> &Damping {
+        &self.damping
+    }
+
+    /// The links for a message now. The second value: the link that was left, when the choice is another than before.
+    pub fn choose(&mut self, now: Instant, wanted: Wanted, links: &[Candidate]) -> (Choice, Option<LinkId>) {
+        if policy(wanted.policy).learns() {
+            self.learned.get_or_insert_default().update(now, links);
+        }
+        self.random.next();
+        let choice = self.look(now, wanted, links);
+        let standing = &mut self.standing[wanted.class.index()];
+        let Some(link) = choice.links[0].filter(|link| standing.is_none_or(|s| s.link != *link)) else {
+            return (choice, None);
+        };
+        let left = standing.replace(Standing { link, since: now });
+        (choice, left.map(|left| left.link))
+    }
+
+    /// The links that a message would take now. Changes nothing.
+    pub fn look(&self, now: Instant, wanted: Wanted, links: &[Candidate]) -> Choice {
+        let request = Request {
+            now,
+            class: wanted.class,
+            bytes: wanted.bytes,
+            standing: self.standing[wanted.class.index()],
+            damping: &self.damping,
+            requirements: &self.requirements,
+            learned: self.learned.as_deref().unwrap_or(&self.nothing),
+            random: self.random.0,
+        };
+        policy(wanted.policy).choose(&request, links)
+    }
+
+    /// Whether a class uses a link now.
+    pub fn uses(&self, link: LinkId) -> bool {
+        self.standing.iter().flatten().any(|standing| standing.link == link)
+    }
+
+    /// A link is gone: its choices stand no more, and what was learnt about it is forgotten.
+    pub fn forget(&mut self, link: LinkId) {
+        for standing in &mut self.standing {
+            *standing = standing.filter(|s| s.link != link);
+        }
+        if let Some(learned) = &mut self.learned {
+            learned.forget(link);
+        }
+    }
+}

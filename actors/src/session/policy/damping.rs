@@ -1,0 +1,111 @@
+//! Hysteresis and the memory of failures: what keeps every policy from flapping. Pure.
+
+use std::time::{Duration, Instant};
+
+use bowline_messages::LinkId;
+
+use super::{Candidate, Choice, Request, Worth, best};
+
+/// Against flapping.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Damping {
+    /// How much better another link's score has to be, as a share of the present one's.
+    pub margin: f64,
+    /// Delays that differ by less than this share of the shorter one are as good as each other …
+    pub tolerance: f64,
+    /// … and so are those that differ by less than this.
+    pub tolerance_min: Duration,
+    /// How long a choice stands at least, failures aside.
+    pub dwell: Duration,
+    /// What each failure adds to a link's penalty.
+    pub penalty: f64,
+    /// The time in which a penalty halves.
+    pub half_life: Duration,
+}
+
+impl Default for Damping {
+    fn default() -> Self {
+        Self {
+            margin: 0.25,
+            tolerance: 0.1,
+            tolerance_min: Duration::from_millis(1),
+            dwell: Duration::from_secs(1),
+            penalty: 1.0,
+            half_life: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Damping {
+    /// The longest delay that is as good as this one, in seconds.
+    pub fn as_good_as(&self, seconds: f64) -> f64 {
+        seconds + (seconds * self.tolerance).max(self.tolerance_min.as_secs_f64())
+    }
+}
+
+/// The last choice for a class of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The chosen link.
+    pub link: LinkId,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// The best link, unless the standing one is to be kept: it is left for a better one only by the margin and after its dwell, and at once
+/// when it is suspected, misses a requirement that the other meets, or is gone.
+pub(super) fn settle(
+    request: &Request<'_>,
+    links: &[Candidate],
+    rule: &'static str,
+    worth: impl Fn(usize) -> Worth,
+) -> Choice {
+    let Some((best, most)) = best(links, None, &worth) else {
+        return Choice { links: [None; 2], rule: "no usable link" };
+    };
+    let take = |at: usize, rule| Choice { links: [links.get(at).map(|c| c.link), None], rule };
+    let standing = request.standing.and_then(|s| Some((s, links.iter().position(|c| c.link == s.link)?)));
+    let Some((standing, present)) = standing.filter(|(_, at)| *at != best) else { return take(best, rule) };
+    match (most, worth(present)) {
+        (Worth::Measured(most), Worth::Measured(mine)) => {
+            let margin = if request.damping.margin.is_finite() { request.damping.margin.max(0.0) } else { 0.0 };
+            if most.value() <= mine.value() * (1.0 + margin) {
+                take(present, "kept: the best is not better by the margin")
+            } else if request.now.saturating_duration_since(standing.since) < request.damping.dwell {
+                take(present, "kept: changed too lately")
+            } else {
+                take(best, rule)
+            }
+        }
+        (Worth::Suspected(_) | Worth::Missing(_) | Worth::Unmeasured | Worth::Measured(_), _) => take(best, rule),
+    }
+}
+
+/// The decaying memory of a link's failures.
+#[derive(Debug, Clone, Copy)]
+pub struct Penalty {
+    value: f64,
+    at: Instant,
+}
+
+impl Penalty {
+    /// The greatest penalty: more failures change nothing any more.
+    const MAX: f64 = 8.0;
+
+    /// No failure so far.
+    pub fn none(now: Instant) -> Self {
+        Self { value: 0.0, at: now }
+    }
+
+    /// The penalty now: 0 without failures, halving with every half-life.
+    pub fn value(&self, now: Instant, damping: &Damping) -> f64 {
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.value * 0.5_f64.powf(elapsed / damping.half_life.as_secs_f64().max(1e-3))
+    }
+
+    /// Notes a failure.
+    pub fn on_failure(&mut self, now: Instant, damping: &Damping) {
+        self.value = (self.value(now, damping) + damping.penalty).min(Self::MAX);
+        self.at = now;
+    }
+}

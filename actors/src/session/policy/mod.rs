@@ -1,0 +1,214 @@
+//! Which link carries a message: one trait, one line of registration and one file each. Pure.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `chooser` | what a session (and the replay of recorded links) asks; holds what was chosen before and what was learnt |
+//! | `damping` | hysteresis and the memory of failures, shared by all policies |
+//! | `forecast` | what a link's delay will be, from its last samples |
+//! | `worth` | scores that are bounded and ordered whatever was measured |
+//! | `terms` | the parts of SPEC F4 and F5: latency, bandwidth, reliability, stability, power, load |
+//! | `learned` | what the learning policies remember of each link |
+//! | the others | a policy each |
+//!
+//! To add a policy: a name in `PolicyName`, a file, and a row in [`policy`].
+
+mod balanced;
+pub mod chooser;
+pub mod damping;
+mod discounted;
+mod energy;
+mod fastest;
+pub mod forecast;
+pub mod learned;
+mod mdp;
+mod priority;
+mod redundant;
+mod reliable;
+mod secure;
+pub mod terms;
+#[cfg(test)]
+mod tests;
+mod thompson;
+mod ucb;
+mod weighted;
+pub mod worth;
+
+use std::time::Instant;
+
+use bowline_messages::link::Medium;
+use bowline_messages::{LinkId, MessageClass, PolicyName};
+
+pub use chooser::{Chooser, Wanted};
+pub use damping::{Damping, Penalty, Standing};
+pub use forecast::{Forecast, Tuning};
+pub use learned::Learned;
+pub use terms::{Health, Requirements};
+pub use worth::{Score, Worth};
+
+/// What a policy knows of a link. `None` is "not measured", and nothing is guessed in its place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The link.
+    pub link: LinkId,
+    /// Time to delivery of a small message with an allowance for its variation, in seconds: what load is balanced by.
+    pub delay: Option<f64>,
+    /// Time to delivery that the last samples let expect, in seconds.
+    pub forecast: Option<f64>,
+    /// The last sample: its number, and the delay in seconds unless it was lost.
+    pub sample: Option<(u64, Option<f64>)>,
+    /// Time that what is already in flight on it needs, in seconds.
+    pub backlog: f64,
+    /// Bytes that may be put on it now.
+    pub room: usize,
+    /// Share of what may be in flight that is, 0 to 1.
+    pub load: Option<f64>,
+    /// Whether it is suspected just now.
+    pub suspected: bool,
+    /// The memory of its failures: about how many there were of late.
+    pub penalty: f64,
+    /// How it is doing.
+    pub health: Health,
+    /// Bytes a second that it can carry.
+    pub bandwidth: Option<f64>,
+    /// Share of samples that were delivered, 0 to 1.
+    pub reliability: Option<f64>,
+    /// How little its delay moves, 0 to 1.
+    pub stability: Option<f64>,
+    /// What it runs over.
+    pub medium: Medium,
+    /// How secure it is (SPEC I6), 0 to 1.
+    pub security: Option<f64>,
+}
+
+impl Candidate {
+    /// A link of which nothing is known.
+    pub fn unmeasured(link: LinkId) -> Self {
+        Self {
+            link,
+            delay: None,
+            forecast: None,
+            sample: None,
+            backlog: 0.0,
+            room: usize::MAX,
+            load: None,
+            suspected: false,
+            penalty: 0.0,
+            health: Health::Good,
+            bandwidth: None,
+            reliability: None,
+            stability: None,
+            medium: Medium::Unknown,
+            security: None,
+        }
+    }
+
+    /// The same link with everything that its forecast says.
+    #[must_use]
+    pub fn with_forecast(mut self, forecast: &Forecast) -> Self {
+        self.forecast = forecast.level();
+        self.sample = forecast.last();
+        self.reliability = forecast.reliability();
+        self.stability = forecast.stability();
+        self
+    }
+
+    /// What load is balanced by, in seconds: finite whatever was measured, suspected and unmeasured links last.
+    fn cost(&self) -> f64 {
+        /// What a link that was not measured is taken for; the session measures it at once.
+        const UNMEASURED_SECONDS: f64 = 10.0;
+        /// Longer than any delay: a suspected link is taken only when there is no other.
+        const SUSPECTED_SECONDS: f64 = 1_000.0;
+        let delay = measured(self.delay).unwrap_or(UNMEASURED_SECONDS);
+        let delay = (delay * (1.0 + self.failures())).min(SUSPECTED_SECONDS);
+        if self.suspected { SUSPECTED_SECONDS + delay } else { delay }
+    }
+
+    /// About how many failures there were of late: finite, 0 and up.
+    fn failures(&self) -> f64 {
+        if self.penalty.is_finite() { self.penalty.max(0.0) } else { 0.0 }
+    }
+}
+
+/// A measured quantity that cannot be below 0, if it is one.
+fn measured(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite() && *value >= 0.0)
+}
+
+/// What is to be decided, and by what.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The class of the message.
+    pub class: MessageClass,
+    /// Its size in bytes, when one message is asked for.
+    pub bytes: Option<usize>,
+    /// The class's last choice.
+    pub standing: Option<Standing>,
+    /// Against flapping.
+    pub damping: &'a Damping,
+    /// What messages need of a link.
+    pub requirements: &'a Requirements,
+    /// What was learnt so far.
+    pub learned: &'a Learned,
+    /// A random number for this choice.
+    pub random: u64,
+}
+
+/// A policy's answer: the links to use, best first, and the rule in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// At most two links; more than one means a copy on each.
+    pub links: [Option<LinkId>; 2],
+    /// The rule that decided.
+    pub rule: &'static str,
+}
+
+/// Chooses links for messages. Most policies are nothing but [`Policy::worth`].
+pub trait Policy: Sync {
+    /// Its name in configuration and reports.
+    fn name(&self) -> PolicyName;
+
+    /// What it goes by, in words, for `bowline why`.
+    fn rule(&self) -> &'static str;
+
+    /// How good the link at `at` is for this message.
+    fn worth(&self, request: &Request<'_>, links: &[Candidate], at: usize) -> Worth;
+
+    /// Whether it learns from what became of its choices, so that [`Learned`] is to be kept up.
+    fn learns(&self) -> bool {
+        false
+    }
+
+    /// Chooses among usable links; none means that the message waits. The standing choice is kept as the damping says.
+    fn choose(&self, request: &Request<'_>, links: &[Candidate]) -> Choice {
+        damping::settle(request, links, self.rule(), |at| self.worth(request, links, at))
+    }
+}
+
+/// The policy of this name.
+pub fn policy(name: PolicyName) -> &'static dyn Policy {
+    match name {
+        PolicyName::FastestFirst => &fastest::FastestFirst,
+        PolicyName::MostReliable => &reliable::MostReliable,
+        PolicyName::EnergyEfficient => &energy::EnergyEfficient,
+        PolicyName::LoadBalanced => &balanced::LoadBalanced,
+        PolicyName::Weighted => &weighted::Weighted,
+        PolicyName::Priority => &priority::Priority,
+        PolicyName::Redundant => &redundant::Redundant,
+        PolicyName::Secure => &secure::Secure,
+        PolicyName::Ucb1 => &ucb::Ucb1,
+        PolicyName::Thompson => &thompson::Thompson,
+        PolicyName::Discounted => &discounted::Discounted,
+        PolicyName::Mdp => &mdp::Mdp,
+    }
+}
+
+/// The place of the best link other than `not`; among equals the one with the smaller number.
+fn best(links: &[Candidate], not: Option<usize>, worth: impl Fn(usize) -> Worth) -> Option<(usize, Worth)> {
+    let others = (0..links.len()).filter(|at| Some(*at) != not).map(|at| (at, worth(at)));
+    others.reduce(|best, other| {
+        let order = other.1.cmp(&best.1).then_with(|| links[best.0].link.cmp(&links[other.0].link));
+        if order.is_gt() { other } else { best }
+    })
+}

@@ -1,0 +1,120 @@
+//! The parts that scores are made of (SPEC F4 and F5), each 0 to 1, `None` as long as it is not measured. Pure.
+
+use bowline_messages::MessageClass;
+use bowline_messages::link::Medium;
+
+use super::{Candidate, measured};
+
+/// What messages need of a link (SPEC F4). A link that misses one is chosen only while no other meets all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Requirements {
+    /// Longest acceptable time to delivery, in seconds.
+    pub latency_max: f64,
+    /// Least acceptable bandwidth, in bytes a second.
+    pub bandwidth_min: f64,
+    /// Least acceptable share of delivered samples.
+    pub reliability_min: f64,
+}
+
+impl Default for Requirements {
+    fn default() -> Self {
+        Self { latency_max: 0.5, bandwidth_min: 16_384.0, reliability_min: 0.5 }
+    }
+}
+
+impl Requirements {
+    /// Whether something that was measured misses a requirement.
+    pub fn missed_by(&self, candidate: &Candidate) -> bool {
+        measured(candidate.forecast).is_some_and(|seconds| seconds > self.latency_max)
+            || measured(candidate.bandwidth).is_some_and(|rate| rate < self.bandwidth_min)
+            || share(candidate.reliability).is_some_and(|share| share < self.reliability_min)
+    }
+}
+
+/// How a link is doing (SPEC F5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// It failed.
+    Failed,
+    /// It is suspected.
+    Critical,
+    /// Its quality declined.
+    Degraded,
+    /// Nothing is wrong with it now; it failed lately or is not measured.
+    Good,
+    /// Nothing is wrong with it.
+    Optimal,
+}
+
+impl Health {
+    /// Its part of a score.
+    pub const fn value(self) -> f64 {
+        match self {
+            Self::Failed => 0.0,
+            Self::Critical => 0.25,
+            Self::Degraded => 0.5,
+            Self::Good => 0.75,
+            Self::Optimal => 1.0,
+        }
+    }
+}
+
+/// A share, if it is one.
+pub(super) fn share(value: Option<f64>) -> Option<f64> {
+    measured(value).map(|value| value.min(1.0))
+}
+
+/// 1 − average / max, 0 when above max.
+pub(super) fn latency(candidate: &Candidate, needs: &Requirements) -> Option<f64> {
+    let seconds = measured(candidate.forecast)?;
+    Some(if seconds < needs.latency_max { 1.0 - seconds / needs.latency_max } else { 0.0 })
+}
+
+/// min(available / min, 2) / 2, 0 when below min.
+pub(super) fn bandwidth(candidate: &Candidate, needs: &Requirements) -> Option<f64> {
+    let rate = measured(candidate.bandwidth)?;
+    Some(if rate < needs.bandwidth_min { 0.0 } else { (rate / needs.bandwidth_min).min(2.0) / 2.0 })
+}
+
+/// Stability less 0.1 for each failure, at most 0.5.
+pub(super) fn stability(candidate: &Candidate) -> Option<f64> {
+    let stability = share(candidate.stability)?;
+    Some((stability - (0.1 * candidate.failures()).min(0.5)).max(0.0))
+}
+
+/// 1 − load.
+pub(super) fn idle(candidate: &Candidate) -> Option<f64> {
+    share(candidate.load).map(|load| 1.0 - load)
+}
+
+/// How far a medium gets with its energy, relative to the others: a rough order, not a measurement of this machine. `None` when the
+/// medium is not known.
+pub(super) const fn power(medium: Medium) -> Option<f64> {
+    match medium {
+        Medium::Loopback => Some(1.0),
+        Medium::Ethernet => Some(0.9),
+        Medium::Bluetooth => Some(0.9),
+        Medium::Wifi | Medium::WifiDirect => Some(0.7),
+        Medium::Mesh => Some(0.5),
+        Medium::Cellular => Some(0.3),
+        Medium::Unknown => None,
+    }
+}
+
+/// How well a link suits a class: by what that class waits for.
+pub(super) fn suitability(candidate: &Candidate, class: MessageClass, needs: &Requirements) -> Option<f64> {
+    match class {
+        MessageClass::Realtime => latency(candidate, needs),
+        MessageClass::Critical => share(candidate.reliability),
+        MessageClass::Streaming => stability(candidate),
+        MessageClass::Background => power(candidate.medium),
+        MessageClass::Bulk => bandwidth(candidate, needs),
+    }
+}
+
+/// The mean of what was measured, by weight; `None` when nothing was. What was not measured has no say.
+pub fn weighted_mean<const N: usize>(terms: [(f64, Option<f64>); N]) -> Option<f64> {
+    let known = |(weight, term): &(f64, Option<f64>)| term.map(|term| (*weight, weight * term));
+    let (weights, sum) = terms.iter().filter_map(known).fold((0.0, 0.0), |sum, x| (sum.0 + x.0, sum.1 + x.1));
+    (weights > 0.0).then(|| (sum / weights).clamp(0.0, 1.0))
+}
