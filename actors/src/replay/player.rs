@@ -25,6 +25,8 @@ pub struct Player {
     chooser: Chooser,
     forecasts: Vec<Forecast>,
     candidates: Vec<Candidate>,
+    /// The second in which each link was last heard of.
+    heard: Vec<Option<u32>>,
 }
 
 /// What a policy is told in the replay: those that learn by trying hear only of the link they picked, as SPEC L1 has it.
@@ -77,6 +79,7 @@ impl Player {
             chooser: Chooser::new(damping, Requirements::default(), seed),
             forecasts: vec![Forecast::new(tuning); media.len()],
             candidates: media.iter().enumerate().map(candidate).collect(),
+            heard: vec![None; media.len()],
         }
     }
 }
@@ -84,6 +87,10 @@ impl Player {
 impl Selector for Player {
     fn pick(&mut self, second: u32) -> usize {
         let now = self.start + Duration::from_secs(u64::from(second));
+        for (candidate, heard) in self.candidates.iter_mut().zip(&self.heard) {
+            // A suspicion is about now: a session clears it with the next answer, and what was not heard of since is not suspected.
+            candidate.suspected &= second.checked_sub(1) == *heard;
+        }
         let wanted = Wanted { policy: self.policy, class: MessageClass::Critical, bytes: Some(MESSAGE_BYTES) };
         let (choice, _) = self.chooser.choose(now, wanted, &self.candidates);
         choice.links[0].map_or(0, |link| link.0 as usize)
@@ -95,6 +102,7 @@ impl Selector for Player {
         let (Some(forecast), Some(candidate)) = (self.forecasts.get_mut(link), self.candidates.get_mut(link)) else {
             return;
         };
+        self.heard[link] = Some(second);
         let seconds = cost.ms / 1e3;
         if cost.delivered {
             forecast.on_delivered(now, Duration::from_secs_f64(seconds));

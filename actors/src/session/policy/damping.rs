@@ -26,7 +26,7 @@ pub struct Damping {
 impl Default for Damping {
     fn default() -> Self {
         Self {
-            margin: 0.25,
+            margin: 0.35,
             tolerance: 0.1,
             tolerance_min: Duration::from_millis(1),
             dwell: Duration::from_secs(1),

@@ -26,7 +26,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { fast: Duration::from_millis(300), slow: Duration::from_millis(2_000), share: 0.55 }
+        Self { fast: Duration::from_millis(300), slow: Duration::from_millis(2_000), share: 0.65 }
     }
 }
 

@@ -27,7 +27,7 @@ const STEPS_MAX: f64 = 200.0;
 
 /// One link's levels: the last one seen, the steps counted between them, and what each is worth.
 #[derive(Debug, Clone)]
-pub struct Chain {
+pub(super) struct Chain {
     level: Option<usize>,
     steps: [[f64; LEVELS]; LEVELS],
     values: [f64; LEVELS],
