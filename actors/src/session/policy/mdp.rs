@@ -175,9 +175,9 @@ mod tests {
         let usual = steps.each_ref().map(in_the_long_run);
         let average = |at: usize| usual[at].iter().zip(chains[at].values).map(|(s, v)| s * v).sum::<f64>();
         for at in 0..2 {
-            for level in 0..LEVELS {
+            for (level, row) in steps[at].iter().enumerate() {
                 let next = |to: usize| reward(to) + DISCOUNT * chains[at].values[to].max(average(1 - at) - CHANGE);
-                let value: f64 = steps[at][level].iter().enumerate().map(|(to, chance)| chance * next(to)).sum();
+                let value: f64 = row.iter().enumerate().map(|(to, chance)| chance * next(to)).sum();
                 assert!((value - chains[at].values[level]).abs() < 1e-5, "link {at}, level {level}");
             }
         }

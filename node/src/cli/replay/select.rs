@@ -208,3 +208,62 @@ fn validation_text(validation: &Validation) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::PathBuf;
+
+    use bowline_actors::replay::scenario::Cost;
+
+    use super::*;
+
+    #[test]
+    fn every_policy_and_both_baselines_are_reported() {
+        let cost = |ms: f64| Cost { ms, delivered: ms < 1_000.0 };
+        let link = |ms: [f64; 4]| ms.into_iter().cycle().take(60).map(cost).collect::<Vec<_>>();
+        let prepared = |origin| Prepared {
+            origin,
+            kind: Kind::Throughput,
+            group: "g".into(),
+            media: vec![Medium::Cellular; 2],
+            course: Course::new(vec![link([10.0, 12.0, 1_000.0, 10.0]), link([30.0; 4])]),
+        };
+        let hidden = progress::steps(false, "replaying");
+        let report = measure(&[prepared(Origin::Natural), prepared(Origin::Composite)], &hidden);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["default"], "fastest-first");
+        for which in ["natural", "all"] {
+            assert_eq!(json[which].as_object().unwrap().len(), 2 + PolicyName::ALL.len());
+            for line in json[which].as_object().unwrap().values() {
+                let fields = ["accuracy", "regret_ms", "switches_per_min", "delivery"];
+                assert!(fields.iter().all(|field| line[*field].is_f64()), "{line}");
+            }
+        }
+        assert_eq!(json["natural"]["discounted"]["feedback"], "bandit");
+        assert_eq!(json["natural"]["last-value"]["feedback"], "full");
+        assert!(text(&report).contains("fastest-first (default)"));
+    }
+
+    /// On some of the recorded links, where they are: `$BOWLINE_TRACES`, or `shared/data/traces` beside the repository.
+    #[test]
+    fn on_recorded_links_the_default_regrets_less_and_changes_less_than_the_last_seconds_best() {
+        let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/traces");
+        let dir = std::env::var_os("BOWLINE_TRACES").map_or_else(beside, PathBuf::from);
+        let Ok(folder) = Folder::open(&dir) else {
+            println!("skipped: no recorded links in {}", dir.display());
+            return;
+        };
+        let hidden = progress::steps(false, "reading");
+        let mut scenarios = prepare(&folder, &hidden).unwrap();
+        scenarios.retain(|scenario| scenario.origin == Origin::Natural);
+        scenarios.truncate(6);
+        let report = measure(&scenarios, &hidden);
+        let of = |name: &str| report.natural[name].measures;
+        let (ours, baseline) = (of(report.default), of("last-value"));
+        assert!(ours.regret_ms < baseline.regret_ms, "{ours:?} {baseline:?}");
+        assert!(ours.switches_per_min < baseline.switches_per_min / 2.0, "{ours:?} {baseline:?}");
+        assert!(ours.delivery >= baseline.delivery, "{ours:?} {baseline:?}");
+        assert!(of("discounted").accuracy > of("thompson").accuracy);
+    }
+}
