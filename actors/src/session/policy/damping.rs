@@ -30,7 +30,7 @@ impl Default for Damping {
             tolerance: 0.1,
             tolerance_min: Duration::from_millis(1),
             dwell: Duration::from_secs(1),
-            penalty: 1.0,
+            penalty: 2.0,
             half_life: Duration::from_secs(20),
         }
     }
