@@ -6,6 +6,9 @@ mod link;
 mod listener;
 pub(crate) mod verify;
 
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
