@@ -50,6 +50,7 @@ impl ReadSize {
     }
 
     /// Like [`ReadSize::on_read`] where the room says nothing, because bytes come in portions: judged by their sum.
+    #[cfg(feature = "tls")]
     pub(crate) fn on_total(&mut self, read: usize) {
         let room = if read >= self.bytes { read } else { usize::MAX };
         self.on_read(read, room);

@@ -1,7 +1,7 @@
 //! IP sockets as every IP transport needs them: resolving addresses, binding, connecting, tuning.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bowline_messages::link::Binding;
@@ -240,7 +240,9 @@ pub(crate) fn ends(
 }
 
 /// The unspecified address of the family of `to`, any port.
+#[cfg(feature = "quic")]
 pub(crate) fn any_for(to: SocketAddr) -> SocketAddr {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     let ip = if to.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     SocketAddr::new(ip, 0)
 }

@@ -9,8 +9,10 @@ use bowline_messages::{EndpointAddress, TransportKind};
 use futures_util::future::LocalBoxFuture;
 
 pub(crate) use link::TcpLink;
+#[cfg(feature = "tls")]
+pub(crate) use listener::Acceptor;
 pub use listener::TcpTransportListener;
-pub(crate) use listener::{Acceptor, is_exhaustion};
+pub(crate) use listener::is_exhaustion;
 
 use super::interfaces::InterfaceTable;
 use super::socket::{self, SocketTuning};
