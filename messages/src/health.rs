@@ -57,7 +57,7 @@ impl From<Confidence> for f64 {
     }
 }
 
-/// A layer of failure detection (SPEC F10).
+/// A layer of failure detection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Layer {
     /// The operating system or the transport said so.

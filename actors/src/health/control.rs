@@ -1,4 +1,4 @@
-//! Statistical process control of one measure (SPEC F10): a sample outside of mean ± 3 standard deviations (confidence 0.95), or seven
+//! Statistical process control of one measure: a sample outside of mean ± 3 standard deviations (confidence 0.95), or seven
 //! running in one direction (0.75). The limits are learnt per link, from samples that were themselves within limits.
 
 use bowline_messages::health::{Confidence, Finding, Layer, Rule};

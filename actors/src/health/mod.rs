@@ -15,7 +15,7 @@
 //! | [`predictor`] | where a measure is heading: the trait, and the plain trend |
 //! | [`local`] | a starved node doubts itself before others |
 //! | [`fusion`] | one verdict from what the layers say |
-//! | [`quality`] | what was measured of a link (SPEC F2) |
+//! | [`quality`] | what was measured of a link |
 //! | [`monitor`] | the layers of one link, put together |
 
 pub mod anomaly;

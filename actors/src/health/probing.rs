@@ -20,7 +20,7 @@ pub enum Need {
 /// The pauses between probes and what they may cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProbingConfig {
-    /// The pause while traffic is in flight, or for a spare (SPEC F3: 500 ms).
+    /// The pause while traffic is in flight, or for a spare (500 ms).
     pub busy: Duration,
     /// The shortest pause, for a suspected link: this, or its round-trip time when that is longer.
     pub suspected: Duration,

@@ -1,4 +1,4 @@
-//! The quality of a link (SPEC F2), from its last 100 samples. `None` always means "not measured yet".
+//! The quality of a link, from its last 100 samples. `None` always means "not measured yet".
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// How many samples are kept of a measure (SPEC F2).
+/// How many samples are kept of a measure.
 pub const SAMPLES_KEPT: usize = 100;
 
 /// The last samples, oldest first. What is not a finite number is not taken.

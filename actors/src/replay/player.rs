@@ -13,7 +13,7 @@ use crate::session::policy::{Candidate, Chooser, Damping, Forecast, Health, Requ
 
 /// The message whose cost the scenarios state: 64 KiB.
 const MESSAGE_BYTES: usize = 65_536;
-/// SPEC I6 for a link of which nothing is known but that records are sealed: the session's seal and no other, averaged.
+/// The security of a link of which nothing is known but that records are sealed: the session's seal and no other, averaged.
 const SECURITY: f64 = 0.5;
 
 /// A policy with what it knows of each link.
@@ -29,7 +29,7 @@ pub struct Player {
     heard: Vec<Option<u32>>,
 }
 
-/// What a policy is told in the replay: those that learn by trying hear only of the link they picked, as SPEC L1 has it.
+/// What a policy is told in the replay: those that learn by trying hear only of the link they picked.
 pub const fn feedback_of(policy: PolicyName) -> Feedback {
     match policy {
         PolicyName::Ucb1 | PolicyName::Thompson | PolicyName::Discounted => Feedback::Bandit,

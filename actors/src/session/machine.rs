@@ -498,7 +498,7 @@ fn health(path: &Path, penalty: f64) -> Health {
     }
 }
 
-/// SPEC I6: the transport's own security and the strength of the encryption, averaged. The trust of the endpoint is the same for all
+/// The security of a link: the transport's own security and the strength of the encryption, averaged. The trust of the endpoint is the same for all
 /// links of a session.
 fn security(info: &LinkInfo) -> f64 {
     /// Every record is sealed under keys of its link, whatever carries it.

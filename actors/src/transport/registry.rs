@@ -41,7 +41,7 @@ impl TransportContext {
     }
 }
 
-/// Whether a transport protects what it carries by itself, beside the session's own seal (SPEC I6).
+/// Whether a transport protects what it carries by itself, beside the session's own seal.
 pub fn is_secured(kind: &TransportKind) -> bool {
     #[cfg(feature = "tls")]
     if kind.as_str() == super::tls::SCHEME {

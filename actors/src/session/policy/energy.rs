@@ -5,7 +5,7 @@ use bowline_messages::link::Medium;
 
 use super::{Candidate, Policy, Request, Score, Worth, terms};
 
-/// Below so many bytes Bluetooth is preferred, from there on WiFi (SPEC F6).
+/// Below so many bytes Bluetooth is preferred, from there on WiFi.
 const SMALL_BYTES: usize = 1_000;
 
 /// Small messages go over Bluetooth, larger ones over WiFi, where there is such a link; else where a byte costs least.

@@ -1,4 +1,4 @@
-//! A Markov decision process, solved by value iteration (SPEC L2).
+//! A Markov decision process, solved by value iteration.
 //!
 //! Each link is a chain of quality levels, whose steps are counted as they are seen. Being on a link is worth what its next levels
 //! bring, each followed by the better of staying and of leaving, at the price of a change, for the best of the others as it is on

@@ -6,7 +6,7 @@
 //! | `damping` | hysteresis and the memory of failures, shared by all policies |
 //! | `forecast` | what a link's delay will be, from its last samples |
 //! | `worth` | scores that are bounded and ordered whatever was measured |
-//! | `terms` | the parts of SPEC F4 and F5: latency, bandwidth, reliability, stability, power, load |
+//! | `terms` | the parts of the scores by requirements and by priority: latency, bandwidth, reliability, stability, power, load |
 //! | `learned` | what the learning policies remember of each link |
 //! | the others | a policy each |
 //!
@@ -76,7 +76,7 @@ pub struct Candidate {
     pub stability: Option<f64>,
     /// What it runs over.
     pub medium: Medium,
-    /// How secure it is (SPEC I6), 0 to 1.
+    /// How secure it is, 0 to 1.
     pub security: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! The score by priority (SPEC F5).
+//! The score by priority.
 
 use bowline_messages::PolicyName;
 

@@ -1,4 +1,4 @@
-//! The most secure link (SPEC I6).
+//! The most secure link.
 
 use bowline_messages::PolicyName;
 

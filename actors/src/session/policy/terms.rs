@@ -1,11 +1,11 @@
-//! The parts that scores are made of (SPEC F4 and F5), each 0 to 1, `None` as long as it is not measured. Pure.
+//! The parts that scores are made of, each 0 to 1, `None` as long as it is not measured. Pure.
 
 use bowline_messages::MessageClass;
 use bowline_messages::link::Medium;
 
 use super::{Candidate, measured};
 
-/// What messages need of a link (SPEC F4). A link that misses one is chosen only while no other meets all.
+/// What messages need of a link. A link that misses one is chosen only while no other meets all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Requirements {
     /// Longest acceptable time to delivery, in seconds.
@@ -31,7 +31,7 @@ impl Requirements {
     }
 }
 
-/// How a link is doing (SPEC F5).
+/// How a link is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// It failed.

@@ -1,4 +1,4 @@
-//! The bandit by Thompson sampling (SPEC L1).
+//! The bandit by Thompson sampling.
 
 use bowline_messages::PolicyName;
 

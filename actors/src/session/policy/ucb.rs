@@ -1,4 +1,4 @@
-//! The bandit UCB1 (SPEC L1).
+//! The bandit UCB1.
 
 use bowline_messages::PolicyName;
 

@@ -1,4 +1,4 @@
-//! The score by requirements (SPEC F4).
+//! The score by requirements.
 
 use bowline_messages::PolicyName;
 
