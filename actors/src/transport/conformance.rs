@@ -1,17 +1,17 @@
 //! What every transport has to do, as checks that run over any of them: Bowline's own and yours.
 //!
-//! ```no_run
+//! ```
 //! # use bowline_actors::transport::conformance::{CASES, Subject, Verdict};
-//! # fn my_subject() -> Subject { unimplemented!() }
-//! # actix::System::new().block_on(async {
-//! for case in CASES {
-//!     match (case.run)(my_subject()).await {
-//!         Ok(Verdict::Passed) => {}
-//!         Ok(Verdict::Skipped(reason)) => println!("{}: skipped, {reason}", case.name),
-//!         Err(failure) => panic!("{}: {failure}", case.name),
+//! /// `my_subject` makes a fresh pair of nodes for each check.
+//! async fn check(my_subject: impl Fn() -> Subject) {
+//!     for case in CASES {
+//!         match (case.run)(my_subject()).await {
+//!             Ok(Verdict::Passed) => {}
+//!             Ok(Verdict::Skipped(reason)) => println!("{}: skipped, {reason}", case.name),
+//!             Err(failure) => panic!("{}: {failure}", case.name),
+//!         }
 //!     }
 //! }
-//! # });
 //! ```
 //!
 //! The checks run in an actix or tokio local runtime, on real or virtual time.

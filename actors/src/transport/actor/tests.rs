@@ -227,9 +227,15 @@ fn there() -> Path {
 async fn raw_dial(case: &Pair) -> Box<dyn Link> {
     let options = DialOptions { expect: case.b.peer(), binding: Binding::Any, timeout: Duration::from_secs(1) };
     let transport = case.network.transport("a", &TransportKind::new("memory"));
+    let before = case.b.status().await;
     let link = transport.dial(&case.address, options).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    link
+    loop {
+        let now = case.b.status().await;
+        if now.handshakes_inbound > before.handshakes_inbound || now.refused > before.refused {
+            return link;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Nodes a and b on a simulated network; b listens.
