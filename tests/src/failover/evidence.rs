@@ -78,7 +78,8 @@ pub struct Run {
 /// Counts, measures, and makes sure that the fault has happened. `cable`: the one that was hit, where one was.
 ///
 /// # Errors
-/// In words, when nothing proves that the fault hit the link in use.
+/// In words, when nothing proves that the fault hit the link in use, unless something was lost, doubled or disordered: that counts
+/// whatever was hit.
 pub(super) fn judge(
     arrivals: &[Arrival],
     report: &Report,
@@ -86,9 +87,7 @@ pub(super) fn judge(
     moment: Moment,
     cable: Option<Cable>,
 ) -> Result<Run, String> {
-    let evidence = prove(arrivals, report, fault, moment, cable)
-        .map_err(|missing| format!("the fault ({}) did not happen as it should: {missing}", fault.name()))?;
-    let mut run = Run { evidence, ..Run::default() };
+    let mut run = Run::default();
     let mut seen = BTreeSet::new();
     let mut highest = None;
     for arrival in arrivals {
@@ -106,6 +105,12 @@ pub(super) fn judge(
         }
     }
     run.longest_ms = run.gaps_ms.iter().copied().fold(0.0, f64::max);
+    let proof = prove(arrivals, report, fault, moment, cable)
+        .map_err(|missing| format!("the fault ({}) did not happen as it should: {missing}", fault.name()));
+    run.evidence = match proof {
+        Err(missing) if run.lost + run.duplicated + run.out_of_order > 0 => missing,
+        proof => proof?,
+    };
     Ok(run)
 }
 
@@ -261,7 +266,12 @@ mod tests {
         }
         assert!(judged(&unmoved, &killed(Some(1), &["panicked: x"], 0), Fault::LinkActorPanic).is_err());
         let nothing = &arrivals(|_| 1)[..50];
-        assert!(judged(nothing, &report(1), Fault::BlackHole).unwrap_err().contains("nothing arrived after"));
+        let all_there = Report { accepted: 50, ..report(1) };
+        assert!(judged(nothing, &all_there, Fault::BlackHole).unwrap_err().contains("nothing arrived after"));
+        // What is missing is told whatever was hit.
+        let run = judged(nothing, &report(1), Fault::BlackHole).unwrap();
+        assert_eq!(run.lost, 150);
+        assert!(run.evidence.contains("nothing arrived after"), "{}", run.evidence);
     }
 
     #[test]

@@ -78,17 +78,52 @@ impl Fault {
     }
 }
 
-/// When the fault happens, and how long the run goes on after it.
-const BEFORE: Duration = Duration::from_millis(1500);
+/// When the fault happens, and how long the run goes on after it. Not at a multiple of the probes' pace or of the dwell: that is
+/// when a session may take another link by preference, and the one that is hit would be in use no more.
+const BEFORE: Duration = Duration::from_millis(1730);
 const AFTER: Duration = Duration::from_millis(1500);
 /// How long anything may take before the run has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a run whose fault hit nothing is done again: the session may take another link just before it is hit.
+const ATTEMPTS: usize = 4;
 
-/// Does one run of a fault in a pair of namespaces.
+/// Why a run gave no result.
+enum NoResult {
+    /// Nothing proves that the fault hit what was in use.
+    Unproven(String),
+    /// Something did not work.
+    Broken(String),
+}
+
+impl From<String> for NoResult {
+    fn from(error: String) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<&str> for NoResult {
+    fn from(error: &str) -> Self {
+        Self::Broken(error.to_owned())
+    }
+}
+
+/// Does one run of a fault in a pair of namespaces; again, a few times, when the fault did not hit what was in use.
 ///
 /// # Errors
 /// What did not work, in words; also that nothing proves the fault to have hit what was in use.
 pub fn run(bowline: &Path, namespaces: &Namespaces, transport: &str, fault: Fault) -> Result<Run, String> {
+    let mut missing = String::new();
+    for _ in 0..ATTEMPTS {
+        match attempt(bowline, namespaces, transport, fault) {
+            Ok(run) => return Ok(run),
+            Err(NoResult::Broken(error)) => return Err(error),
+            Err(NoResult::Unproven(error)) => missing = error,
+        }
+    }
+    Err(missing)
+}
+
+fn attempt(bowline: &Path, namespaces: &Namespaces, transport: &str, fault: Fault) -> Result<Run, NoResult> {
     namespaces.heal();
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let log = folder.path().join("arrivals.jsonl");
@@ -142,7 +177,7 @@ pub fn run(bowline: &Path, namespaces: &Namespaces, transport: &str, fault: Faul
         None => Moment { begun, done },
     };
     let arrivals = settle(&log, report.accepted)?;
-    evidence::judge(&arrivals, &report, fault, moment, hit)
+    evidence::judge(&arrivals, &report, fault, moment, hit).map_err(NoResult::Unproven)
 }
 
 /// Reads the log until every accepted message is in it, or a second has passed without news.
