@@ -54,6 +54,11 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// A peer sends more than its budget of messages and bytes; what is beyond waits. Said again only after a pause.
+    PeerLimited {
+        /// The peer.
+        peer: PeerId,
+    },
     /// A session has its first link.
     SessionUp {
         /// The peer.

@@ -211,7 +211,7 @@ impl Node {
 /// Whom a configuration accepts, together with what is known of earlier lives.
 fn trust(config: &NodeConfig, known: TrustSnapshot) -> Trust {
     let (allowed, denied) = trust_lists(config);
-    Trust::new(config.trust.policy, allowed, denied, known)
+    Trust::new(&config.trust, allowed, denied, known)
 }
 
 /// Whom a configuration accepts and whom it refuses, by its lists and its peer book.

@@ -170,6 +170,7 @@ impl Handler<Event> for EventCounter {
                 metrics::counter!("bowline_messages_moved_total").increment(messages_moved);
             }
             EventKind::ConnectionRefused { .. } => count("bowline_connections_refused_total"),
+            EventKind::PeerLimited { .. } => count("bowline_peers_limited_total"),
             EventKind::ChildRestarted { .. } => count("bowline_actor_restarts_total"),
             EventKind::FailoverStalled { .. } => count("bowline_failovers_stalled_total"),
             EventKind::MessageQuarantined { .. } => count("bowline_messages_quarantined_total"),

@@ -124,10 +124,10 @@ impl Services {
     pub fn allow(&self, peer: PeerId) -> Result<(), String> {
         let mut trust = self.trust.borrow_mut();
         trust.allow(peer);
-        trust.admit(&peer, None).map_err(|refusal| refusal.to_string())
+        trust.admit(&peer).map_err(|refusal| refusal.to_string())
     }
 
-    /// Whether a peer may have a session as things stand, without anybody naming it anew. A question: nobody is pinned by it.
+    /// Whether a peer may have a session as things stand, without anybody naming it anew. A question: nobody is remembered for it.
     pub fn admits(&self, peer: &PeerId) -> bool {
         self.trust.borrow().standing(peer).is_ok()
     }
@@ -230,7 +230,7 @@ impl Admission for Gate {
         if self.0.pressure().refuses_newcomers() && newcomer() {
             return Err(Refusal::Busy);
         }
-        self.0.trust.borrow_mut().admit(peer, None).map_err(|refusal| {
+        self.0.trust.borrow_mut().admit(peer).map_err(|refusal| {
             // The peer learns nothing; whoever runs this node learns whom to name. Bounded by the limits on inbound connections.
             tracing::info!(%peer, "a peer was refused: {refusal}");
             Refusal::from(&refusal)

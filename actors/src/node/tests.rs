@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::{Actor, Handler};
 use bowline_messages::MessageClass;
-use bowline_messages::config::TrustPolicy;
+use bowline_messages::config::{TrustConfig, TrustPolicy};
 use bowline_messages::event::{Event, EventKind};
 use bowline_messages::session::{Inbox, Outgoing, ReceiptState, SessionEnd};
 use bytes::Bytes;
@@ -36,7 +36,8 @@ impl Handler<Inbox> for Collector {
 fn node(seed: u8) -> (NodeHandle, Rc<RefCell<Vec<Bytes>>>) {
     let got = Rc::new(RefCell::new(Vec::new()));
     let collector = Context::run(64, Collector(got.clone()));
-    let trust = Trust::new(TrustPolicy::Open, [], [], Default::default());
+    let trust =
+        Trust::new(&TrustConfig { policy: TrustPolicy::Open, ..TrustConfig::default() }, [], [], Default::default());
     let mut parts = NodeParts::new(Arc::new(Identity::from_seed(&[seed; 32])), trust);
     parts.application = Application { inbox: Some(collector.recipient()), ..Application::default() };
     (start(parts).unwrap(), got)

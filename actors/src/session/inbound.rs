@@ -4,6 +4,8 @@
 //! Each channel hands its messages over in order. A message below the channel's mark is a duplicate and is dropped; everything that
 //! waits for a gap to close is counted against the windows that this side announced, so that the peer cannot make it grow.
 
+mod announcing;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bowline_messages::session::Received;
@@ -150,6 +152,10 @@ pub struct Inbound {
     stale: usize,
     duplicates: u64,
     delivered: u64,
+    /// Messages that readers took from streams, and their bytes, since this was last asked for.
+    read: (u64, u64),
+    /// Streams of which the peer is not told for now.
+    withheld: Option<Vec<ChannelId>>,
 }
 
 impl Inbound {
@@ -166,6 +172,8 @@ impl Inbound {
             stale: 0,
             duplicates: 0,
             delivered: 0,
+            read: (0, 0),
+            withheld: None,
         }
     }
 
@@ -498,6 +506,7 @@ impl Inbound {
             return;
         }
         let Some(delivered) = self.channels.get(&id).map(|c| c.delivered + consumed.count) else { return };
+        self.read = (self.read.0 + consumed.count, self.read.1 + consumed.cost);
         self.on_consumed(id, delivered - 1, consumed.count, consumed.cost);
     }
 
@@ -532,42 +541,6 @@ impl Inbound {
         self.streams.forget(id);
     }
 
-    /// The next channel of which the peer is to be told something, and what: everything below the number was handed over.
-    pub fn next_announcement(&mut self) -> Option<(ChannelId, u64)> {
-        while let Some(id) = self.announce.pop_front() {
-            // A stream may have been forgotten meanwhile.
-            if let Some(channel) = self.channels.get_mut(&id) {
-                channel.to_announce = false;
-                channel.unannounced = 0;
-                return Some((id, channel.delivered));
-            }
-        }
-        None
-    }
-
-    /// Puts a channel on the list of those of which the peer is to be told, unless it is there; also when the record that told it
-    /// was lost.
-    pub fn announce(&mut self, id: ChannelId) {
-        if let Some(channel) = self.channels.get_mut(&id)
-            && !std::mem::replace(&mut channel.to_announce, true)
-        {
-            self.announce.push_back(id);
-        }
-    }
-
-    /// Whether the peer is to be told something.
-    pub fn has_announcements(&self) -> bool {
-        !self.announce.is_empty() || !self.rejected.is_empty()
-    }
-
-    /// The peer knows how far a channel is. One that is done is forgotten then.
-    pub fn on_announced(&mut self, id: ChannelId, next: u64) {
-        if self.channels.get(&id).is_some_and(|c| c.closing && c.delivered == c.next && c.next == next && c.queued == 0)
-        {
-            self.forget_stream(id);
-        }
-    }
-
     /// Sets the next message for the application aside; the peer is told.
     pub fn reject_next(&mut self) -> Option<(ChannelId, u64)> {
         let message = self.deliver.pop_front()?;
@@ -581,15 +554,6 @@ impl Inbound {
         Some((id, sequence))
     }
 
-    /// The next message that was set aside and of which the peer is to be told.
-    pub(crate) fn next_rejection(&mut self) -> Option<(ChannelId, u64)> {
-        self.rejected.pop_first()
-    }
-
-    pub(crate) fn reject_again(&mut self, id: ChannelId, sequence: u64) {
-        self.rejected.insert((id, sequence));
-    }
-
     /// The next message for the application: its channel, its number.
     pub fn next_delivery(&self) -> Option<&Received> {
         self.deliver.front()
@@ -597,6 +561,7 @@ impl Inbound {
 
     /// The session actor was restarted: the peer is told once more how far every channel is.
     pub fn on_session_restarted(&mut self) {
+        self.withheld = None;
         self.announce = self.channels.keys().copied().collect();
         self.channels.values_mut().for_each(|channel| channel.to_announce = true);
     }
@@ -606,6 +571,7 @@ impl Inbound {
     pub fn on_peer_restarted(&mut self) {
         self.channels.clear();
         self.announce.clear();
+        self.withheld = None;
         self.rejected.clear();
         self.stale = self.deliver.len();
         self.streams.reset();

@@ -214,33 +214,35 @@ pub struct BudgetConfig {
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     rate: u64,
-    bound: u128,
-    filled: u128,
+    bound: i128,
+    /// Below nothing: what was taken on credit.
+    filled: i128,
 }
 
-const BILLION: u128 = 1_000_000_000;
+const BILLION: i128 = 1_000_000_000;
 
 impl Bucket {
     fn full(rate: u64, burst: u64) -> Self {
-        let bound = u128::from(burst) * BILLION;
+        let bound = i128::from(burst) * BILLION;
         Self { rate, bound, filled: bound }
     }
 
     fn fill(&mut self, elapsed: Duration) {
-        let come = u128::from(self.rate).saturating_mul(elapsed.as_nanos());
+        let nanos = i128::try_from(elapsed.as_nanos()).unwrap_or(i128::MAX);
+        let come = i128::from(self.rate).saturating_mul(nanos);
         self.filled = self.filled.saturating_add(come).min(self.bound);
     }
 
     /// How long until `tokens` are there. A wish above the bound is granted when the bucket is full, or it never would be.
     fn wait(&self, tokens: u64) -> Duration {
-        let wanted = (u128::from(tokens) * BILLION).min(self.bound);
-        let missing = wanted.saturating_sub(self.filled);
+        let wanted = (i128::from(tokens) * BILLION).min(self.bound);
+        let missing = wanted.saturating_sub(self.filled).max(0).unsigned_abs();
         let nanos = missing.div_ceil(u128::from(self.rate.max(1)));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     fn take(&mut self, tokens: u64) {
-        self.filled = self.filled.saturating_sub(u128::from(tokens) * BILLION);
+        self.filled = self.filled.saturating_sub(i128::from(tokens) * BILLION);
     }
 }
 
@@ -250,7 +252,12 @@ pub struct PeerBudget {
     messages: Bucket,
     bytes: Bucket,
     at: Instant,
+    /// When it was last limited.
+    limited_at: Option<Instant>,
 }
+
+/// After so long without being limited, a peer that is limited again is news.
+const LIMITED_PAUSE: Duration = Duration::from_secs(10);
 
 impl BudgetConfig {
     /// What the configuration allows a peer; none when it sets no limit.
@@ -275,7 +282,15 @@ impl PeerBudget {
             messages: Bucket::full(config.messages_per_second, config.messages_burst),
             bytes: Bucket::full(config.bytes_per_second, config.bytes_burst),
             at: now,
+            limited_at: None,
         }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.at);
+        self.messages.fill(elapsed);
+        self.bytes.fill(elapsed);
+        self.at = self.at.max(now);
     }
 
     /// Takes what has arrived, all or nothing.
@@ -283,10 +298,7 @@ impl PeerBudget {
     /// # Errors
     /// How long to stop reading from this peer; nothing was taken.
     pub fn take(&mut self, messages: u64, bytes: u64, now: Instant) -> Result<(), Duration> {
-        let elapsed = now.saturating_duration_since(self.at);
-        self.messages.fill(elapsed);
-        self.bytes.fill(elapsed);
-        self.at = self.at.max(now);
+        self.fill(now);
         let wait = self.messages.wait(messages).max(self.bytes.wait(bytes));
         if !wait.is_zero() {
             return Err(wait);
@@ -294,6 +306,25 @@ impl PeerBudget {
         self.messages.take(messages);
         self.bytes.take(bytes);
         Ok(())
+    }
+
+    /// Takes what could not be held back, on credit where there is not enough.
+    pub fn charge(&mut self, messages: u64, bytes: u64, now: Instant) {
+        self.fill(now);
+        self.messages.take(messages);
+        self.bytes.take(bytes);
+    }
+
+    /// How long until what was taken on credit is paid.
+    pub fn debt(&mut self, now: Instant) -> Duration {
+        self.fill(now);
+        self.messages.wait(0).max(self.bytes.wait(0))
+    }
+
+    /// Notes that the peer is being limited. Says whether that is news.
+    pub fn limits(&mut self, now: Instant) -> bool {
+        let before = self.limited_at.replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) >= LIMITED_PAUSE)
     }
 }
 

@@ -138,6 +138,8 @@ pub struct Session {
     pub(super) close: Option<(CloseCode, String)>,
     /// Links on which the end was said already.
     pub(super) close_said: BTreeSet<LinkId>,
+    /// When the present second of records that bring nothing began, and how many there were.
+    pub(super) idle_records: Option<(Instant, u64)>,
     pub(super) ack_outcome: AckOutcome,
     pub(super) scratch: Vec<SentItem>,
     pub(super) record_items: Vec<RecordItem>,
@@ -184,6 +186,7 @@ impl Session {
             received_on: None,
             close: None,
             close_said: BTreeSet::new(),
+            idle_records: None,
             ack_outcome: AckOutcome::default(),
             scratch: Vec::new(),
             record_items: Vec::new(),

@@ -32,6 +32,17 @@ enum Violation {
     FragmentSize,
     #[error("a life of the peer that is over")]
     PastLife,
+    #[error("more than {0} records in a second that bring nothing")]
+    IdleRecords(u64),
+}
+
+/// What the frames of a record amount to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    /// It wants an acknowledgement.
+    eliciting: bool,
+    /// It brought a message, or news of what was sent.
+    useful: bool,
 }
 
 impl Violation {
@@ -45,7 +56,7 @@ impl Violation {
                 Some(Behaviour::BrokeProtocol)
             }
             // It was told the window, and no honest program sends past it.
-            Self::Inbound(InboundError::Window) => Some(Behaviour::Flooded),
+            Self::Inbound(InboundError::Window) | Self::IdleRecords(_) => Some(Behaviour::Flooded),
             Self::Inbound(InboundError::MessageSize(_) | InboundError::Channels)
             | Self::Delivery(_)
             | Self::PastLife => None,
@@ -97,8 +108,11 @@ impl Session {
             path.proven = true;
             self.on_proven(now, link);
         }
-        let eliciting = match self.on_frames(now, link, frames, parts) {
-            Ok(eliciting) => eliciting,
+        let taken = self.on_frames(now, link, frames, parts);
+        let taken =
+            taken.and_then(|taken| if taken.useful { Ok(taken) } else { self.on_idle_record(now).map(|()| taken) });
+        let eliciting = match taken {
+            Ok(taken) => taken.eliciting,
             Err(violation) => {
                 self.outputs.extend(violation.behaviour().map(Output::Observed));
                 return self.on_violation(now, link, violation.to_string());
@@ -109,16 +123,26 @@ impl Session {
         }
     }
 
-    /// Acts on the frames of one record. Says whether it wants an acknowledgement.
+    /// A record brought nothing. Windows do not bound such ones, so they are counted.
+    fn on_idle_record(&mut self, now: Instant) -> Result<(), Violation> {
+        const SECOND: Duration = Duration::from_secs(1);
+        let most = self.config.peer_idle_records_per_second;
+        let (began, count) =
+            self.idle_records.filter(|(at, _)| now.saturating_duration_since(*at) < SECOND).unwrap_or((now, 0));
+        self.idle_records = Some((began, count + 1));
+        if most > 0 && count >= most { Err(Violation::IdleRecords(most)) } else { Ok(()) }
+    }
+
+    /// Acts on the frames of one record.
     fn on_frames(
         &mut self,
         now: Instant,
         link: LinkId,
         frames: Bytes,
         parts: &mut Parts<'_>,
-    ) -> Result<bool, Violation> {
+    ) -> Result<Taken, Violation> {
         let mut reader = FrameReader::new(frames);
-        let (mut eliciting, mut messages) = (false, false);
+        let (mut eliciting, mut messages, mut news) = (false, false, false);
         loop {
             while let Some(message) = reader.next_message() {
                 messages = true;
@@ -145,9 +169,9 @@ impl Session {
                 }
                 Frame::Delivered { channel, next, window } => {
                     eliciting = true;
-                    parts.outbox.on_delivered(channel, next, window)?;
+                    news |= parts.outbox.on_delivered(channel, next, window)? > 0;
                 }
-                Frame::Ack(ack) => self.on_ack(now, ack, parts),
+                Frame::Ack(ack) => news |= self.on_ack(now, ack, parts),
                 Frame::Ping => eliciting = true,
                 Frame::Addresses(addresses) => {
                     eliciting = true;
@@ -172,7 +196,7 @@ impl Session {
         if messages {
             self.on_messages_from(now, link);
         }
-        Ok(eliciting || messages)
+        Ok(Taken { eliciting: eliciting || messages, useful: messages || news })
     }
 
     fn on_proven(&mut self, now: Instant, link: LinkId) {
@@ -230,8 +254,9 @@ impl Session {
         Ok(())
     }
 
-    fn on_ack(&mut self, now: Instant, ack: Ack, parts: &mut Parts<'_>) {
-        let Some(path) = self.paths.get_mut(&ack.link) else { return };
+    /// Says whether it acknowledged what was not acknowledged before.
+    fn on_ack(&mut self, now: Instant, ack: Ack, parts: &mut Parts<'_>) -> bool {
+        let Some(path) = self.paths.get_mut(&ack.link) else { return false };
         let mut outcome = std::mem::take(&mut self.ack_outcome);
         outcome.clear();
         let ranges = ack.ranges.map(|range| (*range.start(), *range.end()));
@@ -245,10 +270,12 @@ impl Session {
                 RecordItem::Addresses | RecordItem::LinkDown(_) | RecordItem::Quarantined(..) => {}
             }
         }
-        if outcome.news {
+        let news = outcome.news;
+        if news {
             self.on_progress(now, ack.link, outcome.data);
         }
         self.ack_outcome = outcome;
+        news
     }
 
     fn on_peer_addresses(&mut self, addresses: SignedAddresses) {

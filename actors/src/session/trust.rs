@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bowline_messages::PeerId;
-pub use bowline_messages::config::TrustPolicy;
+pub use bowline_messages::config::{TrustConfig, TrustPolicy};
 use bowline_messages::wire::Refusal;
 use serde::{Deserialize, Serialize};
 
@@ -31,19 +31,9 @@ pub enum TrustRefusal {
     /// The policy accepts only peers that are named.
     #[error("{0} is not on the allow list")]
     NotListed(PeerId),
-    /// The name belongs to another key since its first use. Somebody pretends, or the peer has a new key and its pin has to be removed.
-    #[error("{name} was {pinned} before and is {found} now")]
-    KeyChanged {
-        /// The name.
-        name: String,
-        /// The key it had.
-        pinned: PeerId,
-        /// The key it has now.
-        found: PeerId,
-    },
-    /// As many peers are pinned as may be.
-    #[error("{PINS_MAX} peers are pinned already")]
-    PinsFull,
+    /// As many peers were met on first use as may be.
+    #[error("{0} peers were met on first use already, and no more are")]
+    FirstUseOver(usize),
 }
 
 impl From<&TrustRefusal> for Refusal {
@@ -52,10 +42,6 @@ impl From<&TrustRefusal> for Refusal {
     }
 }
 
-/// How many peers trust on first use takes; a flood of fresh keys ends there.
-pub const PINS_MAX: usize = 4096;
-/// The longest name that is pinned, in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
 /// How many peers are excluded; beyond it one of those that the user never named makes room. Where anybody with a fresh key is let in,
 /// an exclusion is worth little anyway.
 pub const EXCLUDED_MAX: usize = 4096;
@@ -114,10 +100,8 @@ impl Behaviour {
 pub struct TrustSnapshot {
     /// Peers that were excluded, and why.
     pub excluded: BTreeMap<PeerId, String>,
-    /// Peers met under trust on first use.
+    /// Peers met under trust on first use: the keys that are pinned. A peer is its key, so there is nothing else to pin.
     pub met: BTreeSet<PeerId>,
-    /// Names and the keys they belong to since their first use.
-    pub pins: BTreeMap<String, PeerId>,
     /// What is thought of peers, where it is not neutral.
     pub scores: BTreeMap<PeerId, f64>,
 }
@@ -130,7 +114,7 @@ pub enum TrustFileError {
     #[error(transparent)]
     File(#[from] PrivateFileError),
     /// The file is damaged. It is not ignored: that would let the excluded back in.
-    #[error("{path} is damaged: {source}; restore it, or remove it to forget exclusions and pins")]
+    #[error("{path} is damaged: {source}; restore it, or remove it to forget exclusions and who was met")]
     Malformed {
         /// The file.
         path: String,
@@ -169,14 +153,15 @@ impl TrustSnapshot {
 enum Standing {
     /// It is accepted.
     Accepted,
-    /// It is pinned when it comes, if it was not before.
-    OnFirstUse,
+    /// It is, and remembered.
+    FirstUse,
 }
 
 /// Whom a node accepts and what it thinks of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trust {
     policy: TrustPolicy,
+    first_use_peers: usize,
     /// From the configuration.
     allowed: BTreeSet<PeerId>,
     /// From the configuration.
@@ -186,14 +171,15 @@ pub struct Trust {
     /// Refused by a command of this process's life.
     shunned: BTreeSet<PeerId>,
     kept: TrustSnapshot,
-    /// Whether `kept` changed in a way that has to be written soon: exclusions and pins, not every step of a score.
+    /// Whether `kept` changed in a way that has to be written soon: exclusions and peers met, not every step of a score.
     unsaved: bool,
 }
 
 impl Trust {
-    /// From the configuration and what an earlier process kept.
+    /// From the configuration and what an earlier process kept. Peers of the book in `allowed` and `denied` beside those that the
+    /// configuration lists itself.
     pub fn new(
-        policy: TrustPolicy,
+        config: &TrustConfig,
         allowed: impl IntoIterator<Item = PeerId>,
         denied: impl IntoIterator<Item = PeerId>,
         mut kept: TrustSnapshot,
@@ -201,9 +187,10 @@ impl Trust {
         // The file may have been edited by hand.
         kept.scores.retain(|_, score| (0.0..=1.0).contains(score));
         Self {
-            policy,
-            allowed: allowed.into_iter().collect(),
-            denied: denied.into_iter().collect(),
+            policy: config.policy,
+            first_use_peers: config.first_use_peers,
+            allowed: config.allow.iter().copied().chain(allowed).collect(),
+            denied: config.deny.iter().copied().chain(denied).collect(),
             named: BTreeSet::new(),
             shunned: BTreeSet::new(),
             kept,
@@ -211,17 +198,17 @@ impl Trust {
         }
     }
 
-    /// Takes a changed configuration over. What was learnt (exclusions, pins, scores, saved or not) and what was commanded stays, but a
+    /// Takes a changed configuration over. What was learnt (exclusions, peers met, scores, saved or not) and what was commanded stays, but a
     /// peer that is denied now is forgotten as one that a command named.
     pub fn reconfigure(
         &mut self,
-        policy: TrustPolicy,
+        config: &TrustConfig,
         allowed: impl IntoIterator<Item = PeerId>,
         denied: impl IntoIterator<Item = PeerId>,
     ) {
-        self.policy = policy;
-        self.allowed = allowed.into_iter().collect();
-        self.denied = denied.into_iter().collect();
+        (self.policy, self.first_use_peers) = (config.policy, config.first_use_peers);
+        self.allowed = config.allow.iter().copied().chain(allowed).collect();
+        self.denied = config.deny.iter().copied().chain(denied).collect();
         self.named.retain(|peer| !self.denied.contains(peer));
     }
 
@@ -252,29 +239,24 @@ impl Trust {
         self.shunned.insert(peer);
     }
 
-    /// Whether a peer that has proven its key may have a session. `name` is under which it was sought or announces itself, when
-    /// there is one; under trust on first use it is pinned to the key.
+    /// Whether a peer that has proven its key may have a session. Under trust on first use it is remembered.
     ///
     /// # Errors
     /// [`TrustRefusal`].
-    pub fn admit(&mut self, peer: &PeerId, name: Option<&str>) -> Result<(), TrustRefusal> {
-        match self.judge(peer)? {
-            Standing::Accepted => Ok(()),
-            Standing::OnFirstUse => self.meet(peer, name.filter(|name| name.len() <= NAME_BYTES_MAX)),
+    pub fn admit(&mut self, peer: &PeerId) -> Result<(), TrustRefusal> {
+        if let Standing::FirstUse = self.judge(peer)? {
+            self.kept.met.insert(*peer);
+            self.unsaved = true;
         }
+        Ok(())
     }
 
-    /// Whether [`Trust::admit`] would let a peer in that gives no name. A question: nobody is pinned by it.
+    /// Whether [`Trust::admit`] would let a peer in. A question: nobody is remembered for it.
     ///
     /// # Errors
     /// [`TrustRefusal`].
     pub fn standing(&self, peer: &PeerId) -> Result<(), TrustRefusal> {
-        match self.judge(peer)? {
-            Standing::OnFirstUse if !self.kept.met.contains(peer) && self.kept.met.len() >= PINS_MAX => {
-                Err(TrustRefusal::PinsFull)
-            }
-            Standing::Accepted | Standing::OnFirstUse => Ok(()),
-        }
+        self.judge(peer).map(drop)
     }
 
     fn judge(&self, peer: &PeerId) -> Result<Standing, TrustRefusal> {
@@ -290,26 +272,12 @@ impl Trust {
                 Ok(Standing::Accepted)
             }
             TrustPolicy::Allow => Err(TrustRefusal::NotListed(*peer)),
-            TrustPolicy::Tofu => Ok(Standing::OnFirstUse),
+            TrustPolicy::Tofu if self.kept.met.contains(peer) => Ok(Standing::Accepted),
+            TrustPolicy::Tofu if self.kept.met.len() >= self.first_use_peers => {
+                Err(TrustRefusal::FirstUseOver(self.first_use_peers))
+            }
+            TrustPolicy::Tofu => Ok(Standing::FirstUse),
         }
-    }
-
-    fn meet(&mut self, peer: &PeerId, name: Option<&str>) -> Result<(), TrustRefusal> {
-        let pinned = name.and_then(|name| self.kept.pins.get(name));
-        if let (Some(name), Some(pinned)) = (name, pinned.filter(|pinned| *pinned != peer)) {
-            return Err(TrustRefusal::KeyChanged { name: name.into(), pinned: *pinned, found: *peer });
-        }
-        let new_peer = !self.kept.met.contains(peer);
-        let new_name = name.filter(|_| pinned.is_none());
-        if (new_peer && self.kept.met.len() >= PINS_MAX) || (new_name.is_some() && self.kept.pins.len() >= PINS_MAX) {
-            return Err(TrustRefusal::PinsFull);
-        }
-        if let Some(name) = new_name {
-            self.kept.pins.insert(name.into(), *peer);
-        }
-        self.kept.met.insert(*peer);
-        self.unsaved |= new_peer || new_name.is_some();
-        Ok(())
     }
 
     /// Excludes a peer, also for later processes.
@@ -330,18 +298,9 @@ impl Trust {
         excluded
     }
 
-    /// Removes the pin of a name and what is remembered of its peer: the peer has a new key. Gives whose it was.
-    pub fn forget_name(&mut self, name: &str) -> Option<PeerId> {
-        let peer = self.kept.pins.get(name).copied()?;
-        self.forget_peer(&peer);
-        Some(peer)
-    }
-
-    /// Forgets that a peer was met on first use, with every name pinned to it. Says whether there was something to forget.
+    /// Forgets that a peer was met on first use. Says whether there was something to forget.
     pub fn forget_peer(&mut self, peer: &PeerId) -> bool {
-        let pins = self.kept.pins.len();
-        self.kept.pins.retain(|_, pinned| pinned != peer);
-        let known = self.kept.met.remove(peer) || self.kept.pins.len() < pins;
+        let known = self.kept.met.remove(peer);
         self.unsaved |= known;
         known
     }
@@ -393,7 +352,7 @@ impl Trust {
         &self.kept
     }
 
-    /// Whether exclusions or pins changed since this was last asked: the snapshot has to be saved.
+    /// Whether exclusions or the peers met changed since this was last asked: the snapshot has to be saved.
     pub fn take_unsaved(&mut self) -> bool {
         std::mem::take(&mut self.unsaved)
     }

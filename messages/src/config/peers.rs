@@ -47,7 +47,7 @@ pub enum PeerTrust {
 }
 
 /// Section `[trust]`: which peers are accepted. A reload takes it over.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrustConfig {
     /// What happens to peers that are in neither list nor in the peer book. Default: allow.
@@ -56,6 +56,14 @@ pub struct TrustConfig {
     pub allow: Vec<PeerId>,
     /// Peers that are always refused; wins over everything else. Default: none.
     pub deny: Vec<PeerId>,
+    /// How many peers are accepted on first use (`tofu`); a flood of fresh keys ends there. 1 to 65,536, default: 4,096.
+    pub first_use_peers: usize,
+}
+
+impl Default for TrustConfig {
+    fn default() -> Self {
+        Self { policy: TrustPolicy::default(), allow: Vec::new(), deny: Vec::new(), first_use_peers: 4096 }
+    }
 }
 
 /// What happens to peers nobody has named.
@@ -67,8 +75,7 @@ pub enum TrustPolicy {
     /// Only peers that are named here, in the peer book or in a command are accepted.
     #[default]
     Allow,
-    /// Everybody is accepted once and pinned in the state directory; a name that was pinned to one key is refused to every
-    /// other key.
+    /// The first so many peers are accepted, and their keys are remembered in the state directory; afterwards nobody but they.
     Tofu,
 }
 
@@ -98,6 +105,7 @@ impl TrustConfig {
         for peer in self.allow.iter().filter(|peer| self.deny.contains(peer)) {
             checks.ensure("trust.allow", false, peer, "it is on trust.deny as well");
         }
+        checks.number("trust.first_use_peers", self.first_use_peers, 1..=65_536);
     }
 }
 

@@ -32,9 +32,12 @@ pub struct SessionConfig {
     /// Messages of one peer that the application is given in a second, in the long run; as many at once after a quiet time. What
     /// comes beyond waits in the peer's window, and then with the peer. `0`: no limit.
     pub peer_messages_per_second: u64,
-    /// The same in bytes. Streams are not in it: their readers set their pace.
+    /// The same in bytes. What readers take from streams counts in both.
     #[serde(with = "size")]
     pub peer_bytes_per_second: u64,
+    /// Records of one peer in a second that bring nothing: no message, no acknowledgement, no delivery. One that sends more of them
+    /// than an honest one ever needs loses the link. `0`: no limit.
+    pub peer_idle_records_per_second: u64,
     /// Links that are kept established to one peer.
     pub links: usize,
     /// Longest time an acknowledgement is held back. Detection of a dead link waits this much longer; below a millisecond it
@@ -129,6 +132,7 @@ impl Default for SessionConfig {
             memory_bytes: 1 << 30,
             peer_messages_per_second: 0,
             peer_bytes_per_second: 0,
+            peer_idle_records_per_second: 10_000,
             links: 4,
             ack_delay: Duration::from_millis(2),
             heartbeat: Duration::from_secs(5),
@@ -160,6 +164,7 @@ impl SessionConfig {
         checks.size("session.memory_bytes", self.memory_bytes, 0..=1 << 50);
         checks.number("session.peer_messages_per_second", self.peer_messages_per_second, 0..=1 << 40);
         checks.size("session.peer_bytes_per_second", self.peer_bytes_per_second, 0..=1 << 50);
+        checks.number("session.peer_idle_records_per_second", self.peer_idle_records_per_second, 0..=1 << 40);
         checks.number("session.links", self.links, 1..=16);
         checks.duration("session.ack_delay", self.ack_delay, ms(1)..=ms(10));
         checks.duration("session.heartbeat", self.heartbeat, ms(100)..=hour);

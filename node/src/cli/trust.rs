@@ -19,17 +19,17 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List scores, exclusions and pins (the default)
+    /// List scores, exclusions and peers met on first use (the default)
     List,
     /// Let an excluded peer back in; its score starts anew
     Readmit {
         /// The peer: its id, the first 8 or more characters of it, its name in the peer book, or a ticket
         peer: String,
     },
-    /// Forget the key that a name belongs to since its first use, or that a peer was met
+    /// Forget that a peer was met on first use: its key is a stranger's again
     Forget {
-        /// The pinned name, or the peer
-        name: String,
+        /// The peer: its id, the first 8 or more characters of it, its name in the peer book, or a ticket
+        peer: String,
     },
 }
 
@@ -47,10 +47,10 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
                 format!("{} is not excluded any more{still}", peer.peer)
             })?;
         }
-        Action::Forget { name } => {
-            let content = Content::json(&TrustAsked { peer: name })?;
+        Action::Forget { peer } => {
+            let content = Content::json(&TrustAsked { peer })?;
             let peer: TrustedPeer = global.call(Method::POST, "/v1/trust/forget", content, None)?;
-            global.output().result("trust-peer", &peer, || format!("{} is not pinned any more", peer.peer))?;
+            global.output().result("trust-peer", &peer, || format!("{} is forgotten", peer.peer))?;
         }
     }
     Ok(Exit::Ok)
@@ -63,7 +63,6 @@ fn table(report: &TrustReport) -> String {
             peer.excluded.iter().map(|reason| format!("excluded: {}", harmless(reason))).collect();
         because.extend(peer.named.then(|| "named by a command".to_owned()));
         because.extend(peer.met.then(|| "met on first use".to_owned()));
-        because.extend(peer.pinned_names.iter().map(|name| format!("pinned as {}", harmless(name))));
         table.row([
             peer.name.clone().unwrap_or_else(|| "-".into()),
             peer.peer.to_string(),

@@ -129,14 +129,12 @@ pub(crate) struct TrustedPeer {
     pub(crate) named: bool,
     /// Whether it was met under trust on first use.
     pub(crate) met: bool,
-    /// Names that belong to it since their first use.
-    pub(crate) pinned_names: Vec<String>,
 }
 
 /// `POST /v1/trust/readmit` and `POST /v1/trust/forget`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TrustAsked {
-    /// A peer as in [`PeerAsked`]; to be forgotten, also a pinned name.
+    /// A peer as in [`PeerAsked`].
     pub(crate) peer: String,
 }
 

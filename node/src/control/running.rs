@@ -339,7 +339,7 @@ impl Running {
             needs_restart: needs_restart.iter().map(ToString::to_string).collect(),
         };
         let (allowed, denied) = trust_lists(&fresh.config);
-        self.node.services().trust.borrow_mut().reconfigure(fresh.config.trust.policy, allowed, denied);
+        self.node.services().trust.borrow_mut().reconfigure(&fresh.config.trust, allowed, denied);
         self.services.configure(&fresh.config);
         *self.loaded.borrow_mut() = fresh;
         self.part_with_the_unwanted(&before).await;

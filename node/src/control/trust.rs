@@ -21,7 +21,7 @@ impl Running {
         let trust = self.node.services().trust.borrow();
         let kept = trust.snapshot();
         let mut peers: BTreeSet<PeerId> = kept.excluded.keys().chain(kept.scores.keys()).copied().collect();
-        peers.extend(kept.met.iter().chain(kept.pins.values()));
+        peers.extend(kept.met.iter());
         peers.extend(trust.named());
         peers
     }
@@ -37,7 +37,6 @@ impl Running {
             excluded: trust.exclusion(&peer).map(str::to_owned),
             named: trust.is_named(&peer),
             met: kept.met.contains(&peer),
-            pinned_names: kept.pins.iter().filter(|(_, of)| **of == peer).map(|(name, _)| name.clone()).collect(),
         }
     }
 
@@ -61,18 +60,14 @@ impl Running {
         Ok(self.trusted(peer))
     }
 
-    /// `POST /v1/trust/forget`: forgets the key that a name belongs to since its first use, or that a peer was met.
+    /// `POST /v1/trust/forget`: forgets that a peer was met on first use.
     ///
     /// # Errors
     /// [`Exit::Usage`] when the peer is not known, [`Exit::False`] when there is nothing to forget.
     pub(crate) async fn forget(&self, text: &str) -> Result<TrustedPeer, Failure> {
-        let by_name = self.node.services().trust.borrow_mut().forget_name(text.trim());
-        if let Some(peer) = by_name {
-            return Ok(self.trusted(peer));
-        }
         let peer = self.resolve(text).await?.peer;
         if !self.node.services().trust.borrow_mut().forget_peer(&peer) {
-            return Err(Failure::new(Exit::False, format_args!("{} is not pinned", peer.short())));
+            return Err(Failure::new(Exit::False, format_args!("{} was not met on first use", peer.short())));
         }
         Ok(self.trusted(peer))
     }

@@ -168,7 +168,7 @@ fn a_peer_that_is_in_the_peer_book_no_more_is_not_sought_whatever_the_policy() {
             node.reload(&end);
             until("it is sought no more", || sought().is_none().then_some(()));
         }
-        assert_eq!(json(node.home(), &["trust"])["peers"], serde_json::json!([]), "nor was anybody pinned");
+        assert_eq!(json(node.home(), &["trust"])["peers"], serde_json::json!([]), "nor was anybody remembered");
     }
 }
 

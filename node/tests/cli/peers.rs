@@ -114,7 +114,7 @@ fn an_excluded_peer_is_shown_and_can_be_let_back_in() {
     until("the peer is connected", || a.session(&b).filter(|session| session["connected"] == true));
     assert!(stdout(&run(a.home(), &["why", "b"])).contains("the peer's score is 0.5"));
     assert_eq!(code(&run(a.home(), &words)), 1, "it is not excluded");
-    assert_eq!(code(&run(a.home(), &["trust", "forget", "b"])), 1, "nothing is pinned");
+    assert_eq!(code(&run(a.home(), &["trust", "forget", "b"])), 1, "nobody was met");
     until("it is saved", || (!fs::read_to_string(&file).unwrap().contains("it lied")).then_some(()));
 }
 

@@ -172,5 +172,31 @@ fn a_wish_above_the_burst_is_granted_when_the_bucket_is_full() {
     let now = crate::clock::now();
     let mut budget = PeerBudget::new(&config, now);
     assert_eq!(budget.take(1, 1_000_000, now), Ok(()));
-    assert_eq!(budget.take(1, 100, now), Err(SECOND));
+    assert_eq!(budget.take(1, 100, now), Err(SECOND * 10_000), "what was too much is paid for");
+}
+
+#[test]
+fn what_cannot_be_held_back_is_taken_on_credit() {
+    let config = BudgetConfig { messages_per_second: 10, messages_burst: 5, bytes_per_second: 100, bytes_burst: 100 };
+    let now = crate::clock::now();
+    let mut budget = PeerBudget::new(&config, now);
+    budget.charge(1, 100, now);
+    assert_eq!(budget.debt(now), Duration::ZERO);
+    budget.charge(1, 200, now);
+    assert_eq!(budget.debt(now), SECOND * 2);
+    assert_eq!(budget.take(1, 0, now + SECOND), Err(SECOND));
+    assert_eq!(budget.debt(now + SECOND * 2), Duration::ZERO);
+    assert_eq!(budget.take(1, 0, now + SECOND * 2), Ok(()));
+}
+
+#[test]
+fn limiting_is_told_when_it_begins_and_not_again_before_it_has_paused() {
+    let config = BudgetConfig { messages_per_second: 10, messages_burst: 5, bytes_per_second: 100, bytes_burst: 100 };
+    let now = crate::clock::now();
+    let mut budget = PeerBudget::new(&config, now);
+    assert!(budget.limits(now));
+    for second in 1..60 {
+        assert!(!budget.limits(now + SECOND * second), "it never paused");
+    }
+    assert!(budget.limits(now + SECOND * 59 + LIMITED_PAUSE));
 }

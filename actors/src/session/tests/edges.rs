@@ -360,3 +360,29 @@ fn what_the_peer_would_not_take_is_given_up_and_refused_from_then_on() {
     assert_eq!(end.outbox.push(message(7, 1), None), Err(SendError::TooManyChannels { limit: 2 }));
     assert!(end.outbox.push(message(0, 2000), None).is_ok());
 }
+
+#[test]
+fn a_flood_of_records_that_bring_nothing_costs_the_link_and_honest_traffic_does_not() {
+    const MOST: u64 = 50;
+    let config = SessionConfig { peer_idle_records_per_second: MOST, ..SessionConfig::default() };
+    let mut world = World::with_config(config);
+    let link = world.link(1, "tcp", MS, 0);
+    world.run(Duration::from_secs(2));
+    // As many messages, each in a record of its own, with their acknowledgements and what is said of their delivery.
+    for n in 0..MOST * 4 {
+        let now = world.now;
+        world.ends[0].send(Outgoing { payload: Bytes::from(n.to_string()), ..Outgoing::default() }, now);
+        world.run(MS);
+    }
+    assert!(!failed(&world.ends[0], link) && !failed(&world.ends[1], link));
+    world.run(Duration::from_secs(2));
+    for _ in 0..MOST - 5 {
+        inject(&mut world, link, frame::put_ping);
+    }
+    assert!(!failed(&world.ends[1], link), "an honest peer probes too");
+    for _ in 0..10 {
+        inject(&mut world, link, frame::put_ping);
+    }
+    assert!(failed(&world.ends[1], link));
+    assert!(world.ends[1].observed.contains(&Behaviour::Flooded));
+}

@@ -9,50 +9,52 @@ fn peer(n: u16) -> PeerId {
     PeerId::from_bytes(key)
 }
 
+/// Peers that are met on first use in these tests.
+const FIRST_USE: usize = 16;
+
+fn config(policy: TrustPolicy) -> TrustConfig {
+    TrustConfig { policy, first_use_peers: FIRST_USE, ..TrustConfig::default() }
+}
+
 fn trust(policy: TrustPolicy) -> Trust {
-    Trust::new(policy, [], [], TrustSnapshot::default())
+    Trust::new(&config(policy), [], [], TrustSnapshot::default())
 }
 
 #[test]
 fn the_deny_list_wins_over_everything() {
     for policy in [TrustPolicy::Open, TrustPolicy::Allow, TrustPolicy::Tofu] {
-        let mut trust = Trust::new(policy, [peer(1)], [peer(1)], TrustSnapshot::default());
+        let mut trust = Trust::new(&config(policy), [peer(1)], [peer(1)], TrustSnapshot::default());
         trust.allow(peer(1));
-        assert_eq!(trust.admit(&peer(1), None), Err(TrustRefusal::Denied(peer(1))));
+        assert_eq!(trust.admit(&peer(1)), Err(TrustRefusal::Denied(peer(1))));
     }
 }
 
 #[test]
 fn each_policy_decides_about_strangers() {
-    assert_eq!(trust(TrustPolicy::Open).admit(&peer(1), None), Ok(()));
-    assert_eq!(trust(TrustPolicy::Tofu).admit(&peer(1), None), Ok(()));
+    assert_eq!(trust(TrustPolicy::Open).admit(&peer(1)), Ok(()));
+    assert_eq!(trust(TrustPolicy::Tofu).admit(&peer(1)), Ok(()));
     let mut allow = trust(TrustPolicy::Allow);
-    assert_eq!(allow.admit(&peer(1), None), Err(TrustRefusal::NotListed(peer(1))));
+    assert_eq!(allow.admit(&peer(1)), Err(TrustRefusal::NotListed(peer(1))));
     allow.allow(peer(1));
-    assert_eq!(allow.admit(&peer(1), None), Ok(()));
-}
-
-#[test]
-fn a_name_that_was_pinned_is_refused_to_another_key_until_it_is_forgotten() {
-    let mut trust = trust(TrustPolicy::Tofu);
-    assert_eq!(trust.admit(&peer(1), Some("table.example")), Ok(()));
-    assert!(trust.take_unsaved());
-    assert_eq!(trust.admit(&peer(1), Some("table.example")), Ok(()));
-    assert!(!trust.take_unsaved());
-    let changed = TrustRefusal::KeyChanged { name: "table.example".into(), pinned: peer(1), found: peer(2) };
-    assert_eq!(trust.admit(&peer(2), Some("table.example")), Err(changed));
-    trust.forget_name("table.example");
-    assert_eq!(trust.admit(&peer(2), Some("table.example")), Ok(()));
+    assert_eq!(allow.admit(&peer(1)), Ok(()));
 }
 
 #[test]
 fn a_flood_of_fresh_keys_ends_at_the_bound_and_known_peers_come_in_still() {
     let mut trust = trust(TrustPolicy::Tofu);
-    for n in 0..PINS_MAX as u16 {
-        assert_eq!(trust.admit(&peer(n), None), Ok(()));
+    for n in 0..FIRST_USE as u16 {
+        assert_eq!(trust.admit(&peer(n)), Ok(()));
     }
-    assert_eq!(trust.admit(&peer(u16::MAX), None), Err(TrustRefusal::PinsFull));
-    assert_eq!(trust.admit(&peer(7), None), Ok(()));
+    assert_eq!(trust.admit(&peer(u16::MAX)), Err(TrustRefusal::FirstUseOver(FIRST_USE)));
+    assert_eq!(trust.admit(&peer(7)), Ok(()));
+    assert!(trust.take_unsaved());
+    assert_eq!(trust.admit(&peer(7)), Ok(()));
+    assert!(!trust.take_unsaved(), "it is known already");
+    // Other processes know whom this one met, also when they take no new ones.
+    let one = TrustConfig { first_use_peers: 1, ..config(TrustPolicy::Tofu) };
+    let mut after = Trust::new(&one, [], [], trust.snapshot().clone());
+    assert_eq!(after.admit(&peer(7)), Ok(()));
+    assert_eq!(after.admit(&peer(99)), Err(TrustRefusal::FirstUseOver(1)));
 }
 
 #[test]
@@ -63,52 +65,55 @@ fn the_excluded_stay_excluded_across_restarts() {
     before.exclude(peer(1), "rolled sevens only");
     assert!(before.take_unsaved());
     before.snapshot().save(&path).unwrap();
-    let mut after = Trust::new(TrustPolicy::Open, [peer(1)], [], TrustSnapshot::load(&path).unwrap());
+    let mut after = Trust::new(&config(TrustPolicy::Open), [peer(1)], [], TrustSnapshot::load(&path).unwrap());
     let reason = "rolled sevens only".to_owned();
-    assert_eq!(after.admit(&peer(1), None), Err(TrustRefusal::Excluded { peer: peer(1), reason }));
+    assert_eq!(after.admit(&peer(1)), Err(TrustRefusal::Excluded { peer: peer(1), reason }));
     after.readmit(&peer(1));
-    assert_eq!(after.admit(&peer(1), None), Ok(()));
+    assert_eq!(after.admit(&peer(1)), Ok(()));
 }
 
 #[test]
 fn a_changed_configuration_keeps_what_was_learnt_and_commanded() {
-    let mut trust = Trust::new(TrustPolicy::Allow, [peer(1), peer(5)], [peer(2)], TrustSnapshot::default());
+    let mut trust = Trust::new(&config(TrustPolicy::Allow), [peer(1), peer(5)], [peer(2)], TrustSnapshot::default());
     trust.allow(peer(3));
     trust.allow(peer(4));
     // That the configuration accepts it already makes no difference to the command.
     trust.allow(peer(5));
     trust.deny(peer(6));
     trust.exclude(peer(7), "rolled sevens only");
-    trust.reconfigure(TrustPolicy::Allow, [peer(2), peer(6), peer(7)], [peer(4)]);
-    assert_eq!(trust.admit(&peer(1), None), Err(TrustRefusal::NotListed(peer(1))), "removed");
-    assert_eq!(trust.admit(&peer(2), None), Ok(()), "no longer denied");
-    assert_eq!(trust.admit(&peer(3), None), Ok(()), "named by a command");
-    assert_eq!(trust.admit(&peer(4), None), Err(TrustRefusal::Denied(peer(4))));
-    assert_eq!(trust.admit(&peer(5), None), Ok(()), "named by a command, whatever the configuration says now");
-    assert_eq!(trust.admit(&peer(6), None), Err(TrustRefusal::Denied(peer(6))), "denied by a command");
-    assert!(matches!(trust.admit(&peer(7), None), Err(TrustRefusal::Excluded { .. })));
+    trust.reconfigure(&config(TrustPolicy::Allow), [peer(2), peer(6), peer(7)], [peer(4)]);
+    assert_eq!(trust.admit(&peer(1)), Err(TrustRefusal::NotListed(peer(1))), "removed");
+    assert_eq!(trust.admit(&peer(2)), Ok(()), "no longer denied");
+    assert_eq!(trust.admit(&peer(3)), Ok(()), "named by a command");
+    assert_eq!(trust.admit(&peer(4)), Err(TrustRefusal::Denied(peer(4))));
+    assert_eq!(trust.admit(&peer(5)), Ok(()), "named by a command, whatever the configuration says now");
+    assert_eq!(trust.admit(&peer(6)), Err(TrustRefusal::Denied(peer(6))), "denied by a command");
+    assert!(matches!(trust.admit(&peer(7)), Err(TrustRefusal::Excluded { .. })));
     assert!(trust.take_unsaved(), "the exclusion has not been saved yet");
     // A denial makes an end of what was commanded before, and a command has no effect while it lasts.
     trust.allow(peer(4));
-    trust.reconfigure(TrustPolicy::Allow, [], []);
-    assert_eq!(trust.admit(&peer(4), None), Err(TrustRefusal::NotListed(peer(4))));
+    trust.reconfigure(&config(TrustPolicy::Allow), [], []);
+    assert_eq!(trust.admit(&peer(4)), Err(TrustRefusal::NotListed(peer(4))));
 }
 
 #[test]
-fn asking_how_a_peer_stands_pins_nobody() {
+fn asking_how_a_peer_stands_remembers_nobody() {
     let mut tofu = trust(TrustPolicy::Tofu);
-    for n in 0..PINS_MAX as u16 {
+    for n in 0..FIRST_USE as u16 {
         assert_eq!(tofu.standing(&peer(n)), Ok(()));
     }
     assert!(!tofu.take_unsaved() && tofu.snapshot().met.is_empty());
     assert_eq!(trust(TrustPolicy::Allow).standing(&peer(1)), Err(TrustRefusal::NotListed(peer(1))));
-    for n in 0..PINS_MAX as u16 {
-        assert_eq!(tofu.admit(&peer(n), None), Ok(()));
+    for n in 0..FIRST_USE as u16 {
+        assert_eq!(tofu.admit(&peer(n)), Ok(()));
     }
-    assert_eq!((tofu.standing(&peer(1)), tofu.standing(&peer(u16::MAX))), (Ok(()), Err(TrustRefusal::PinsFull)));
+    assert_eq!(
+        (tofu.standing(&peer(1)), tofu.standing(&peer(u16::MAX))),
+        (Ok(()), Err(TrustRefusal::FirstUseOver(FIRST_USE)))
+    );
     assert!(tofu.forget_peer(&peer(1)));
     assert!(!tofu.forget_peer(&peer(1)));
-    assert_eq!(tofu.admit(&peer(u16::MAX), None), Ok(()), "there is room again");
+    assert_eq!(tofu.admit(&peer(u16::MAX)), Ok(()), "there is room again");
 }
 
 #[test]
@@ -128,7 +133,7 @@ fn what_somebody_between_can_fake_never_excludes_a_peer() {
         trust.observe(&peer(1), Behaviour::FailedHandshake);
     }
     assert_eq!(trust.score(&peer(1)), SCORE_UNPROVEN_MIN);
-    assert_eq!(trust.admit(&peer(1), None), Ok(()));
+    assert_eq!(trust.admit(&peer(1)), Ok(()));
     // Nor does it help a peer that is below already.
     trust.observe(&peer(2), Behaviour::BrokeProtocol);
     trust.observe(&peer(2), Behaviour::BrokeProtocol);
@@ -141,11 +146,11 @@ fn what_a_peer_provably_did_excludes_it_and_once_is_not_enough() {
     let mut trust = trust(TrustPolicy::Open);
     for _ in 0..3 {
         trust.observe(&peer(1), Behaviour::BrokeProtocol);
-        assert_eq!((trust.admit(&peer(1), None), trust.exclusion(&peer(1))), (Ok(()), None));
+        assert_eq!((trust.admit(&peer(1)), trust.exclusion(&peer(1))), (Ok(()), None));
     }
     trust.observe(&peer(1), Behaviour::BrokeProtocol);
     assert!(trust.exclusion(&peer(1)).is_some());
-    assert!(matches!(trust.admit(&peer(1), None), Err(TrustRefusal::Excluded { .. })));
+    assert!(matches!(trust.admit(&peer(1)), Err(TrustRefusal::Excluded { .. })));
     assert!(trust.take_unsaved());
 }
 
@@ -173,7 +178,8 @@ fn exclusions_are_bounded_in_number_and_those_of_named_peers_stay() {
 
 #[test]
 fn what_a_stranger_is_told_is_the_same_in_every_case() {
-    let reasons = [TrustRefusal::Denied(peer(1)), TrustRefusal::NotListed(peer(1)), TrustRefusal::PinsFull];
+    let reasons =
+        [TrustRefusal::Denied(peer(1)), TrustRefusal::NotListed(peer(1)), TrustRefusal::FirstUseOver(FIRST_USE)];
     assert!(reasons.iter().all(|reason| Refusal::from(reason) == Refusal::NotAllowed));
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::Addr;
-use bowline_messages::config::{SessionConfig, TrustPolicy};
+use bowline_messages::config::{SessionConfig, TrustConfig, TrustPolicy};
 use bowline_messages::{Incarnation, PeerId, TransportKind};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -182,7 +182,8 @@ impl SimNode {
             let transport = network.transport(&self.name, kind).with_lanes(*lanes);
             registry.register(kind.as_str(), move |_| Ok(Rc::new(transport.clone())));
         }
-        let trust = Trust::new(options.trust, options.allowed, options.denied, Default::default());
+        let trust = TrustConfig { policy: options.trust, ..TrustConfig::default() };
+        let trust = Trust::new(&trust, options.allowed, options.denied, Default::default());
         let seed = self.seed.wrapping_add(self.lives << 32);
         let random = RefCell::new(ChaCha12Rng::seed_from_u64(seed));
         let mut parts = NodeParts::new(Arc::clone(&self.identity), trust);

@@ -9,7 +9,7 @@ use bowline_actors::session::handle::SessionHandle;
 use bowline_actors::session::identity::Identity;
 use bowline_actors::session::stream::IncomingStream;
 use bowline_actors::session::trust::Trust;
-use bowline_messages::config::{LimitsConfig, TrustPolicy};
+use bowline_messages::config::{LimitsConfig, TrustConfig, TrustPolicy};
 use bowline_messages::event::Event;
 use bowline_messages::session::{Inbox, SessionStatus};
 use bowline_messages::supervision::TreeNode;
@@ -57,7 +57,12 @@ impl Peer {
         let mut seed = [0; 32];
         let no_randomness = |_| Failure::new(Exit::GaveUp, "the operating system gives no randomness");
         ring::rand::SystemRandom::new().fill(&mut seed).map_err(no_randomness)?;
-        let trust = Trust::new(TrustPolicy::Open, [], [], Default::default());
+        let trust = Trust::new(
+            &TrustConfig { policy: TrustPolicy::Open, ..TrustConfig::default() },
+            [],
+            [],
+            Default::default(),
+        );
         let mut parts = NodeParts::new(Arc::new(Identity::from_seed(&seed)), trust);
         parts.limits = LimitsConfig::unlimited();
         parts.advertise = if options.advertise { None } else { Some(Vec::new()) };
