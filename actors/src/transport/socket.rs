@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bowline_messages::link::Binding;
 use bowline_messages::{EndpointAddress, TransportKind};
+use bytes::{Buf, Bytes};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 
@@ -93,6 +97,31 @@ fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
     mixed.extend(other);
     mixed
+}
+
+/// Writes as much as the stream takes now. Ready with nothing more written than before only when there was nothing to write.
+///
+/// # Errors
+/// Those of the stream.
+pub(crate) fn poll_write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    data: &mut Bytes,
+) -> Poll<io::Result<()>> {
+    let mut took = false;
+    while !data.is_empty() {
+        match Pin::new(&mut *stream).poll_write(cx, data) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(written)) => {
+                data.advance(written);
+                took = true;
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending if took => break,
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// An address error of the transport that the address names.

@@ -1,17 +1,16 @@
 //! One TCP connection.
 
-use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::transport::read_size::ReadSize;
-use crate::transport::{Lane, LaneBuffers, Link, LinkEnds, TransportError};
+use crate::transport::{Lane, LaneBuffers, Link, LinkEnds, TransportError, socket};
 
 /// A connected TCP socket as a link.
 #[derive(Debug)]
@@ -34,20 +33,7 @@ impl Link for TcpLink {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, _lane: Lane, data: &mut Bytes) -> Poll<Result<(), TransportError>> {
-        let mut took = false;
-        while !data.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(cx, data) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
-                Poll::Ready(Ok(written)) => {
-                    data.advance(written);
-                    took = true;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                Poll::Pending if took => break,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
+        socket::poll_write(&mut self.stream, cx, data).map_err(TransportError::Io)
     }
 
     fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {

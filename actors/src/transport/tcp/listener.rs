@@ -1,18 +1,17 @@
-//! The TCP listener, and what arrives at it.
+//! The listener of every transport over TCP, and what arrives at it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bowline_messages::EndpointAddress;
+use bowline_messages::{EndpointAddress, TransportKind};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 use super::{TcpLink, TcpTransport};
@@ -21,7 +20,7 @@ use crate::transport::{Incoming, Link, Listener, TransportError, socket};
 /// When the process is out of file descriptors, accepting pauses this long: connections wait in the operating system.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Refused connections that are kept open until the peer has read why; more are dropped at once.
-const LINGERING_MAX: usize = 32;
+pub(super) const LINGERING_MAX: usize = 32;
 /// How long a refused connection is kept open at most.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -73,63 +72,82 @@ pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS)) || error.kind() == io::ErrorKind::OutOfMemory
 }
 
-/// An open `tcp` listener.
-#[derive(Debug)]
-pub struct TcpTransportListener {
-    acceptor: Acceptor,
-    address: EndpointAddress,
-    transport: TcpTransport,
-    lingering: Arc<Semaphore>,
+/// A transport over TCP, as far as its listener is concerned.
+pub(crate) trait AcceptsTcp: Clone + 'static {
+    /// Its name.
+    fn kind(&self) -> &TransportKind;
+
+    /// Makes a link of a connection that was accepted.
+    ///
+    /// # Errors
+    /// [`TransportError`].
+    fn accept(self, stream: TcpStream) -> impl Future<Output = Result<Box<dyn Link>, TransportError>>;
+
+    /// Turns a connection away, with this packet as the reason where the transport can say one without a handshake of its own.
+    fn refuse(self, _stream: TcpStream, _packet: Bytes) {}
 }
 
-impl TcpTransportListener {
-    pub(super) fn new(listener: TcpListener, transport: TcpTransport) -> io::Result<Self> {
-        let address = EndpointAddress::from_socket(transport.kind.clone(), listener.local_addr()?);
-        let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
-        Ok(Self { acceptor: Acceptor::new(listener), address, transport, lingering })
+/// An open listener of a transport over TCP.
+pub(crate) struct StreamListener<T> {
+    acceptor: Acceptor,
+    address: EndpointAddress,
+    transport: T,
+}
+
+impl<T: AcceptsTcp> StreamListener<T> {
+    pub(crate) fn new(listener: TcpListener, transport: T) -> io::Result<Self> {
+        let address = EndpointAddress::from_socket(transport.kind().clone(), listener.local_addr()?);
+        Ok(Self { acceptor: Acceptor::new(listener), address, transport })
     }
 }
 
-impl Listener for TcpTransportListener {
+impl<T: AcceptsTcp> Listener for StreamListener<T> {
     fn addresses(&self) -> Vec<EndpointAddress> {
         vec![self.address.clone()]
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn Incoming>, TransportError>> {
         self.acceptor.poll_accept(cx).map_ok(|(stream, from)| {
-            Box::new(TcpIncoming {
-                stream,
-                from,
-                transport: self.transport.clone(),
-                lingering: Arc::clone(&self.lingering),
-            }) as Box<dyn Incoming>
+            Box::new(Arrival { stream, from, transport: self.transport.clone() }) as Box<dyn Incoming>
         })
     }
 }
 
-struct TcpIncoming {
+/// A connection that was accepted by the operating system.
+struct Arrival<T> {
     stream: TcpStream,
     from: SocketAddr,
-    transport: TcpTransport,
-    lingering: Arc<Semaphore>,
+    transport: T,
 }
 
-impl Incoming for TcpIncoming {
+impl<T: AcceptsTcp> Incoming for Arrival<T> {
     fn source(&self) -> Option<IpAddr> {
         Some(self.from.ip())
     }
 
     fn accept(self: Box<Self>) -> LocalBoxFuture<'static, Result<Box<dyn Link>, TransportError>> {
-        Box::pin(async move {
-            self.transport.tuning.apply(&self.stream);
-            let ends = socket::ends(&self.stream, &self.transport.kind, None, &self.transport.interfaces)?;
-            Ok(Box::new(TcpLink::new(self.stream, ends)) as Box<dyn Link>)
-        })
+        Box::pin(self.transport.accept(self.stream))
     }
 
     fn refuse(self: Box<Self>, packet: Bytes) {
+        self.transport.refuse(self.stream, packet);
+    }
+}
+
+impl AcceptsTcp for TcpTransport {
+    fn kind(&self) -> &TransportKind {
+        &self.kind
+    }
+
+    async fn accept(self, stream: TcpStream) -> Result<Box<dyn Link>, TransportError> {
+        self.tuning.apply(&stream);
+        let ends = socket::ends(&stream, &self.kind, None, &self.interfaces)?;
+        Ok(Box::new(TcpLink::new(stream, ends)))
+    }
+
+    fn refuse(self, stream: TcpStream, packet: Bytes) {
         let Ok(permit) = self.lingering.try_acquire_owned() else { return };
-        actix_rt::spawn(tell_and_close(self.stream, packet, permit));
+        actix_rt::spawn(tell_and_close(stream, packet, permit));
     }
 }
 

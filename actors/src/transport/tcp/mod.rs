@@ -4,15 +4,16 @@ mod link;
 mod listener;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bowline_messages::{EndpointAddress, TransportKind};
 use futures_util::future::LocalBoxFuture;
+use tokio::sync::Semaphore;
 
 pub(crate) use link::TcpLink;
 #[cfg(feature = "tls")]
-pub(crate) use listener::Acceptor;
-pub use listener::TcpTransportListener;
-pub(crate) use listener::is_exhaustion;
+pub(crate) use listener::AcceptsTcp;
+pub(crate) use listener::{StreamListener, is_exhaustion};
 
 use super::interfaces::InterfaceTable;
 use super::socket::{self, SocketTuning};
@@ -27,12 +28,15 @@ pub struct TcpTransport {
     kind: TransportKind,
     tuning: Rc<SocketTuning>,
     interfaces: InterfaceTable,
+    /// Refused connections that are being told so.
+    lingering: Arc<Semaphore>,
 }
 
 impl TcpTransport {
     /// A transport with this tuning; `interfaces` tells over which interface a link runs.
     pub fn new(tuning: SocketTuning, interfaces: InterfaceTable) -> Self {
-        Self { kind: TransportKind::new(SCHEME), tuning: Rc::new(tuning), interfaces }
+        let lingering = Arc::new(Semaphore::new(listener::LINGERING_MAX));
+        Self { kind: TransportKind::new(SCHEME), tuning: Rc::new(tuning), interfaces, lingering }
     }
 }
 
@@ -55,8 +59,7 @@ impl Transport for TcpTransport {
         let (transport, address) = (self.clone(), address.clone());
         Box::pin(async move {
             let listener = socket::listen(&address, None).await?;
-            let opened = TcpTransportListener::new(listener, transport)?;
-            Ok(Box::new(opened) as Box<dyn Listener>)
+            Ok(Box::new(StreamListener::new(listener, transport)?) as Box<dyn Listener>)
         })
     }
 

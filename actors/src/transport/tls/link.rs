@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -13,7 +13,7 @@ use tokio_rustls::TlsStream;
 
 use super::failure;
 use crate::transport::read_size::ReadSize;
-use crate::transport::{Lane, LaneBuffers, Link, LinkEnds, READ_BYTES, TransportError};
+use crate::transport::{Lane, LaneBuffers, Link, LinkEnds, READ_BYTES, TransportError, socket};
 
 /// A TLS connection over TCP as a link.
 pub(crate) struct TlsLink {
@@ -52,20 +52,7 @@ impl Link for TlsLink {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, _lane: Lane, data: &mut Bytes) -> Poll<Result<(), TransportError>> {
-        let mut took = false;
-        while !data.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(cx, data) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
-                Poll::Ready(Ok(written)) => {
-                    data.advance(written);
-                    took = true;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failure(error))),
-                Poll::Pending if took => break,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
+        socket::poll_write(&mut self.stream, cx, data).map_err(|error| self.failure(error))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {

@@ -20,9 +20,9 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 pub(crate) use self::certificate::Credentials;
 pub(crate) use self::link::TlsLink;
-use self::listener::TlsListener;
 use super::registry::TransportContext;
 use super::socket::{self, SocketTuning};
+use super::tcp::StreamListener;
 use super::{Capabilities, DialOptions, InterfaceTable, Link, Listener, Transport, TransportError};
 
 /// The scheme.
@@ -106,7 +106,7 @@ impl Transport for TlsTransport {
         let (transport, address) = (self.clone(), address.clone());
         Box::pin(async move {
             let listener = socket::listen(&address, None).await?;
-            Ok(Box::new(TlsListener::new(listener, transport)?) as Box<dyn Listener>)
+            Ok(Box::new(StreamListener::new(listener, transport)?) as Box<dyn Listener>)
         })
     }
 

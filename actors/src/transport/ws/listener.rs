@@ -1,73 +1,29 @@
-//! The WebSocket listener, and what arrives at it.
+//! What the WebSocket listener makes of a connection.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::task::{Context, Poll};
-
-use bowline_messages::EndpointAddress;
-use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
-use tokio::net::{TcpListener, TcpStream};
+use bowline_messages::TransportKind;
+use tokio::net::TcpStream;
 use tokio_tungstenite::accept_async_with_config;
 
 use super::link::{OverTcp, WsLink};
 use super::{WsTransport, failure, limits};
-use crate::transport::tcp::Acceptor;
-use crate::transport::{Incoming, Link, Listener, TransportError, socket, tls};
+use crate::transport::tcp::AcceptsTcp;
+use crate::transport::{Link, TransportError, socket, tls};
 
-/// An open `ws` or `wss` listener.
-pub(super) struct WsListener {
-    acceptor: Acceptor,
-    address: EndpointAddress,
-    transport: WsTransport,
-}
-
-impl WsListener {
-    pub(super) fn new(listener: TcpListener, transport: WsTransport) -> io::Result<Self> {
-        let address = EndpointAddress::from_socket(transport.kind.clone(), listener.local_addr()?);
-        Ok(Self { acceptor: Acceptor::new(listener), address, transport })
-    }
-}
-
-impl Listener for WsListener {
-    fn addresses(&self) -> Vec<EndpointAddress> {
-        vec![self.address.clone()]
+impl AcceptsTcp for WsTransport {
+    fn kind(&self) -> &TransportKind {
+        &self.kind
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn Incoming>, TransportError>> {
-        self.acceptor.poll_accept(cx).map_ok(|(stream, from)| {
-            Box::new(WsIncoming { stream, from, transport: self.transport.clone() }) as Box<dyn Incoming>
-        })
-    }
-}
-
-struct WsIncoming {
-    stream: TcpStream,
-    from: SocketAddr,
-    transport: WsTransport,
-}
-
-impl Incoming for WsIncoming {
-    fn source(&self) -> Option<IpAddr> {
-        Some(self.from.ip())
-    }
-
-    fn accept(self: Box<Self>) -> LocalBoxFuture<'static, Result<Box<dyn Link>, TransportError>> {
-        Box::pin(async move {
-            let transport = self.transport;
-            transport.tuning.apply(&self.stream);
-            match &transport.credentials {
-                None => upgrade(&transport, self.stream).await,
-                Some(credentials) => {
-                    let stream = tls::accept(credentials.server(), self.stream, &transport.kind).await?;
-                    upgrade(&transport, stream).await
-                }
+    async fn accept(self, stream: TcpStream) -> Result<Box<dyn Link>, TransportError> {
+        self.tuning.apply(&stream);
+        match &self.credentials {
+            None => upgrade(&self, stream).await,
+            Some(credentials) => {
+                let stream = tls::accept(credentials.server(), stream, &self.kind).await?;
+                upgrade(&self, stream).await
             }
-        })
+        }
     }
-
-    /// A word would need the handshakes first.
-    fn refuse(self: Box<Self>, _packet: Bytes) {}
 }
 
 async fn upgrade<S: OverTcp>(transport: &WsTransport, stream: S) -> Result<Box<dyn Link>, TransportError> {

@@ -15,9 +15,9 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use self::link::{OverTcp, WsLink};
-use self::listener::WsListener;
 use super::registry::TransportContext;
 use super::socket::{self, SocketTuning};
+use super::tcp::StreamListener;
 use super::tls::{self, Credentials};
 use super::{Capabilities, DialOptions, InterfaceTable, Link, Listener, Transport, TransportError};
 
@@ -141,7 +141,7 @@ impl Transport for WsTransport {
         let (transport, address) = (self.clone(), address.clone());
         Box::pin(async move {
             let listener = socket::listen(&address, transport.default_port()).await?;
-            Ok(Box::new(WsListener::new(listener, transport)?) as Box<dyn Listener>)
+            Ok(Box::new(StreamListener::new(listener, transport)?) as Box<dyn Listener>)
         })
     }
 
