@@ -29,3 +29,4 @@
 pub mod log;
 pub mod script;
 pub mod sim;
+pub mod soak;

@@ -25,6 +25,7 @@ pub mod replay;
 mod run;
 mod script;
 mod send;
+pub mod soak;
 mod status;
 mod ticket;
 mod tree;
@@ -184,6 +185,7 @@ commands! {
     Config => config,
     Script => script,
     Replay => replay,
+    Soak => soak,
     Completions => completions,
 }
 

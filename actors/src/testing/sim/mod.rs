@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 pub(crate) use node::identity_of;
+pub(crate) use process::Process;
 pub use node::{Behaviour, NodeOptions};
 pub use shape::{Direction, LinkShape};
 

@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 /// They run in a `LocalSet` of their own, which is polled by one task of the simulation: not polling it is what `SIGSTOP` does, and
 /// dropping it what `SIGKILL` does.
 #[derive(Clone, Default)]
-pub(super) struct Process(Rc<RefCell<State>>);
+pub(crate) struct Process(Rc<RefCell<State>>);
 
 #[derive(Default)]
 struct State {
@@ -25,7 +25,7 @@ struct State {
 
 impl Process {
     /// A process in which nothing runs yet.
-    pub(super) fn spawn() -> Self {
+    pub(crate) fn spawn() -> Self {
         let process = Self(Rc::new(RefCell::new(State { tasks: Some(LocalSet::new()), ..State::default() })));
         let driven = process.clone();
         actix_rt::spawn(poll_fn(move |cx| {
@@ -55,7 +55,7 @@ impl Process {
     }
 
     /// Does something as this process: what it spawns belongs to it.
-    pub(super) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         let tasks = self.0.borrow_mut().tasks.take();
         let done = match &tasks {
             Some(set) => {
@@ -73,7 +73,7 @@ impl Process {
     }
 
     /// Stops or continues it.
-    pub(super) fn set_paused(&self, paused: bool) {
+    pub(crate) fn set_paused(&self, paused: bool) {
         let mut state = self.0.borrow_mut();
         state.paused = paused;
         if let Some(waker) = &state.waker {
@@ -82,7 +82,7 @@ impl Process {
     }
 
     /// Ends it at once.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let tasks = {
             let mut state = self.0.borrow_mut();
             state.killed = true;

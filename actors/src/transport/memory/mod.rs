@@ -31,7 +31,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 pub use network::MemoryNetwork;
-pub use path::{Change, Cut, Path, PathSettings};
+pub use path::{Change, Cut, Path, PathSettings, Written};
 
 use self::link::{Connection, MemoryIncoming, MemoryLink, MemoryListener};
 use self::network::ListenerKey;

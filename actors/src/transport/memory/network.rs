@@ -11,10 +11,12 @@ use rand_chacha::ChaCha12Rng;
 use tokio::time::Instant;
 
 use super::link::{Connection, MemoryIncoming};
-use super::path::{Change, Cut, Path, PathSettings};
+use super::path::{Change, Cut, Path, PathSettings, Written};
 
 /// The first port that is given out for port 0.
 const EPHEMERAL_PORT: u16 = 49152;
+/// A chunk that is lost this often in a row arrives all the same.
+const LOST_IN_A_ROW_MAX: u32 = 6;
 
 /// A network inside this process, for message scripts, simulation and embedders' tests. A clone is the same network.
 ///
@@ -47,6 +49,7 @@ struct PathState {
     cut_since: Option<Instant>,
     /// When the last byte that was written leaves.
     busy_until: Option<Instant>,
+    watched: Option<(usize, Written)>,
 }
 
 /// Where a listener listens.
@@ -141,6 +144,22 @@ impl MemoryNetwork {
         });
     }
 
+    /// Forgets what was written to a path and begins to count. Chunks below so many bytes count as small.
+    pub fn watch(&self, path: &Path, small_below: usize) {
+        lock(&self.inner).path(path).watched = Some((small_below, Written::default()));
+    }
+
+    /// What was written to a path since it is watched; nothing when it is not.
+    pub fn written(&self, path: &Path) -> Written {
+        lock(&self.inner).path(path).watched.map(|(_, written)| written).unwrap_or_default()
+    }
+
+    /// How long a byte that is written now waits until it leaves.
+    pub fn queue_delay(&self, path: &Path) -> Duration {
+        let busy = lock(&self.inner).path(path).busy_until;
+        busy.map_or(Duration::ZERO, |busy| busy.saturating_duration_since(Instant::now()))
+    }
+
     /// Links that exist, each counted once.
     pub fn links(&self) -> usize {
         let inner = lock(&self.inner);
@@ -194,8 +213,16 @@ impl MemoryNetwork {
         let occupied = state.settings.occupied_by(bytes);
         let departs = state.busy_until.map_or(now, |busy| busy.max(now)) + occupied;
         state.busy_until = (departs > now).then_some(departs);
+        if let Some((small_below, written)) = &mut state.watched {
+            let small = bytes < *small_below;
+            written.bytes += bytes as u64;
+            written.small_bytes += if small { bytes as u64 } else { 0 };
+            written.first = written.first.or(Some(now));
+            written.first_large = written.first_large.or((!small).then_some(now));
+        }
         let (delay, jitter) = (state.settings.delay(), state.settings.jitter);
-        (departs, delay + inner.jitter(jitter))
+        let (loss_ppm, resend_delay) = (state.settings.loss_ppm, state.settings.resend_delay);
+        (departs, delay + inner.jitter(jitter) + inner.resent(loss_ppm, resend_delay))
     }
 }
 
@@ -204,7 +231,7 @@ impl Inner {
         if !self.paths.contains_key(path) {
             let settings = self.defaults.get(&path.kind).cloned().unwrap_or_default();
             let cut_since = settings.cut.map(|_| Instant::now());
-            self.paths.insert(path.clone(), PathState { settings, cut_since, busy_until: None });
+            self.paths.insert(path.clone(), PathState { settings, cut_since, busy_until: None, watched: None });
         }
         self.paths.get_mut(path).expect("it was inserted two lines above when it was not there")
     }
@@ -217,6 +244,21 @@ impl Inner {
     fn jitter(&mut self, at_most: Duration) -> Duration {
         let nanos = u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX);
         if nanos == 0 { Duration::ZERO } else { Duration::from_nanos(self.random.random_range(0..=nanos)) }
+    }
+
+    /// How much later a chunk arrives because it was lost.
+    fn resent(&mut self, loss_ppm: u32, resend_delay: Duration) -> Duration {
+        if loss_ppm == 0 {
+            return Duration::ZERO;
+        }
+        let mut later = Duration::ZERO;
+        for lost in 0..LOST_IN_A_ROW_MAX {
+            if self.random.random_range(0..1_000_000) >= loss_ppm {
+                break;
+            }
+            later += resend_delay * (1 << lost);
+        }
+        later
     }
 
     fn free_port(&mut self, wanted: &ListenerKey) -> u16 {

@@ -49,6 +49,10 @@ pub struct PathSettings {
     pub jitter: Duration,
     /// Added to the latency: a route that got worse. Default: 0.
     pub extra_delay: Duration,
+    /// Chunks of a million that are lost and have to be sent again; order within a lane is kept. Default: 0.
+    pub loss_ppm: u32,
+    /// How much later a lost chunk arrives; twice that when it is lost again, and so on. Default: 0.
+    pub resend_delay: Duration,
     /// Bytes a second, shared by all links on the path. Default: `None`, unlimited.
     pub bandwidth: Option<u64>,
     /// Bytes of one link that may wait to be sent while the bandwidth is used up; the writer waits beyond that. Default: 64 KiB.
@@ -71,6 +75,8 @@ impl Default for PathSettings {
             latency: Duration::ZERO,
             jitter: Duration::ZERO,
             extra_delay: Duration::ZERO,
+            loss_ppm: 0,
+            resend_delay: Duration::ZERO,
             bandwidth: None,
             queue_bytes: 64 * 1024,
             window_bytes: 1024 * 1024,
@@ -97,6 +103,19 @@ impl PathSettings {
             }
         }
     }
+}
+
+/// What was written to a path since [`super::MemoryNetwork::watch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Bytes.
+    pub bytes: u64,
+    /// Bytes of those in small chunks.
+    pub small_bytes: u64,
+    /// When the first chunk was written, on tokio's clock.
+    pub first: Option<tokio::time::Instant>,
+    /// When the first chunk that was not small was.
+    pub first_large: Option<tokio::time::Instant>,
 }
 
 /// A change to one path, as plain data: given at once to [`super::MemoryNetwork::apply`] or for later to

@@ -1,0 +1,430 @@
+//! Judges what the nodes did, knowing what was done to them. Pure: it is told what happened, and when.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `delivery` | messages lost, twice, out of order, damaged; how long the next one took after a failure |
+//! | `links` | which links there are and what each side thinks of them |
+//! | `choice` | how good the chosen link is |
+//! | this | failures: whether they were noticed, and what they cost; mistakes |
+//!
+//! The definitions are in `docs/soak.md`.
+
+pub mod choice;
+pub mod delivery;
+pub mod links;
+mod tally;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bowline_messages::LinkId;
+use bowline_messages::event::EventKind;
+use bowline_messages::link::LinkFailure;
+
+use super::media::{MEDIA_COUNT, MediumIndex};
+use super::schedule::{Failure, FailureKind, same_pair};
+use super::traffic::SORTS;
+use crate::transport::memory::Cut;
+use bowline_messages::MessageClass;
+
+pub use choice::{Choices, Grade, Truth};
+pub use delivery::{Deliveries, Fired, Sequence, Totals};
+pub use links::{Fallen, LinkBook, Side};
+pub use tally::{KindTally, Tally};
+
+/// Traffic has to go on within this time (SPEC F3, failover time-out).
+pub const MIGRATED_WITHIN: Duration = Duration::from_secs(5);
+/// A fault that is still there so long after the first send into it has to have been noticed.
+pub const NOTICED_WITHIN: Duration = Duration::from_secs(1);
+/// What a failure did may show this much later.
+const AFTERMATH: Duration = Duration::from_secs(2);
+/// A failure is looked at for so long after its end.
+const CLOSED_AFTER: Duration = Duration::from_secs(10);
+/// A link was in use when it brought a message so lately.
+const IN_USE_WITHIN: Duration = Duration::from_secs(30);
+
+/// What was written to the path of one side of a link since its failure began, as times since the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Anything.
+    pub first: Option<Duration>,
+    /// Something that carries messages.
+    pub first_message: Option<Duration>,
+}
+
+/// One side that should notice a failure.
+#[derive(Debug, Clone, Copy)]
+struct Sighting {
+    side: Side,
+    noticed: bool,
+    /// Whether it had another link to use.
+    had_other: bool,
+}
+
+/// A failure that is looked at.
+#[derive(Debug, Clone)]
+struct Case {
+    failure: Failure,
+    sightings: Vec<Sighting>,
+    had_other: bool,
+    watched: u32,
+    fired: Vec<Duration>,
+    /// Traffic came back over what had failed, or the session ended.
+    spoilt: bool,
+    cascaded: bool,
+    began: bool,
+}
+
+/// The judge.
+pub struct Judge {
+    pairs: Vec<(usize, usize)>,
+    /// Messages.
+    pub deliveries: Deliveries,
+    /// Links.
+    pub links: LinkBook,
+    /// What came of it.
+    pub tally: Tally,
+    cases: BTreeMap<usize, Case>,
+    /// Failures that may explain what is seen now, with the time until which they do.
+    excuses: VecDeque<(Duration, Failure)>,
+    /// When each pair's transport was last poor by recording.
+    poor: BTreeMap<(usize, MediumIndex), Duration>,
+    /// Sides whose link is to come back, and since when it can.
+    restoring: BTreeMap<(usize, usize, MediumIndex), Duration>,
+    fired: Vec<Fired>,
+}
+
+impl Judge {
+    /// Nothing happened yet between these pairs of so many nodes.
+    pub fn new(nodes: usize, pairs: &[(usize, usize)]) -> Self {
+        Self {
+            pairs: pairs.to_vec(),
+            deliveries: Deliveries::new(nodes),
+            links: LinkBook::default(),
+            tally: Tally::default(),
+            cases: BTreeMap::new(),
+            excuses: VecDeque::new(),
+            poor: BTreeMap::new(),
+            restoring: BTreeMap::new(),
+            fired: Vec::new(),
+        }
+    }
+
+    /// A failure begins.
+    pub fn on_failure(&mut self, now: Duration, failure: &Failure) {
+        self.tally.failures += 1;
+        self.tally.of(failure.kind).injected += 1;
+        self.excuses.push_back((failure.end + AFTERMATH, failure.clone()));
+        let mut case = Case {
+            failure: failure.clone(),
+            sightings: Vec::new(),
+            had_other: true,
+            watched: 0,
+            fired: Vec::new(),
+            spoilt: false,
+            cascaded: false,
+            began: false,
+        };
+        if failure.kind.is_sudden() || failure.kind == FailureKind::Reset {
+            for (node, peer) in [failure.pair, (failure.pair.1, failure.pair.0)] {
+                let usable = self.links.usable(node, peer);
+                let spared = failure.kind == FailureKind::OneWay && failure.forward != (node == failure.pair.0);
+                let had_other = (0..MEDIA_COUNT).any(|medium| usable[medium] && !failure.media.contains(&medium));
+                let seen = failure.media.iter().filter(|medium| usable[**medium] && !spared);
+                let sighting = |medium: &MediumIndex| Sighting {
+                    side: Side { node, peer, medium: *medium },
+                    noticed: false,
+                    had_other,
+                };
+                case.sightings.extend(seen.map(sighting));
+            }
+        }
+        self.cases.insert(failure.id, case);
+        // A fading link fails when it is silent, a paused node when it wakes.
+        if !matches!(failure.kind, FailureKind::Fading | FailureKind::Pause | FailureKind::Interference) {
+            self.begin_watch(now, failure.id);
+        }
+    }
+
+    /// Nothing passes any more on what a failure affects.
+    pub fn on_cut(&mut self, now: Duration, id: usize) {
+        let Some(failure) = self.cases.get(&id).map(|case| case.failure.clone()) else { return };
+        if failure.how == Cut::Vanish {
+            for medium in &failure.media {
+                self.links.on_vanished(failure.pair, *medium);
+            }
+        }
+        if failure.kind == FailureKind::Fading {
+            self.begin_watch(now, id);
+        }
+    }
+
+    /// From now on the next message of each sequence counts that used what failed.
+    fn begin_watch(&mut self, now: Duration, id: usize) {
+        let Some(case) = self.cases.get_mut(&id).filter(|case| !case.began) else { return };
+        case.began = true;
+        let failure = &case.failure;
+        let (first, second) = failure.pair;
+        for (from, to) in [(first, second), (second, first)] {
+            let spared = failure.kind == FailureKind::OneWay && failure.forward != (from == first);
+            let usable = self.links.usable(from, to);
+            let others = (0..MEDIA_COUNT).any(|medium| usable[medium] && !failure.media.contains(&medium));
+            for sort in 0..SORTS.len() {
+                // Bulk is spread over all links, so none of them is its own.
+                if spared || SORTS[sort].class == MessageClass::Bulk {
+                    continue;
+                }
+                let sequence = Sequence { from, to, sort };
+                let Some((via, heard)) = self.deliveries.last(sequence) else { continue };
+                let used = failure.media.is_empty() || failure.media.contains(&via);
+                if used && heard + IN_USE_WITHIN >= now {
+                    self.deliveries.watch(now, sequence, id);
+                    case.watched += 1;
+                    case.had_other &= others;
+                }
+            }
+        }
+    }
+
+    /// A failure ends: whoever sent into it for long enough has noticed by now.
+    pub fn on_healed(&mut self, now: Duration, id: usize, sent: &dyn Fn(Side) -> Sent) {
+        let Some(case) = self.cases.get_mut(&id) else { return };
+        let failure = case.failure.clone();
+        for sighting in case.sightings.iter().filter(|sighting| !sighting.noticed) {
+            let first = sent(sighting.side).first;
+            if failure.kind.is_sudden() && first.is_some_and(|first| first + NOTICED_WITHIN <= failure.end) {
+                if sighting.had_other {
+                    self.tally.noticed.count(false);
+                    self.tally.of(failure.kind).missed += 1;
+                } else {
+                    self.tally.last_links += 1;
+                }
+            }
+        }
+        case.sightings.clear();
+        if failure.kind == FailureKind::Pause {
+            self.begin_watch(now, id);
+        }
+        if failure.kind.is_of_links() {
+            for pair in self.pairs.iter().filter(|pair| (0..MEDIA_COUNT).any(|m| failure.affects(**pair, m))) {
+                for (node, peer) in [*pair, (pair.1, pair.0)] {
+                    let usable = self.links.usable(node, peer);
+                    let away = failure.media.iter().filter(|medium| !usable[**medium]);
+                    self.restoring.extend(away.map(|medium| ((node, peer, *medium), now)));
+                }
+            }
+        }
+    }
+
+    /// A message was accepted.
+    pub fn on_sent(&mut self, now: Duration, sequence: Sequence) {
+        self.deliveries.on_sent(now, sequence);
+    }
+
+    /// A message arrived.
+    pub fn on_delivered(
+        &mut self,
+        now: Duration,
+        sequence: Sequence,
+        number: Option<u64>,
+        bytes: usize,
+        via: MediumIndex,
+    ) {
+        self.deliveries.on_delivered(now, sequence, number, bytes, via, &mut self.fired);
+        for fired in self.fired.drain(..) {
+            let Some(case) = self.cases.get_mut(&fired.failure) else { continue };
+            case.fired.push(fired.took);
+            self.tally.of(case.failure.kind).failover.add(fired.took);
+        }
+    }
+
+    /// A recording shows a pair's transport worse than usual.
+    pub fn on_poor(&mut self, now: Duration, pair: usize, medium: MediumIndex) {
+        self.poor.insert((pair, medium), now);
+    }
+
+    /// A node reported an event about its session with a peer. `medium` tells what a new link runs over, `sent` what was written where.
+    pub fn on_event(
+        &mut self,
+        now: Duration,
+        node: usize,
+        peer: usize,
+        event: &EventKind,
+        medium: Option<MediumIndex>,
+        sent: &dyn Fn(Side) -> Sent,
+    ) {
+        match event {
+            EventKind::LinkUp { link, .. } => {
+                if let Some(medium) = medium {
+                    self.on_link_up(now, node, peer, link.id, medium);
+                }
+            }
+            EventKind::LinkStep { link, to, reason, .. } => {
+                let gone = matches!(
+                    to,
+                    bowline_messages::link::LinkState::Failed | bowline_messages::link::LinkState::Closed
+                );
+                let fallen = self.links.on_state(now, node, peer, *link, to.is_usable(), gone);
+                if let Some(fallen) = fallen {
+                    self.on_fallen(now, fallen, reason.as_ref(), sent);
+                } else if to.is_usable()
+                    && let Some(medium) = self.links.medium(node, peer, *link)
+                {
+                    self.on_restored(now, Side { node, peer, medium });
+                }
+            }
+            EventKind::FailoverStalled { .. } => self.tally.stalls += 1,
+            EventKind::FailoverCompleted { took, .. } => self.tally.failovers_by_nodes.add(*took),
+            EventKind::SessionDown { .. } => {
+                self.tally.sessions_ended += 1;
+                self.links.on_session_down(now, node, peer);
+                for case in self.cases.values_mut().filter(|case| same_pair(case.failure.pair, (node, peer))) {
+                    case.spoilt = true;
+                }
+            }
+            // The others say nothing about links or sessions that is judged.
+            _ => {}
+        }
+    }
+
+    fn on_link_up(&mut self, now: Duration, node: usize, peer: usize, link: LinkId, medium: MediumIndex) {
+        let cut = |case: &Case| {
+            let failure = &case.failure;
+            failure.how == Cut::Vanish && failure.is_cut(now) && failure.affects((node, peer), medium)
+        };
+        let broken = self.cases.values().any(cut);
+        self.links.on_up(now, node, peer, link, medium, broken);
+        self.on_restored(now, Side { node, peer, medium });
+    }
+
+    fn on_restored(&mut self, now: Duration, side: Side) {
+        if let Some(since) = self.restoring.remove(&(side.node, side.peer, side.medium)) {
+            self.tally.restored.add(now.saturating_sub(since));
+        }
+    }
+
+    fn on_fallen(
+        &mut self,
+        now: Duration,
+        fallen: Fallen,
+        reason: Option<&LinkFailure>,
+        sent: &dyn Fn(Side) -> Sent,
+    ) {
+        let side = fallen.side;
+        let verdict = match reason {
+            // Nobody thinks that anything is wrong with it.
+            Some(LinkFailure::ClosedHere(_) | LinkFailure::ClosedByPeer) | None => return,
+            Some(LinkFailure::PeerReported) => false,
+            Some(_) => true,
+        };
+        for case in self.cases.values_mut() {
+            let failure = &case.failure;
+            let Some(sighting) = case.sightings.iter_mut().find(|s| s.side == side && !s.noticed) else { continue };
+            if !failure.is_active(now) {
+                continue;
+            }
+            sighting.noticed = true;
+            let sent = sent(side);
+            let tally = self.tally.kinds.entry(failure.kind).or_default();
+            if failure.kind == FailureKind::Reset {
+                tally.noticed_busy.add(now.saturating_sub(failure.start));
+            } else if let Some(first) = sent.first.filter(|first| *first <= now) {
+                let took = now.saturating_sub(first.max(failure.start));
+                let busy = sent.first_message.is_some_and(|first| first <= now);
+                if busy { &mut tally.noticed_busy } else { &mut tally.noticed_idle }.add(took);
+                self.tally.noticed.count(true);
+            } else {
+                tally.told += 1;
+            }
+        }
+        if verdict && !fallen.broken {
+            self.on_verdict(now, side);
+        }
+    }
+
+    /// A node called a link unusable on which nothing had vanished: was it right?
+    fn on_verdict(&mut self, now: Duration, side: Side) {
+        self.excuses.retain(|(until, _)| *until >= now);
+        let pair = (side.node, side.peer);
+        let of_node = |node| node == side.node || node == side.peer;
+        let explains = |failure: &Failure| match failure.kind {
+            FailureKind::Pause => of_node(failure.pair.0),
+            FailureKind::SessionPanic => same_pair(failure.pair, pair),
+            FailureKind::TransportPanic => of_node(failure.pair.0) && failure.media.contains(&side.medium),
+            FailureKind::BlackHole
+            | FailureKind::Reset
+            | FailureKind::OneWay
+            | FailureKind::Fading
+            | FailureKind::Flapping
+            | FailureKind::Interference
+            | FailureKind::Half => failure.affects(pair, side.medium),
+        };
+        let at = self.pairs.iter().position(|known| same_pair(*known, pair));
+        let poor = at.and_then(|at| self.poor.get(&(at, side.medium))).is_some_and(|at| *at + AFTERMATH >= now);
+        if let Some((_, failure)) = self.excuses.iter().find(|(_, failure)| explains(failure)) {
+            self.tally.of(failure.kind).verdicts += 1;
+        } else if poor {
+            self.tally.verdicts_by_recording += 1;
+        } else {
+            self.tally.false_verdicts += 1;
+            self.tally.false_by_medium[side.medium] += 1;
+            if self.tally.false_examples.len() < Tally::EXAMPLES_MAX {
+                self.tally.false_examples.push((now, side));
+            }
+            let half = |case: &&mut Case| {
+                let failure = &case.failure;
+                failure.kind == FailureKind::Half
+                    && same_pair(failure.pair, pair)
+                    && now < failure.end + MIGRATED_WITHIN
+            };
+            self.cases.values_mut().filter(half).for_each(|case| case.cascaded = true);
+        }
+    }
+
+    /// Time has passed: what has been looked at for long enough is closed.
+    pub fn on_time(&mut self, now: Duration) {
+        while let Some((id, case)) = self.cases.first_key_value() {
+            // In order of beginnings; a short one behind a long one waits a little longer.
+            if case.failure.end + CLOSED_AFTER > now {
+                return;
+            }
+            let id = *id;
+            self.close(now, id);
+        }
+    }
+
+    /// It is over: everything is closed.
+    pub fn finish(&mut self, now: Duration) -> Totals {
+        let open: Vec<usize> = self.cases.keys().copied().collect();
+        open.into_iter().for_each(|id| self.close(now, id));
+        self.deliveries.finish()
+    }
+
+    fn close(&mut self, now: Duration, id: usize) {
+        let stalled = self.deliveries.unwatch(now, id);
+        let Some(case) = self.cases.remove(&id) else { return };
+        let kind = case.failure.kind;
+        let waited = stalled.iter().filter(|waited| **waited > MIGRATED_WITHIN).count();
+        let asked = !case.fired.is_empty() || waited > 0;
+        let in_time = waited == 0 && case.fired.iter().all(|took| *took <= MIGRATED_WITHIN) && !case.spoilt;
+        self.tally.of(kind).stalled += waited as u64;
+        if asked && case.had_other {
+            self.tally.migrated.count(in_time);
+            if !in_time {
+                self.tally.of(kind).not_migrated += 1;
+                self.tally.note_failed(&case.failure);
+            }
+            if kind == FailureKind::Half {
+                self.tally.half_recovered.count(in_time);
+            }
+        } else if asked {
+            self.tally.nowhere_to_go += 1;
+        }
+        if kind == FailureKind::Half && case.cascaded {
+            self.tally.cascades += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

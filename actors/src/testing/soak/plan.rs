@@ -1,0 +1,43 @@
+//! What is to be done: how long, how many failures, which seed.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::recorded::Recordings;
+
+/// An experiment.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Virtual time under traffic.
+    pub lasts: Duration,
+    /// Failures injected in it.
+    pub failures: usize,
+    /// The source of everything random.
+    pub seed: u64,
+    /// Nodes, each with a session to each other one; at least 2.
+    pub nodes: usize,
+    /// Messages a second between each two nodes, both directions together.
+    pub rate: f64,
+    /// Recorded links instead of the synthetic model where there are such.
+    pub recordings: Option<Rc<Recordings>>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            lasts: Duration::from_secs(168 * 3600),
+            failures: 2847,
+            seed: 1,
+            nodes: 2,
+            rate: 10.0,
+            recordings: None,
+        }
+    }
+}
+
+impl Plan {
+    /// All pairs of nodes, the smaller number first.
+    pub fn pairs(&self) -> Vec<(usize, usize)> {
+        (0..self.nodes).flat_map(|one| (one + 1..self.nodes).map(move |other| (one, other))).collect()
+    }
+}
