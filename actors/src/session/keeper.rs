@@ -21,6 +21,9 @@ const TIMEOUT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::
 /// What a success and a time-out do to it.
 const TIMEOUT_SUCCESS: f64 = 0.95;
 const TIMEOUT_EXPIRED: f64 = 1.5;
+/// An attempt of which nobody has told the end this long after its time-out is over: the session's actor panicked while it was under way, and the
+/// result went with it.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
 /// An address that the peer told is dialled only after this long, by the side with the smaller `PeerId`; the links that are being
 /// dialled already come first.
 const LEARNT_GRACE: Duration = Duration::from_millis(500);
@@ -44,7 +47,8 @@ struct Target {
     failures: u32,
     /// When the last attempt succeeded.
     connected: Option<Instant>,
-    dialling: bool,
+    /// An attempt is under way, and over by then at the latest.
+    dialling: Option<Instant>,
     timeout: Duration,
     /// Whether the peer tells this address, whoever gave it.
     told: bool,
@@ -54,9 +58,14 @@ struct Target {
 }
 
 impl Target {
-    /// Whether it may be dialled once its time has come.
-    fn is_open(&self) -> bool {
-        !self.dialling && !self.withdrawn
+    /// When it may be dialled next; `None`: not at all.
+    fn due(&self) -> Option<Instant> {
+        let next = self.dialling.map_or(self.next, |over| self.next.max(over));
+        (!self.withdrawn).then_some(next)
+    }
+
+    fn is_dialling(&self, now: Instant) -> bool {
+        self.dialling.is_some_and(|over| now < over)
     }
 }
 
@@ -101,7 +110,7 @@ impl Keeper {
             return;
         }
         if self.targets.len() >= ADDRESSES_MAX {
-            self.targets.retain(|_, target| !target.withdrawn || target.dialling);
+            self.targets.retain(|_, target| !target.withdrawn || target.is_dialling(now));
         }
         if self.targets.len() >= ADDRESSES_MAX && source == Source::Learnt {
             return;
@@ -113,7 +122,7 @@ impl Keeper {
         };
         let timeout = Duration::from_secs(5);
         let (next, failures, connected) = (now + grace, 0, None);
-        let (told, dialling, withdrawn) = (source == Source::Learnt, false, false);
+        let (told, dialling, withdrawn) = (source == Source::Learnt, None, false);
         let target = Target { source, binding, next, failures, connected, dialling, timeout, told, withdrawn };
         self.targets.insert(address, target);
     }
@@ -125,7 +134,7 @@ impl Keeper {
             target.told = addresses.contains(address);
             target.withdrawn = target.source == Source::Learnt && !target.told;
         }
-        self.targets.retain(|_, target| !target.withdrawn || target.dialling || target.next > now);
+        self.targets.retain(|_, target| !target.withdrawn || target.is_dialling(now) || target.next > now);
         for address in addresses {
             self.add(now, address, Source::Learnt, Binding::Any);
         }
@@ -140,7 +149,7 @@ impl Keeper {
                 target.withdrawn = !target.told;
             }
         }
-        self.targets.retain(|_, target| !target.withdrawn || target.dialling || target.next > now);
+        self.targets.retain(|_, target| !target.withdrawn || target.is_dialling(now) || target.next > now);
         for (address, binding) in addresses {
             self.add(now, address, Source::Given, binding);
         }
@@ -153,13 +162,13 @@ impl Keeper {
 
     /// The attempts to make now, given the links there are.
     pub fn orders(&mut self, now: Instant, links: &[&LinkInfo]) -> Vec<DialOrder> {
-        let dialling = self.targets.values().filter(|target| target.dialling).count();
+        let dialling = self.targets.values().filter(|target| target.is_dialling(now)).count();
         let mut room = self.links_wanted.saturating_sub(links.len() + dialling);
         let mut due: Vec<_> = self
             .targets
             .iter()
             .filter(|(address, target)| {
-                target.is_open() && target.next <= now && !covered(address, target.source, links)
+                target.due().is_some_and(|due| due <= now) && !covered(address, target.source, links)
             })
             .map(|(address, target)| (has_transport(address, links), target.failures, address.clone()))
             .collect();
@@ -171,7 +180,7 @@ impl Keeper {
                 break;
             }
             if let Some(target) = self.targets.get_mut(&address) {
-                target.dialling = true;
+                target.dialling = Some(now + target.timeout + FORGOTTEN_AFTER);
                 room -= 1;
                 orders.push(DialOrder { timeout: target.timeout, binding: target.binding.clone(), address });
             }
@@ -182,7 +191,7 @@ impl Keeper {
     /// An attempt succeeded.
     pub fn on_success(&mut self, now: Instant, address: &EndpointAddress) {
         if let Some(target) = self.targets.get_mut(address) {
-            target.dialling = false;
+            target.dialling = None;
             // Should the link die at once, the next attempt is immediate; those after it are not: a peer that lets us in only to
             // throw us out is not to be dialled without a pause.
             let brief = target.connected.replace(now).is_some_and(|before| now < before + BRIEF);
@@ -196,7 +205,7 @@ impl Keeper {
     pub fn on_failure(&mut self, now: Instant, address: &EndpointAddress, timed_out: bool) {
         let jitter = 0.5 + self.rng.random::<f64>() / 2.0;
         if let Some(target) = self.targets.get_mut(address) {
-            target.dialling = false;
+            target.dialling = None;
             target.failures = target.failures.saturating_add(1);
             target.next = now + backoff(target.failures).mul_f64(jitter);
             if timed_out {
@@ -215,12 +224,15 @@ impl Keeper {
 
     /// The next moment at which [`Keeper::orders`] may give something.
     pub fn deadline(&self, links: &[&LinkInfo]) -> Option<Instant> {
-        let dialling = self.targets.values().filter(|target| target.dialling).count();
-        if links.len() + dialling >= self.links_wanted {
+        let under_way = || self.targets.values().filter_map(|target| target.dialling);
+        if links.len() >= self.links_wanted {
             return None;
         }
-        let open = self.targets.iter().filter(|(address, t)| t.is_open() && !covered(address, t.source, links));
-        open.map(|(_, target)| target.next).min()
+        let open = self.targets.iter().filter(|(address, target)| !covered(address, target.source, links));
+        let due = open.filter_map(|(_, target)| target.due()).min()?;
+        let full = links.len() + under_way().count() >= self.links_wanted;
+        // There is room again when one of those is over.
+        Some(if full { under_way().min().map_or(due, |over| due.max(over)) } else { due })
     }
 }
 
@@ -299,6 +311,21 @@ mod tests {
         keeper.set_given(now, given(&["tcp://d:1"]));
         keeper.set_learnt(now, [].into_iter());
         assert_eq!(keeper.addresses(), [address("tcp://d:1")]);
+    }
+
+    #[test]
+    fn an_attempt_whose_end_nobody_tells_is_over_after_its_time() {
+        let mut now = Instant::now();
+        for wanted in [1, 2] {
+            let mut keeper = keeper(wanted);
+            keeper.add(now, address("tcp://a:1"), Source::Given, Binding::Any);
+            let timeout = keeper.orders(now, &[])[0].timeout;
+            assert_eq!(keeper.orders(now + timeout, &[]), []);
+            let again = keeper.deadline(&[]).unwrap();
+            assert!(again > now + timeout && again < now + timeout * 2);
+            now = again;
+            assert_eq!(keeper.orders(now, &[]).len(), 1);
+        }
     }
 
     #[test]

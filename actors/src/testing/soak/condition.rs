@@ -2,7 +2,7 @@
 //!
 //! *Synthetic model.* The logarithm of the delay wanders (an Ornstein-Uhlenbeck process with a memory of 30 s) around the medium's usual
 //! value; the loss alternates between usual and bad spells (two states, exponential sojourns). What is lost arrives later, because links are
-//! reliable: by two round trips and 10 ms, twice that when it is lost again.
+//! reliable: by two round trips and 10 ms, twice that when it is lost again; over Bluetooth, where the radio does it, by 50 ms each time.
 
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Condition {
     pub jitter_ms: f64,
     /// Share of chunks that are lost and sent again, 0 to 1.
     pub loss: f64,
+    /// See [`MediumModel::radio_resends_ms`].
+    pub radio_resends_ms: Option<f64>,
     /// Bytes a second; at least 1.
     pub bandwidth: u64,
     /// Nothing passes: a recorded outage.
@@ -40,16 +42,33 @@ pub struct Condition {
 }
 
 impl Condition {
+    /// What a medium is like in the long run.
+    pub fn usual(model: &MediumModel) -> Self {
+        Self {
+            delay_ms: model.delay_ms,
+            jitter_ms: model.jitter_ms,
+            loss: model.loss,
+            radio_resends_ms: model.radio_resends_ms,
+            bandwidth: model.bandwidth,
+            down: false,
+            poor: false,
+        }
+    }
+
     /// How much later a lost chunk arrives, in milliseconds.
     fn resend_ms(&self) -> f64 {
-        4.0 * self.delay_ms + RESEND_MS
+        self.radio_resends_ms.unwrap_or(4.0 * self.delay_ms + RESEND_MS)
+    }
+
+    /// How many times as long it takes when it is lost again.
+    fn resend_factor(&self) -> u32 {
+        if self.radio_resends_ms.is_some() { 1 } else { 2 }
     }
 
     /// The time a small message takes on average, in milliseconds; `None` when nothing passes.
     pub fn cost_ms(&self) -> Option<f64> {
-        // The mean of resend × (2^lost - 1) over geometric losses; bounded where that diverges, as the network bounds it.
-        let loss = self.loss.min(0.45);
-        let late = self.resend_ms() * loss / (1.0 - 2.0 * loss).max(0.1);
+        // The mean over geometric losses of resend × (1 + factor + factor² …); bounded where that diverges, as the network bounds it.
+        let late = self.resend_ms() * self.loss / (1.0 - f64::from(self.resend_factor()) * self.loss).max(0.1);
         (!self.down).then_some(self.delay_ms + self.jitter_ms / 2.0 + late)
     }
 
@@ -61,6 +80,7 @@ impl Condition {
             jitter: ms(self.jitter_ms),
             loss_ppm: (self.loss.clamp(0.0, 1.0) * 1e6) as u32,
             resend_delay: ms(self.resend_ms()),
+            resend_factor: self.resend_factor(),
             bandwidth: Some(self.bandwidth.max(1)),
             cut: self.down.then_some(Cut::Hold),
             ..PathSettings::default()
@@ -115,11 +135,8 @@ impl Synthetic {
         }
         Condition {
             delay_ms: self.model.delay_ms * self.wander.exp(),
-            jitter_ms: self.model.jitter_ms,
             loss: if self.bad { self.model.bad_loss } else { self.model.loss },
-            bandwidth: self.model.bandwidth,
-            down: false,
-            poor: false,
+            ..Condition::usual(&self.model)
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct MediumModel {
     pub bad_loss: f64,
     /// Seconds between bad spells, on average; each lasts two on average.
     pub bad_every_s: f64,
+    /// A lost chunk is sent again by the radio itself, so many milliseconds later; `None`: by the ends, after two round trips, twice as long
+    /// when it is lost again.
+    pub radio_resends_ms: Option<f64>,
     /// Bytes a second each way.
     pub bandwidth: u64,
     /// Media of recorded links that stand for it, as their files name them.
@@ -46,6 +49,8 @@ pub const MEDIA: [MediumModel; MEDIA_COUNT] = [
         loss: 0.01,
         bad_loss: 0.10,
         bad_every_s: 60.0,
+        // Connection events of 50 ms.
+        radio_resends_ms: Some(50.0),
         bandwidth: 100_000,
         recorded: &["ble"],
     },
@@ -58,6 +63,7 @@ pub const MEDIA: [MediumModel; MEDIA_COUNT] = [
         loss: 0.003,
         bad_loss: 0.05,
         bad_every_s: 120.0,
+        radio_resends_ms: None,
         bandwidth: 2_500_000,
         recorded: &["cellular", "lte", "5g", "3g", "starlink"],
     },
@@ -70,6 +76,7 @@ pub const MEDIA: [MediumModel; MEDIA_COUNT] = [
         loss: 0.000_01,
         bad_loss: 0.000_01,
         bad_every_s: f64::INFINITY,
+        radio_resends_ms: None,
         bandwidth: 12_500_000,
         recorded: &[],
     },
@@ -82,6 +89,7 @@ pub const MEDIA: [MediumModel; MEDIA_COUNT] = [
         loss: 0.005,
         bad_loss: 0.05,
         bad_every_s: 60.0,
+        radio_resends_ms: None,
         bandwidth: 5_000_000,
         recorded: &["wifi"],
     },

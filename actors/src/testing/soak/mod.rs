@@ -11,12 +11,16 @@
 //! | `stats`, `draw` | numbers; pure |
 //! | `world` | the nodes and their network |
 //! | `week` | carries everything out in the order of time |
-//! | `report` | the results; pure |
+//! | `calm` | throughput, balance and cost when nothing fails |
+//! | `trail` | what happened, where somebody wants to look at it; pure |
+//! | `report`, `html` | the results, as numbers and as a page; pure |
 //!
 //! Nothing of schedule, conditions and judge is within the nodes' reach. What the measures mean is in `docs/soak.md`.
 
+pub mod calm;
 pub mod condition;
 mod draw;
+pub mod html;
 pub mod judge;
 pub mod media;
 mod plan;
@@ -25,6 +29,7 @@ pub mod report;
 pub mod schedule;
 pub mod stats;
 pub mod traffic;
+mod trail;
 mod week;
 mod world;
 
@@ -62,12 +67,20 @@ impl SoakError {
 /// # Errors
 /// [`SoakError`].
 pub fn run(plan: &Plan, mut progress: impl FnMut(Duration)) -> Result<Report, SoakError> {
-    super::sim::run(async {
+    let mut report = super::sim::run(async {
         let mut week = week::Week::new(plan)?;
         week.run(&mut progress).await?;
         let now = week.world.shared.now();
         let mut judge = week.world.shared.judge.borrow_mut();
         judge.finish(now);
-        Ok(Report::new(plan, &judge, &week.choices, now))
-    })
+        let mut report = Report::new(plan, &judge, &week.choices, now);
+        drop(judge);
+        report.events = week.world.shared.trail.borrow_mut().take();
+        report.plots.timeline = week.timeline();
+        Ok(report)
+    })?;
+    if plan.calm > Duration::ZERO {
+        report.calm = Some(calm::measure(plan.seed, plan.calm)?);
+    }
+    Ok(report)
 }

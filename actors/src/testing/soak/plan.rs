@@ -1,6 +1,6 @@
 //! What is to be done: how long, how many failures, which seed.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::recorded::Recordings;
@@ -19,7 +19,11 @@ pub struct Plan {
     /// Messages a second between each two nodes, both directions together.
     pub rate: f64,
     /// Recorded links instead of the synthetic model where there are such.
-    pub recordings: Option<Rc<Recordings>>,
+    pub recordings: Option<Arc<Recordings>>,
+    /// How long throughput and balance are measured without failures; sixty times as long what an idle pair sends. Zero: not at all.
+    pub calm: Duration,
+    /// What the nodes reported from then until then is kept, as text.
+    pub shown: Option<(Duration, Duration)>,
 }
 
 impl Default for Plan {
@@ -31,6 +35,8 @@ impl Default for Plan {
             nodes: 2,
             rate: 10.0,
             recordings: None,
+            calm: Duration::from_secs(10),
+            shown: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Recordings of the media that stand for a transport are played one after another in an order that follows from the seed. What a recording does
 //! not have comes from the synthetic model of the medium; a second in which nothing was delivered passes nothing.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
@@ -41,7 +41,7 @@ pub struct Second {
 /// Recordings for each transport, second by second.
 #[derive(Debug, Default)]
 pub struct Recordings {
-    courses: [Vec<Rc<[Second]>>; MEDIA_COUNT],
+    courses: [Vec<Arc<[Second]>>; MEDIA_COUNT],
 }
 
 impl Recordings {
@@ -123,7 +123,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 /// What a link is like: recordings one after another, over the synthetic model.
 #[derive(Debug, Clone)]
 pub struct Played {
-    recordings: Rc<Recordings>,
+    recordings: Arc<Recordings>,
     medium: MediumIndex,
     random: ChaCha12Rng,
     base: Synthetic,
@@ -133,7 +133,7 @@ pub struct Played {
 
 impl Played {
     /// A link of a medium that there are recordings for.
-    pub fn new(recordings: Rc<Recordings>, medium: MediumIndex, mut random: ChaCha12Rng, base: Synthetic) -> Self {
+    pub fn new(recordings: Arc<Recordings>, medium: MediumIndex, mut random: ChaCha12Rng, base: Synthetic) -> Self {
         let course = random.random_range(0..recordings.count(medium).max(1));
         Self { recordings, medium, random, base, course, at: 0 }
     }
@@ -183,7 +183,7 @@ mod tests {
         recordings.add(&trace("carrier-pigeon", "loss", "0,,0,,\n"));
         assert_eq!((0..MEDIA_COUNT).map(|medium| recordings.count(medium)).collect::<Vec<_>>(), [0, 0, 0, 1]);
         let base = Synthetic::new(MEDIA[3], draw::stream(1, 0));
-        let mut played = Played::new(Rc::new(recordings), 3, draw::stream(1, 1), base.clone());
+        let mut played = Played::new(Arc::new(recordings), 3, draw::stream(1, 1), base.clone());
         let course: Vec<Condition> = (0..6).map(|_| played.step()).collect();
         assert_eq!(course.iter().map(|c| c.down).collect::<Vec<_>>(), [false, true, true, true, false, false]);
         assert_eq!(course[0].bandwidth, 1_000_000);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bowline_messages::MessageClass;
@@ -16,6 +17,7 @@ use super::judge::{Choices, Sequence, Side, Truth};
 use super::media::{MEDIA, MEDIA_COUNT, MediumIndex};
 use super::plan::Plan;
 use super::recorded::Played;
+use super::report::Timeline;
 use super::schedule::{Effect, Failure, FailureKind, schedule};
 use super::traffic::{SORTS, Talk, Word, compose};
 use super::world::World;
@@ -27,6 +29,10 @@ use crate::transport::memory::{Change, PathSettings};
 const WARM_UP: Duration = Duration::from_secs(5);
 /// In the end everything that was accepted has to arrive within this.
 const DRAIN: Duration = Duration::from_secs(300);
+/// So much is drawn before and after a failure.
+const DRAWN_BEFORE: Duration = Duration::from_secs(20);
+/// See [`DRAWN_BEFORE`].
+const DRAWN_AFTER: Duration = Duration::from_secs(40);
 /// How often a node is asked which link it would use.
 const CHOICE_EVERY_MS: u64 = 1_000;
 
@@ -109,11 +115,31 @@ impl Week {
             active: Vec::new(),
             random: draw::stream(plan.seed, super::CONCERN_CHOICE),
         };
+        week.world.shared.trail.borrow_mut().show(plan.shown);
         for voice in &mut week.voices {
             voice.talk.hold_until(WARM_UP);
         }
+        week.world.shared.judge.borrow_mut().deliveries.drawn_in = week.drawn_window();
         week.plan_ahead();
         Ok(week)
+    }
+
+    /// The time that is drawn: around the first failure of half of all transports of the first pair, or else the first failure.
+    fn drawn_window(&self) -> Option<(Duration, Duration)> {
+        let of_first = |failure: &&Failure| failure.pair.0 + failure.pair.1 == 1;
+        let half = self.failures.iter().filter(of_first).find(|failure| failure.kind == FailureKind::Half);
+        let failure = half.or(self.failures.first())?;
+        Some((failure.start.saturating_sub(DRAWN_BEFORE), failure.end + DRAWN_AFTER))
+    }
+
+    /// What is drawn of the first pair.
+    pub(super) fn timeline(&self) -> Timeline {
+        let mut judge = self.world.shared.judge.borrow_mut();
+        let Some(window) = judge.deliveries.drawn_in else { return Timeline::default() };
+        let first = |failure: &&Failure| (0..MEDIA_COUNT).any(|m| failure.affects((0, 1), m)) || failure.pair.0 <= 1;
+        let within = |failure: &&Failure| failure.start < window.1 && window.0 < failure.end;
+        let failures = self.failures.iter().filter(first).filter(within).cloned().collect();
+        Timeline { messages: std::mem::take(&mut judge.deliveries.drawn), failures, window }
     }
 
     fn plan_ahead(&mut self) {
@@ -240,6 +266,10 @@ impl Week {
             self.world.shared.judge.borrow_mut().on_cut(now, id);
         }
         let ends = now == failure.end;
+        if now == failure.start || ends {
+            let what = if ends { "ends" } else { "begins" };
+            self.world.shared.trail.borrow_mut().add(now, || format!("{what}: {failure:?}"));
+        }
         if ends {
             self.active.retain(|active| *active != id);
             let shared = &self.world.shared;
@@ -383,7 +413,7 @@ fn pair_links(plan: &Plan, at: usize, pair: (usize, usize)) -> PairLinks {
         match &plan.recordings {
             Some(recordings) if recordings.count(medium) > 0 => {
                 let random = draw::stream(plan.seed, concern + 1);
-                Course::Played(Played::new(Rc::clone(recordings), medium, random, base))
+                Course::Played(Played::new(Arc::clone(recordings), medium, random, base))
             }
             _ => Course::Synthetic(base),
         }

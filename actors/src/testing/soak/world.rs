@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::SoakError;
 use super::judge::{Judge, Sent, Sequence, Side};
 use super::media::{MEDIA, MediumIndex, index_of};
+use super::trail::Trail;
 use super::traffic::{self, MESSAGE_BYTES_MIN};
 use crate::node::{Application, FindSessionActor, NodeHandle, NodeParts, start};
 use crate::session::actor::SessionActor;
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     pub(super) judge: RefCell<Judge>,
     names: Vec<String>,
     peers: BTreeMap<PeerId, usize>,
+    /// What is shown of what happened.
+    pub(super) trail: RefCell<Trail>,
     /// A session ended: handles have to be had anew.
     pub(super) stale: Cell<bool>,
 }
@@ -55,6 +58,15 @@ impl Shared {
 
     fn since(&self, instant: Instant) -> Duration {
         instant.saturating_duration_since(self.started)
+    }
+
+    /// What a node reported, as text with the nodes' own names.
+    fn told(&self, node: usize, event: &EventKind) -> String {
+        let mut text = format!("{event:?}");
+        for (id, at) in &self.peers {
+            text = text.replace(&format!("{id:?}"), &self.names[*at]);
+        }
+        format!("{}: {text}", self.names[node])
     }
 
     pub(super) fn path(&self, from: usize, to: usize, medium: MediumIndex) -> Path {
@@ -115,6 +127,8 @@ impl Handler<Event> for Reporter {
     type Result = ();
 
     fn handle(&mut self, event: Event, _: &mut Self::Context) {
+        let now = self.shared.now();
+        self.shared.trail.borrow_mut().add(now, || self.shared.told(self.node, &event.kind));
         let (peer, medium) = match &event.kind {
             EventKind::LinkUp { peer, link } => (peer, index_of(link.transport.as_str())),
             EventKind::SessionDown { peer, .. } => {
@@ -128,7 +142,6 @@ impl Handler<Event> for Reporter {
             _ => return,
         };
         let Some(peer) = self.shared.peers.get(peer).copied() else { return };
-        let now = self.shared.now();
         let sent = |side| self.shared.sent(side);
         self.shared.judge.borrow_mut().on_event(now, self.node, peer, &event.kind, medium, &sent);
     }
@@ -175,6 +188,7 @@ impl World {
             judge: RefCell::new(Judge::new(count, &pairs)),
             names,
             peers,
+            trail: RefCell::default(),
             stale: Cell::new(false),
         });
         let start = |(at, identity)| start_node(at, identity, seed, session, &shared);

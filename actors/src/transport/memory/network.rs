@@ -221,8 +221,8 @@ impl MemoryNetwork {
             written.first_large = written.first_large.or((!small).then_some(now));
         }
         let (delay, jitter) = (state.settings.delay(), state.settings.jitter);
-        let (loss_ppm, resend_delay) = (state.settings.loss_ppm, state.settings.resend_delay);
-        (departs, delay + inner.jitter(jitter) + inner.resent(loss_ppm, resend_delay))
+        let PathSettings { loss_ppm, resend_delay, resend_factor, .. } = state.settings;
+        (departs, delay + inner.jitter(jitter) + inner.resent(loss_ppm, resend_delay, resend_factor))
     }
 }
 
@@ -247,16 +247,17 @@ impl Inner {
     }
 
     /// How much later a chunk arrives because it was lost.
-    fn resent(&mut self, loss_ppm: u32, resend_delay: Duration) -> Duration {
+    fn resent(&mut self, loss_ppm: u32, mut resend_delay: Duration, factor: u32) -> Duration {
         if loss_ppm == 0 {
             return Duration::ZERO;
         }
         let mut later = Duration::ZERO;
-        for lost in 0..LOST_IN_A_ROW_MAX {
+        for _ in 0..LOST_IN_A_ROW_MAX {
             if self.random.random_range(0..1_000_000) >= loss_ppm {
                 break;
             }
-            later += resend_delay * (1 << lost);
+            later = later.saturating_add(resend_delay);
+            resend_delay = resend_delay.saturating_mul(factor);
         }
         later
     }

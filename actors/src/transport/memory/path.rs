@@ -51,8 +51,10 @@ pub struct PathSettings {
     pub extra_delay: Duration,
     /// Chunks of a million that are lost and have to be sent again; order within a lane is kept. Default: 0.
     pub loss_ppm: u32,
-    /// How much later a lost chunk arrives; twice that when it is lost again, and so on. Default: 0.
+    /// How much later a lost chunk arrives. Default: 0.
     pub resend_delay: Duration,
+    /// Each time that it is lost again, it takes so many times as long as before. Default: 2.
+    pub resend_factor: u32,
     /// Bytes a second, shared by all links on the path. Default: `None`, unlimited.
     pub bandwidth: Option<u64>,
     /// Bytes of one link that may wait to be sent while the bandwidth is used up; the writer waits beyond that. Default: 64 KiB.
@@ -77,6 +79,7 @@ impl Default for PathSettings {
             extra_delay: Duration::ZERO,
             loss_ppm: 0,
             resend_delay: Duration::ZERO,
+            resend_factor: 2,
             bandwidth: None,
             queue_bytes: 64 * 1024,
             window_bytes: 1024 * 1024,

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::media::MediumIndex;
+use super::super::media::{MEDIA_COUNT, MediumIndex};
 use super::super::stats::Histogram;
 use super::super::traffic::{SORTS, SortIndex};
 
 /// Numbers that did not come in their turn are remembered so far.
 const MISSING_MAX: usize = 1 << 16;
+
+/// No more messages than this are kept to be drawn.
+const DRAWN_MAX: usize = 20_000;
 
 /// Messages of one kind from one node to another: an ordered channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,15 +86,29 @@ pub struct Deliveries {
     courses: Vec<Course>,
     /// What went wrong so far; `lost` is known at the end.
     pub totals: Totals,
+    /// Messages by the transport that brought them.
+    pub by_medium: [u64; MEDIA_COUNT],
     /// From the sending to the arrival, by kind of message.
     pub delays: Vec<Histogram>,
+    /// Messages between the first two nodes are kept from then until then.
+    pub drawn_in: Option<(Duration, Duration)>,
+    /// Those: when they arrived, over what, and how long they took.
+    pub drawn: Vec<(Duration, MediumIndex, Duration)>,
 }
 
 impl Deliveries {
     /// Nothing was sent yet among so many nodes.
     pub fn new(nodes: usize) -> Self {
         let courses = vec![Course::default(); nodes * nodes * SORTS.len()];
-        Self { nodes, courses, totals: Totals::default(), delays: vec![Histogram::default(); SORTS.len()] }
+        Self {
+            nodes,
+            courses,
+            totals: Totals::default(),
+            by_medium: [0; MEDIA_COUNT],
+            delays: vec![Histogram::default(); SORTS.len()],
+            drawn_in: None,
+            drawn: Vec::new(),
+        }
     }
 
     fn at(&self, sequence: Sequence) -> usize {
@@ -134,6 +151,7 @@ impl Deliveries {
         let course = &mut self.courses[at];
         self.totals.delivered += 1;
         self.totals.bytes += bytes as u64;
+        self.by_medium[via] += 1;
         course.last = Some((via, now));
         let Some(number) = number else {
             self.totals.corrupted += 1;
@@ -158,7 +176,12 @@ impl Deliveries {
         }
         course.expected = number + 1;
         if let Some(sent) = course.waiting.pop_front() {
-            self.delays[sequence.sort].add(now.saturating_sub(sent));
+            let took = now.saturating_sub(sent);
+            self.delays[sequence.sort].add(took);
+            let drawn = self.drawn_in.is_some_and(|(from, until)| from <= now && now < until);
+            if drawn && sequence.from + sequence.to == 1 && self.drawn.len() < DRAWN_MAX {
+                self.drawn.push((now, via, took));
+            }
         }
         course.watches.retain(|watch| {
             let Some(since) = watch.since else { return true };

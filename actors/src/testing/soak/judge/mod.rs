@@ -196,6 +196,7 @@ impl Judge {
                 if sighting.had_other {
                     self.tally.noticed.count(false);
                     self.tally.of(failure.kind).missed += 1;
+                    self.tally.note_missed(&failure, sighting.side);
                 } else {
                     self.tally.last_links += 1;
                 }

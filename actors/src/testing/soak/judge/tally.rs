@@ -68,6 +68,8 @@ pub struct Tally {
     pub restored: Samples,
     /// The first failures after which traffic did not go on in time.
     pub failed_examples: Vec<(usize, FailureKind, Duration)>,
+    /// The first faults that a side did not notice.
+    pub missed_examples: Vec<(usize, FailureKind, Duration, Side)>,
 }
 
 impl Tally {
@@ -77,6 +79,13 @@ impl Tally {
     /// What came of a kind.
     pub fn of(&mut self, kind: FailureKind) -> &mut KindTally {
         self.kinds.entry(kind).or_default()
+    }
+
+    /// Keeps an example of a fault that a side did not notice.
+    pub fn note_missed(&mut self, failure: &Failure, side: Side) {
+        if self.missed_examples.len() < Self::EXAMPLES_MAX {
+            self.missed_examples.push((failure.id, failure.kind, failure.start, side));
+        }
     }
 
     /// Keeps an example of a failure after which traffic did not go on in time.
