@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 pub(crate) use node::identity_of;
-pub(crate) use process::Process;
 pub use node::{Behaviour, NodeOptions};
+pub(crate) use process::Process;
 pub use shape::{Direction, LinkShape};
 
 use self::node::SimNode;

@@ -125,7 +125,10 @@ fn distribution(page: &mut String, title: &str, sets: &[(&str, &str, &[f64])]) {
 
 /// Messages of one pair by the transport that brought them, above how long they took; what failed is grey.
 fn timeline(page: &mut String, timeline: &Timeline) {
-    open(page, "One pair: each message, the transport that brought it (above), how long it took (below, 1 ms to 100 s)");
+    open(
+        page,
+        "One pair: each message, the transport that brought it (above), how long it took (below, 1 ms to 100 s)",
+    );
     let (width, height) = SIZE;
     let (from, until) = timeline.window;
     let length = until.saturating_sub(from).as_secs_f64().max(1e-9);

@@ -179,7 +179,11 @@ mod tests {
     #[test]
     fn a_recording_says_when_nothing_passes_and_what_it_does_not_say_is_the_models() {
         let mut recordings = Recordings::default();
-        recordings.add(&trace("wifi", "throughput+loss", "0,,0,,8000\n1000,,0.95,,8000\n2000,,0.1,,0.5\n4000,,0,,800\n"));
+        recordings.add(&trace(
+            "wifi",
+            "throughput+loss",
+            "0,,0,,8000\n1000,,0.95,,8000\n2000,,0.1,,0.5\n4000,,0,,800\n",
+        ));
         recordings.add(&trace("carrier-pigeon", "loss", "0,,0,,\n"));
         assert_eq!((0..MEDIA_COUNT).map(|medium| recordings.count(medium)).collect::<Vec<_>>(), [0, 0, 0, 1]);
         let base = Synthetic::new(MEDIA[3], draw::stream(1, 0));
@@ -190,7 +194,10 @@ mod tests {
         // From the start again, with the delays of the model.
         assert_eq!(course[5].loss, 0.0);
         let mut model = base;
-        assert_eq!(course.iter().map(|c| c.delay_ms).collect::<Vec<_>>(), (0..6).map(|_| model.step().delay_ms).collect::<Vec<_>>());
+        assert_eq!(
+            course.iter().map(|c| c.delay_ms).collect::<Vec<_>>(),
+            (0..6).map(|_| model.step().delay_ms).collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -168,8 +168,7 @@ impl Report {
         let idle = pooled(tally, FailureKind::is_sudden, |kind| &kind.noticed_idle);
         let failover = pooled(tally, takes_over, |kind| &kind.failover);
         let link_hours = judge.links.hours(now);
-        let [optimal, acceptable, poor] =
-            choices.percent().map_or([None; 3], |percent| percent.map(Some));
+        let [optimal, acceptable, poor] = choices.percent().map_or([None; 3], |percent| percent.map(Some));
         let mean = |samples: &Samples| samples.summary().map(|summary| summary.mean_ms);
         Self {
             seed: plan.seed,
@@ -243,7 +242,10 @@ impl Report {
                 "false positives, per failure",
                 "0.8 %",
                 "≤ 0.1 %",
-                format!("{:.2} % ({:.3} per link-hour)", self.false_positive_percent, self.false_positives_per_link_hour),
+                format!(
+                    "{:.2} % ({:.3} per link-hour)",
+                    self.false_positive_percent, self.false_positives_per_link_hour
+                ),
                 Some(self.false_positive_percent <= 0.1),
             ),
             at_most("false negatives, per side", "0.2 %", "0", self.false_negative_percent, 0.0, "%"),
@@ -335,7 +337,8 @@ fn of_kind(tally: &Tally, kind: FailureKind) -> KindReport {
 
 fn examples(tally: &Tally) -> Vec<String> {
     let side = |side: &Side| format!("{} on n{}, to n{}", MEDIA[side.medium].name, side.node, side.peer);
-    let false_verdict = |(at, of): &(Duration, Side)| format!("false positive at {:.3} s: {}", at.as_secs_f64(), side(of));
+    let false_verdict =
+        |(at, of): &(Duration, Side)| format!("false positive at {:.3} s: {}", at.as_secs_f64(), side(of));
     let missed = |(id, kind, at, of): &(usize, FailureKind, Duration, Side)| {
         format!("not noticed: failure {id} ({kind}) at {:.3} s: {}", at.as_secs_f64(), side(of))
     };
@@ -343,6 +346,10 @@ fn examples(tally: &Tally) -> Vec<String> {
         format!("not migrated in time: failure {id} ({kind}) at {:.3} s", at.as_secs_f64())
     };
     let mut examples: Vec<String> = tally.failed_examples.iter().map(failed).collect();
+    let slow = |(id, kind, at, took): &(usize, FailureKind, Duration, Duration)| {
+        format!("slow: failure {id} ({kind}) at {:.3} s, {} ms", at.as_secs_f64(), took.as_millis())
+    };
+    examples.extend(tally.slow_examples.iter().map(slow));
     examples.extend(tally.missed_examples.iter().map(missed));
     examples.extend(tally.false_examples.iter().map(false_verdict));
     examples

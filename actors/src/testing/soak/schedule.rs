@@ -317,9 +317,14 @@ mod tests {
         for failure in &failures {
             for pair in pairs {
                 let at_once = failures.iter().filter(|other| other.is_active(failure.start));
-                let of = |medium| at_once.clone().filter(move |other| other.kind.is_of_links() && other.affects(pair, medium));
+                let of = |medium| {
+                    at_once.clone().filter(move |other| other.kind.is_of_links() && other.affects(pair, medium))
+                };
                 let affected: Vec<usize> = (0..MEDIA_COUNT).map(|medium| of(medium).count()).collect();
-                assert!(affected.iter().sum::<usize>() <= 2 && affected.iter().all(|count| *count <= 1), "{affected:?}");
+                assert!(
+                    affected.iter().sum::<usize>() <= 2 && affected.iter().all(|count| *count <= 1),
+                    "{affected:?}"
+                );
             }
         }
     }

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowline_messages::ChannelId;
 use bowline_messages::MessageClass;
 use bowline_messages::config::SessionConfig;
 use bowline_messages::session::{Outgoing, SendError};
-use bowline_messages::ChannelId;
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 
@@ -332,7 +332,8 @@ impl Week {
         actix_rt::spawn(async move {
             let Ok(tree) = handle.tree().await else { return };
             let sessions = tree.children.iter().find(|child| child.id == "sessions");
-            let group = sessions.and_then(|sessions| sessions.children.iter().find(|group| group.id.starts_with(&start)));
+            let group =
+                sessions.and_then(|sessions| sessions.children.iter().find(|group| group.id.starts_with(&start)));
             if let Some(group) = group {
                 let _ = handle.kill(&format!("sessions/{}/session", group.id)).await;
             }

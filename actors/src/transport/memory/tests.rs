@@ -62,6 +62,40 @@ async fn jitter_keeps_the_order_and_the_seed_decides_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_lost_arrives_later_in_its_turn() {
+    for (factor, latest) in [(1, 6), (2, 63)] {
+        let network = MemoryNetwork::new(1);
+        let settings = PathSettings { resend_delay: 10 * MS, resend_factor: factor, ..PathSettings::default() };
+        let (mut a, mut b) = connect(&network, 1).await;
+        network.apply(&there(), Change::Shape(PathSettings { loss_ppm: 1_000_000, ..settings.clone() }));
+        let start = Instant::now();
+        write(&mut a, 0, b"lost").await;
+        network.apply(&there(), Change::Shape(settings));
+        write(&mut a, 0, b"behind").await;
+        assert_eq!(read(&mut b, 10).await, b"lostbehind");
+        assert_eq!(start.elapsed(), latest * 10 * MS, "six times in a row at most");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_to_a_watched_path_is_counted_from_then_on() {
+    let network = MemoryNetwork::new(1);
+    let (mut a, _b) = connect(&network, 1).await;
+    write(&mut a, 0, &[1; 50]).await;
+    assert_eq!(network.written(&there()), Written::default());
+    network.watch(&there(), 100);
+    tokio::time::sleep(MS).await;
+    let first = Instant::now();
+    write(&mut a, 0, &[1; 99]).await;
+    tokio::time::sleep(MS).await;
+    write(&mut a, 0, &[1; 100]).await;
+    let written = network.written(&there());
+    assert_eq!((written.bytes, written.small_bytes), (199, 99));
+    assert_eq!((written.first, written.first_large), (Some(first), Some(first + MS)));
+    assert_eq!(network.written(&there().reversed()), Written::default());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cut_one_way_keeps_bytes_back_in_that_direction_until_it_is_healed() {
     let network = MemoryNetwork::new(1);
     network.apply_both(&there(), Change::Latency(10 * MS));

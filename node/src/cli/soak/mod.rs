@@ -154,7 +154,8 @@ fn run_seeds(args: &Args, plan: &Plan, first: u64, last: u64, global: &Global) -
     };
     let ran: Result<Vec<Vec<Report>>, Failure> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..AT_ONCE.min(last - first + 1)).map(|_| scope.spawn(work)).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<Report>, soak::SoakError>>| match thread.join() {
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<Report>, soak::SoakError>>| match thread.join()
+        {
             Ok(reports) => reports.map_err(|error| Failure::new(Exit::GaveUp, error)),
             Err(panic) => std::panic::resume_unwind(panic),
         };

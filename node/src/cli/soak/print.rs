@@ -28,8 +28,10 @@ pub(super) fn text(report: &Report) -> String {
         "not migrated",
     ]);
     for (name, kind) in &report.kinds {
-        let mean = |summary: Option<Summary>| summary.map_or_else(String::new, |s| format!("{:.0} ({})", s.mean_ms, s.count));
-        let number = |of: fn(&Summary) -> f64| kind.failover.as_ref().map_or_else(String::new, |s| format!("{:.0}", of(s)));
+        let mean =
+            |summary: Option<Summary>| summary.map_or_else(String::new, |s| format!("{:.0} ({})", s.mean_ms, s.count));
+        let number =
+            |of: fn(&Summary) -> f64| kind.failover.as_ref().map_or_else(String::new, |s| format!("{:.0}", of(s)));
         kinds.row([
             (*name).to_owned(),
             kind.injected.to_string(),
@@ -57,8 +59,17 @@ pub(super) fn text(report: &Report) -> String {
 
 /// Many, a line for each.
 pub(super) fn seeds(reports: &[Report], failing: &[String]) -> String {
-    let mut table =
-        Table::new(["seed", "lost", "twice", "order", "damaged", "migrated", "half", "failover p99 ms", "targets missed"]);
+    let mut table = Table::new([
+        "seed",
+        "lost",
+        "twice",
+        "order",
+        "damaged",
+        "migrated",
+        "half",
+        "failover p99 ms",
+        "targets missed",
+    ]);
     for report in reports {
         let totals = &report.totals;
         let share = |of: u64, all: u64| format!("{of}/{all}");

@@ -23,8 +23,8 @@ struct Record {
     medium: MediumIndex,
     up_since: Duration,
     usable: bool,
-    /// Something vanished on it, so that nothing arrives any more whatever the path is like.
-    broken: bool,
+    /// Something vanished on it, so that nothing arrives any more whatever the path is like: it is rightly called unusable until then.
+    broken_until: Duration,
 }
 
 /// A link became unusable for a node.
@@ -44,10 +44,19 @@ pub struct LinkBook {
 }
 
 impl LinkBook {
-    /// A link joined its session. `broken`: what it was made over is cut.
-    pub fn on_up(&mut self, now: Duration, node: usize, peer: usize, link: LinkId, medium: MediumIndex, broken: bool) {
-        let record = Record { medium, up_since: now, usable: true, broken };
-        self.records.insert((node, peer, link), record);
+    /// A link joined its session, or joined it again because the session's actor was restarted. `broken_until`: what it was made over
+    /// is cut.
+    pub fn on_up(
+        &mut self,
+        now: Duration,
+        node: usize,
+        peer: usize,
+        link: LinkId,
+        medium: MediumIndex,
+        broken_until: Duration,
+    ) {
+        let fresh = Record { medium, up_since: now, usable: true, broken_until };
+        self.records.entry((node, peer, link)).or_insert(fresh).usable = true;
     }
 
     /// The transport of a link.
@@ -68,7 +77,7 @@ impl LinkBook {
         let record = self.records.get_mut(&(node, peer, link))?;
         let fell = record.usable && !usable;
         record.usable = usable;
-        let (medium, broken) = (record.medium, record.broken);
+        let (medium, broken) = (record.medium, now < record.broken_until);
         if gone {
             self.lived += now.saturating_sub(record.up_since);
             self.records.remove(&(node, peer, link));
@@ -83,11 +92,13 @@ impl LinkBook {
         self.lived += lived;
     }
 
-    /// Something vanishes on a transport between two nodes: its links are broken for good.
-    pub fn on_vanished(&mut self, pair: (usize, usize), medium: MediumIndex) {
+    /// Something vanishes on a transport between two nodes: its links are broken, and have to be found so by then.
+    pub fn on_vanished(&mut self, pair: (usize, usize), medium: MediumIndex, until: Duration) {
         for ((node, peer, _), record) in &mut self.records {
             let of_pair = super::super::schedule::same_pair(pair, (*node, *peer));
-            record.broken |= of_pair && record.medium == medium;
+            if of_pair && record.medium == medium {
+                record.broken_until = record.broken_until.max(until);
+            }
         }
     }
 
@@ -115,16 +126,21 @@ mod tests {
     #[test]
     fn a_link_falls_once_and_lives_until_it_is_gone() {
         let (mut book, second) = (LinkBook::default(), Duration::from_secs(1));
-        book.on_up(second, 0, 1, LinkId(7), 2, false);
+        book.on_up(second, 0, 1, LinkId(7), 2, Duration::ZERO);
         assert_eq!(book.usable(0, 1), [false, false, true, false]);
-        book.on_vanished((1, 0), 2);
+        book.on_vanished((1, 0), 2, 3 * second);
         let side = Side { node: 0, peer: 1, medium: 2 };
         let fell = book.on_state(2 * second, 0, 1, LinkId(7), false, false);
         assert_eq!(fell, Some(Fallen { side, broken: true }));
         assert_eq!(book.usable(0, 1), [false; 4]);
+        // The session's actor starts again and takes the link for a good one.
+        book.on_up(2 * second, 0, 1, LinkId(7), 2, Duration::ZERO);
+        assert_eq!(book.on_state(2 * second, 0, 1, LinkId(7), false, false), Some(Fallen { side, broken: true }));
+        book.on_state(2 * second, 0, 1, LinkId(7), true, false);
+        assert_eq!(book.on_state(3 * second, 0, 1, LinkId(7), false, false), Some(Fallen { side, broken: false }));
         assert_eq!(book.on_state(3 * second, 0, 1, LinkId(7), false, true), None);
         assert_eq!(book.medium(0, 1, LinkId(7)), None);
-        book.on_up(3 * second, 0, 1, LinkId(8), 2, false);
+        book.on_up(3 * second, 0, 1, LinkId(8), 2, Duration::ZERO);
         book.on_session_down(5 * second, 0, 1);
         assert!((book.hours(9 * second) - 4.0 / 3600.0).abs() < 1e-9);
     }

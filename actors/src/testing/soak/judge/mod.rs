@@ -36,8 +36,14 @@ pub use tally::{KindTally, Tally};
 pub const MIGRATED_WITHIN: Duration = Duration::from_secs(5);
 /// A fault that is still there so long after the first send into it has to have been noticed.
 pub const NOTICED_WITHIN: Duration = Duration::from_secs(1);
+/// A link on which something vanished works never again; so long after the end of the failure it has been found so.
+const BROKEN_FOUND_WITHIN: Duration = Duration::from_secs(20);
+/// What takes longer is kept as an example.
+const SLOW: Duration = Duration::from_millis(500);
 /// What a failure did may show this much later.
 const AFTERMATH: Duration = Duration::from_secs(2);
+/// Failures are remembered for so long after their end and aftermath: longer than any is looked at.
+const REMEMBERED: Duration = Duration::from_secs(120);
 /// A failure is looked at for so long after its end.
 const CLOSED_AFTER: Duration = Duration::from_secs(10);
 /// A link was in use when it brought a message so lately.
@@ -73,6 +79,8 @@ struct Case {
     spoilt: bool,
     cascaded: bool,
     began: bool,
+    /// A delivery waited for a stopped process.
+    stopped: bool,
 }
 
 /// The judge.
@@ -124,8 +132,17 @@ impl Judge {
             spoilt: false,
             cascaded: false,
             began: false,
+            stopped: false,
         };
-        if failure.kind.is_sudden() || failure.kind == FailureKind::Reset {
+        if failure.kind == FailureKind::Pause {
+            self.forgive(failure);
+        }
+        let paused = |excuse: &&(Duration, Failure)| {
+            let (_, other) = excuse;
+            other.kind == FailureKind::Pause && other.end >= now && pauses(other, failure.pair)
+        };
+        let stopped = self.excuses.iter().any(|excuse| paused(&excuse));
+        if !stopped && (failure.kind.is_sudden() || failure.kind == FailureKind::Reset) {
             for (node, peer) in [failure.pair, (failure.pair.1, failure.pair.0)] {
                 let usable = self.links.usable(node, peer);
                 let spared = failure.kind == FailureKind::OneWay && failure.forward != (node == failure.pair.0);
@@ -146,12 +163,21 @@ impl Judge {
         }
     }
 
+    /// A process is stopped: it notices nothing, and to its peers every link is silent. What they had still to notice is not asked for.
+    fn forgive(&mut self, pause: &Failure) {
+        for case in self.cases.values_mut().filter(|case| pauses(pause, case.failure.pair)) {
+            let open = case.sightings.iter().filter(|sighting| !sighting.noticed).count();
+            self.tally.forgiven += open as u64;
+            case.sightings.clear();
+        }
+    }
+
     /// Nothing passes any more on what a failure affects.
     pub fn on_cut(&mut self, now: Duration, id: usize) {
         let Some(failure) = self.cases.get(&id).map(|case| case.failure.clone()) else { return };
         if failure.how == Cut::Vanish {
             for medium in &failure.media {
-                self.links.on_vanished(failure.pair, *medium);
+                self.links.on_vanished(failure.pair, *medium, failure.end + BROKEN_FOUND_WITHIN);
             }
         }
         if failure.kind == FailureKind::Fading {
@@ -234,7 +260,15 @@ impl Judge {
         self.deliveries.on_delivered(now, sequence, number, bytes, via, &mut self.fired);
         for fired in self.fired.drain(..) {
             let Some(case) = self.cases.get_mut(&fired.failure) else { continue };
+            let since = now.saturating_sub(fired.took);
+            if self.excuses.iter().any(|(_, other)| stops(other, &case.failure, since)) {
+                case.stopped = true;
+                continue;
+            }
             case.fired.push(fired.took);
+            if fired.took > SLOW {
+                self.tally.note_slow(&case.failure, fired.took);
+            }
             self.tally.of(case.failure.kind).failover.add(fired.took);
         }
     }
@@ -261,10 +295,8 @@ impl Judge {
                 }
             }
             EventKind::LinkStep { link, to, reason, .. } => {
-                let gone = matches!(
-                    to,
-                    bowline_messages::link::LinkState::Failed | bowline_messages::link::LinkState::Closed
-                );
+                let gone =
+                    matches!(to, bowline_messages::link::LinkState::Failed | bowline_messages::link::LinkState::Closed);
                 let fallen = self.links.on_state(now, node, peer, *link, to.is_usable(), gone);
                 if let Some(fallen) = fallen {
                     self.on_fallen(now, fallen, reason.as_ref(), sent);
@@ -289,12 +321,12 @@ impl Judge {
     }
 
     fn on_link_up(&mut self, now: Duration, node: usize, peer: usize, link: LinkId, medium: MediumIndex) {
-        let cut = |case: &Case| {
+        let cut = |case: &&Case| {
             let failure = &case.failure;
             failure.how == Cut::Vanish && failure.is_cut(now) && failure.affects((node, peer), medium)
         };
-        let broken = self.cases.values().any(cut);
-        self.links.on_up(now, node, peer, link, medium, broken);
+        let broken = self.cases.values().find(cut).map(|case| case.failure.end + BROKEN_FOUND_WITHIN);
+        self.links.on_up(now, node, peer, link, medium, broken.unwrap_or_default());
         self.on_restored(now, Side { node, peer, medium });
     }
 
@@ -304,13 +336,7 @@ impl Judge {
         }
     }
 
-    fn on_fallen(
-        &mut self,
-        now: Duration,
-        fallen: Fallen,
-        reason: Option<&LinkFailure>,
-        sent: &dyn Fn(Side) -> Sent,
-    ) {
+    fn on_fallen(&mut self, now: Duration, fallen: Fallen, reason: Option<&LinkFailure>, sent: &dyn Fn(Side) -> Sent) {
         let side = fallen.side;
         let verdict = match reason {
             // Nobody thinks that anything is wrong with it.
@@ -345,7 +371,6 @@ impl Judge {
 
     /// A node called a link unusable on which nothing had vanished: was it right?
     fn on_verdict(&mut self, now: Duration, side: Side) {
-        self.excuses.retain(|(until, _)| *until >= now);
         let pair = (side.node, side.peer);
         let of_node = |node| node == side.node || node == side.peer;
         let explains = |failure: &Failure| match failure.kind {
@@ -362,7 +387,8 @@ impl Judge {
         };
         let at = self.pairs.iter().position(|known| same_pair(*known, pair));
         let poor = at.and_then(|at| self.poor.get(&(at, side.medium))).is_some_and(|at| *at + AFTERMATH >= now);
-        if let Some((_, failure)) = self.excuses.iter().find(|(_, failure)| explains(failure)) {
+        let explained = self.excuses.iter().find(|(until, failure)| *until >= now && explains(failure));
+        if let Some((_, failure)) = explained {
             self.tally.of(failure.kind).verdicts += 1;
         } else if poor {
             self.tally.verdicts_by_recording += 1;
@@ -384,6 +410,7 @@ impl Judge {
 
     /// Time has passed: what has been looked at for long enough is closed.
     pub fn on_time(&mut self, now: Duration) {
+        self.excuses.retain(|(until, _)| *until + REMEMBERED >= now);
         while let Some((id, case)) = self.cases.first_key_value() {
             // In order of beginnings; a short one behind a long one waits a little longer.
             if case.failure.end + CLOSED_AFTER > now {
@@ -402,8 +429,13 @@ impl Judge {
     }
 
     fn close(&mut self, now: Duration, id: usize) {
-        let stalled = self.deliveries.unwatch(now, id);
+        let mut stalled = self.deliveries.unwatch(now, id);
         let Some(case) = self.cases.remove(&id) else { return };
+        self.tally.waited_for_process += u64::from(case.stopped);
+        stalled.retain(|waited| {
+            let since = now.saturating_sub(*waited);
+            !self.excuses.iter().any(|(_, other)| stops(other, &case.failure, since))
+        });
         let kind = case.failure.kind;
         let waited = stalled.iter().filter(|waited| **waited > MIGRATED_WITHIN).count();
         let asked = !case.fired.is_empty() || waited > 0;
@@ -425,6 +457,16 @@ impl Judge {
             self.tally.cascades += 1;
         }
     }
+}
+
+/// Whether another failure than this stopped one of its processes since then.
+fn stops(other: &Failure, failure: &Failure, since: Duration) -> bool {
+    other.kind == FailureKind::Pause && other.id != failure.id && pauses(other, failure.pair) && other.end >= since
+}
+
+/// Whether a pause stops one of a pair.
+fn pauses(pause: &Failure, pair: (usize, usize)) -> bool {
+    pause.pair.0 == pair.0 || pause.pair.0 == pair.1
 }
 
 #[cfg(test)]

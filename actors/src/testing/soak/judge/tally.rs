@@ -42,6 +42,10 @@ pub struct Tally {
     pub noticed: Share,
     /// Sides that did not call their last link unusable, rightly.
     pub last_links: u64,
+    /// Sides of which it was not asked, because a process was stopped meanwhile.
+    pub forgiven: u64,
+    /// Failures after which a delivery waited for a process that was stopped: its time says nothing about the failure.
+    pub waited_for_process: u64,
     /// Verdicts that nothing explains.
     pub false_verdicts: u64,
     /// The same by transport.
@@ -68,6 +72,8 @@ pub struct Tally {
     pub restored: Samples,
     /// The first failures after which traffic did not go on in time.
     pub failed_examples: Vec<(usize, FailureKind, Duration)>,
+    /// The first failures after which a delivery took long.
+    pub slow_examples: Vec<(usize, FailureKind, Duration, Duration)>,
     /// The first faults that a side did not notice.
     pub missed_examples: Vec<(usize, FailureKind, Duration, Side)>,
 }
@@ -79,6 +85,14 @@ impl Tally {
     /// What came of a kind.
     pub fn of(&mut self, kind: FailureKind) -> &mut KindTally {
         self.kinds.entry(kind).or_default()
+    }
+
+    /// Keeps an example of a failure after which a delivery took long.
+    pub fn note_slow(&mut self, failure: &Failure, took: Duration) {
+        let known = self.slow_examples.iter().any(|(id, ..)| *id == failure.id);
+        if !known && self.slow_examples.len() < Self::EXAMPLES_MAX {
+            self.slow_examples.push((failure.id, failure.kind, failure.start, took));
+        }
     }
 
     /// Keeps an example of a fault that a side did not notice.

@@ -76,7 +76,6 @@ fn detection_counts_from_the_first_send_into_the_fault_and_tells_idle_links_from
     assert_eq!(judge.tally.noticed, Share { of: 2, all: 2 });
 }
 
-
 #[test]
 fn who_sent_into_a_fault_for_a_second_and_noticed_nothing_missed_it_unless_it_was_the_last_link() {
     let sent = |at| Sent { first: Some(ms(at)), first_message: None };
@@ -95,6 +94,20 @@ fn who_sent_into_a_fault_for_a_second_and_noticed_nothing_missed_it_unless_it_wa
     judge.on_failure(ms(50_000), &failure(2, FailureKind::BlackHole, &[2], 50_000, 59_000));
     judge.on_healed(ms(59_000), 2, &|_| sent(50_100));
     assert_eq!((judge.tally.noticed.all, judge.tally.last_links), (1, 2));
+}
+
+#[test]
+fn nobody_has_to_notice_anything_while_a_process_is_stopped() {
+    let sent = Sent { first: Some(ms(1_100)), first_message: None };
+    for paused_first in [true, false] {
+        let mut judge = judge();
+        let fault = failure(0, FailureKind::BlackHole, &[2], 1_000, 9_000);
+        let pause = failure(1, FailureKind::Pause, &[], 1_000, 5_000);
+        let both = if paused_first { [&pause, &fault] } else { [&fault, &pause] };
+        both.into_iter().for_each(|failure| judge.on_failure(ms(1_000), failure));
+        judge.on_healed(ms(9_000), 0, &|_| sent);
+        assert_eq!(judge.tally.noticed.all, 0);
+    }
 }
 
 #[test]
@@ -119,20 +132,23 @@ fn a_verdict_that_nothing_explains_is_false_and_one_beside_half_a_failure_is_a_c
 }
 
 #[test]
-fn a_link_on_which_something_vanished_is_rightly_dead_long_afterwards() {
+fn a_link_on_which_something_vanished_is_rightly_dead_for_a_while_afterwards() {
     let mut judge = judge();
     let vanish = Failure { how: Cut::Vanish, ..failure(0, FailureKind::BlackHole, &[2], 1_000, 3_000) };
     judge.on_failure(ms(1_000), &vanish);
     judge.on_cut(ms(1_000), 0);
     judge.on_healed(ms(3_000), 0, &|_| Sent::default());
-    fall(&mut judge, 30_000, 0, 2, Sent::default());
+    fall(&mut judge, 22_000, 0, 2, Sent::default());
     assert_eq!(judge.tally.false_verdicts, 0);
+    fall(&mut judge, 24_000, 1, 2, Sent::default());
+    assert_eq!(judge.tally.false_verdicts, 1);
 }
 
 #[test]
 fn traffic_that_goes_on_late_or_not_at_all_was_not_migrated() {
     let mut judge = judge();
-    for (id, (begin, arrives)) in [(1_000, Some(1_300)), (20_000, Some(26_000)), (40_000, None)].into_iter().enumerate() {
+    for (id, (begin, arrives)) in [(1_000, Some(1_300)), (20_000, Some(26_000)), (40_000, None)].into_iter().enumerate()
+    {
         say(&mut judge, begin - 100, Some(begin - 90), 2);
         judge.on_failure(ms(begin), &failure(id, FailureKind::Half, &[2, 3], begin, begin + 3_000));
         say(&mut judge, begin + 100, arrives, 0);
@@ -144,6 +160,18 @@ fn traffic_that_goes_on_late_or_not_at_all_was_not_migrated() {
     assert_eq!(kind.failover.values(), [200.0, 5_900.0]);
     assert_eq!((judge.tally.migrated, judge.tally.half_recovered), (Share { of: 1, all: 3 }, Share { of: 1, all: 3 }));
     assert_eq!((kind.stalled, kind.not_migrated), (1, 2));
+}
+
+#[test]
+fn a_delivery_that_waited_for_a_stopped_process_says_nothing_about_another_failure() {
+    let mut judge = judge();
+    say(&mut judge, 900, Some(910), 2);
+    judge.on_failure(ms(1_000), &failure(0, FailureKind::BlackHole, &[2], 1_000, 3_000));
+    judge.on_failure(ms(1_050), &failure(1, FailureKind::Pause, &[], 1_050, 9_000));
+    say(&mut judge, 1_100, Some(9_010), 1);
+    judge.finish(ms(80_000));
+    assert!(judge.tally.kinds[&FailureKind::BlackHole].failover.values().is_empty());
+    assert_eq!((judge.tally.migrated.all, judge.tally.waited_for_process), (0, 1));
 }
 
 #[test]
