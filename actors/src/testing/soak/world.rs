@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Handler};
-use bowline_messages::config::{SessionConfig, TrustPolicy};
+use bowline_messages::config::{SessionConfig, TrustConfig, TrustPolicy};
 use bowline_messages::event::{Event, EventKind};
 use bowline_messages::session::Inbox;
 use bowline_messages::{PeerId, TransportKind};
@@ -263,7 +263,12 @@ fn start_node(
     let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(at as u64);
     let random = RefCell::new(ChaCha12Rng::seed_from_u64(seed));
     let id = identity.peer_id();
-    let trust = Trust::new(TrustPolicy::Open, Vec::new(), Vec::new(), Default::default());
+    let trust = Trust::new(
+        &TrustConfig { policy: TrustPolicy::Open, ..TrustConfig::default() },
+        Vec::new(),
+        Vec::new(),
+        Default::default(),
+    );
     let mut parts = NodeParts::new(identity, trust);
     parts.session = session.clone();
     parts.registry = registry;
