@@ -114,8 +114,8 @@ pub(super) fn measure(seed: u64, lasts: Duration) -> Result<Calm, SoakError> {
 /// Two nodes with all links between them.
 async fn stage(seed: u64) -> Result<World, SoakError> {
     let world = World::new(seed, 2, &SessionConfig::default())?;
-    for medium in 0..MEDIA_COUNT {
-        let settings = Condition::usual(&MEDIA[medium]).settings();
+    for (medium, model) in MEDIA.iter().enumerate() {
+        let settings = Condition::usual(model).settings();
         world.shared.network.apply_both(&world.shared.path(0, 1, medium), Change::Shape(settings));
     }
     world.connect().await?;

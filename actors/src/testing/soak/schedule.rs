@@ -247,9 +247,14 @@ fn draw_one(random: &mut ChaCha12Rng, start: Duration, pairs: &[(usize, usize)])
     let mut media: Vec<MediumIndex> = (0..MEDIA_COUNT).collect();
     let affected = match kind {
         FailureKind::Half => MEDIA_COUNT / 2,
-        FailureKind::TransportPanic => 1,
-        _ if kind.is_of_links() => 1,
-        _ => 0,
+        FailureKind::BlackHole
+        | FailureKind::Reset
+        | FailureKind::OneWay
+        | FailureKind::Fading
+        | FailureKind::Flapping
+        | FailureKind::Interference
+        | FailureKind::TransportPanic => 1,
+        FailureKind::SessionPanic | FailureKind::Pause => 0,
     };
     while media.len() > affected {
         media.remove(random.random_range(0..media.len()));

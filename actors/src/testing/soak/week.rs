@@ -57,8 +57,8 @@ struct Voice {
 }
 
 enum Course {
-    Synthetic(Synthetic),
-    Played(Played),
+    Synthetic(Box<Synthetic>),
+    Played(Box<Played>),
 }
 
 impl Course {
@@ -186,7 +186,7 @@ impl Week {
                     }
                     progress(due);
                 }
-                Task::Failure(id) => self.on_failure(due, id).await,
+                Task::Failure(id) => self.on_failure(due, id),
                 Task::Talk(voice) => self.on_talk(voice),
                 Task::Choice => {
                     self.on_choice().await;
@@ -256,7 +256,7 @@ impl Week {
         }
     }
 
-    async fn on_failure(&mut self, now: Duration, id: usize) {
+    fn on_failure(&mut self, now: Duration, id: usize) {
         let failures = Rc::clone(&self.failures);
         let failure = &failures[id];
         if now == failure.start {
@@ -414,9 +414,9 @@ fn pair_links(plan: &Plan, at: usize, pair: (usize, usize)) -> PairLinks {
         match &plan.recordings {
             Some(recordings) if recordings.count(medium) > 0 => {
                 let random = draw::stream(plan.seed, concern + 1);
-                Course::Played(Played::new(Arc::clone(recordings), medium, random, base))
+                Course::Played(Box::new(Played::new(Arc::clone(recordings), medium, random, base)))
             }
-            _ => Course::Synthetic(base),
+            Some(_) | None => Course::Synthetic(Box::new(base)),
         }
     };
     let mut courses: Vec<Course> = (0..MEDIA_COUNT).map(course).collect();

@@ -129,17 +129,16 @@ impl Handler<Event> for Reporter {
     fn handle(&mut self, event: Event, _: &mut Self::Context) {
         let now = self.shared.now();
         self.shared.trail.borrow_mut().add(now, || self.shared.told(self.node, &event.kind));
-        let (peer, medium) = match &event.kind {
-            EventKind::LinkUp { peer, link } => (peer, index_of(link.transport.as_str())),
-            EventKind::SessionDown { peer, .. } => {
-                self.shared.stale.set(true);
-                (peer, None)
-            }
-            EventKind::LinkStep { peer, .. }
-            | EventKind::FailoverStalled { peer, .. }
-            | EventKind::FailoverCompleted { peer, .. } => (peer, None),
+        let (peer, medium) = if let EventKind::LinkUp { peer, link } = &event.kind {
+            (peer, index_of(link.transport.as_str()))
+        } else if let EventKind::SessionDown { peer, .. } = &event.kind {
+            self.shared.stale.set(true);
+            (peer, None)
+        } else if let EventKind::LinkStep { peer, .. } = &event.kind {
+            (peer, None)
+        } else {
             // Nothing that is judged.
-            _ => return,
+            return;
         };
         let Some(peer) = self.shared.peers.get(peer).copied() else { return };
         let sent = |side| self.shared.sent(side);

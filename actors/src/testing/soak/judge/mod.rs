@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bowline_messages::LinkId;
 use bowline_messages::event::EventKind;
-use bowline_messages::link::LinkFailure;
+use bowline_messages::link::{LinkFailure, LinkState};
 
 use super::media::{MEDIA_COUNT, MediumIndex};
 use super::schedule::{Failure, FailureKind, same_pair};
@@ -195,9 +195,9 @@ impl Judge {
             let spared = failure.kind == FailureKind::OneWay && failure.forward != (from == first);
             let usable = self.links.usable(from, to);
             let others = (0..MEDIA_COUNT).any(|medium| usable[medium] && !failure.media.contains(&medium));
-            for sort in 0..SORTS.len() {
+            for (sort, said) in SORTS.iter().enumerate() {
                 // Bulk is spread over all links, so none of them is its own.
-                if spared || SORTS[sort].class == MessageClass::Bulk {
+                if spared || said.class == MessageClass::Bulk {
                     continue;
                 }
                 let sequence = Sequence { from, to, sort };
@@ -288,35 +288,27 @@ impl Judge {
         medium: Option<MediumIndex>,
         sent: &dyn Fn(Side) -> Sent,
     ) {
-        match event {
-            EventKind::LinkUp { link, .. } => {
-                if let Some(medium) = medium {
-                    self.on_link_up(now, node, peer, link.id, medium);
-                }
+        // What other events there are says nothing about links or sessions that is judged.
+        if let EventKind::LinkUp { link, .. } = event
+            && let Some(medium) = medium
+        {
+            self.on_link_up(now, node, peer, link.id, medium);
+        } else if let EventKind::LinkStep { link, to, reason, .. } = event {
+            let gone = matches!(to, LinkState::Failed | LinkState::Closed);
+            let fallen = self.links.on_state(now, node, peer, *link, to.is_usable(), gone);
+            if let Some(fallen) = fallen {
+                self.on_fallen(now, fallen, reason.as_ref(), sent);
+            } else if to.is_usable()
+                && let Some(medium) = self.links.medium(node, peer, *link)
+            {
+                self.on_restored(now, Side { node, peer, medium });
             }
-            EventKind::LinkStep { link, to, reason, .. } => {
-                let gone =
-                    matches!(to, bowline_messages::link::LinkState::Failed | bowline_messages::link::LinkState::Closed);
-                let fallen = self.links.on_state(now, node, peer, *link, to.is_usable(), gone);
-                if let Some(fallen) = fallen {
-                    self.on_fallen(now, fallen, reason.as_ref(), sent);
-                } else if to.is_usable()
-                    && let Some(medium) = self.links.medium(node, peer, *link)
-                {
-                    self.on_restored(now, Side { node, peer, medium });
-                }
+        } else if let EventKind::SessionDown { .. } = event {
+            self.tally.sessions_ended += 1;
+            self.links.on_session_down(now, node, peer);
+            for case in self.cases.values_mut().filter(|case| same_pair(case.failure.pair, (node, peer))) {
+                case.spoilt = true;
             }
-            EventKind::FailoverStalled { .. } => self.tally.stalls += 1,
-            EventKind::FailoverCompleted { took, .. } => self.tally.failovers_by_nodes.add(*took),
-            EventKind::SessionDown { .. } => {
-                self.tally.sessions_ended += 1;
-                self.links.on_session_down(now, node, peer);
-                for case in self.cases.values_mut().filter(|case| same_pair(case.failure.pair, (node, peer))) {
-                    case.spoilt = true;
-                }
-            }
-            // The others say nothing about links or sessions that is judged.
-            _ => {}
         }
     }
 

@@ -64,10 +64,6 @@ pub struct Tally {
     pub nowhere_to_go: u64,
     /// Sessions that ended.
     pub sessions_ended: u64,
-    /// Nodes said so often that there is no link to take over.
-    pub stalls: u64,
-    /// Failovers as the nodes themselves time them, from their verdict on.
-    pub failovers_by_nodes: Samples,
     /// From the end of a failure to the link being usable again.
     pub restored: Samples,
     /// The first failures after which traffic did not go on in time.

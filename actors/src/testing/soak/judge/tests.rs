@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use bowline_messages::link::{LinkInfo, LinkState, LinkStep};
+use bowline_messages::link::{LinkInfo, LinkStep};
 use bowline_messages::{EndpointAddress, PeerId, TransportKind};
 
 use super::super::media::MEDIA;
