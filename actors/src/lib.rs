@@ -11,4 +11,5 @@ pub mod replay;
 pub mod session;
 pub mod supervision;
 pub mod testing;
+pub mod topology;
 pub mod transport;

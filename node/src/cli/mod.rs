@@ -28,6 +28,7 @@ mod send;
 pub mod soak;
 mod status;
 mod ticket;
+pub mod topology;
 mod tree;
 mod trust;
 mod why;
@@ -186,6 +187,7 @@ commands! {
     Script => script,
     Replay => replay,
     Soak => soak,
+    Topology => topology,
     Completions => completions,
 }
 
