@@ -1,6 +1,6 @@
 //! What analysing the shape of a network costs, beside petgraph's own functions and rustworkx-core, in one run.
 //!
-//! `cargo bench -p bowline-actors --bench topology [-- --json] [-- GRAPH…]`: microseconds of processor time of one thread, the median of
+//! `cargo bench -p bowline-actors --bench topology [-- --json] [-- GRAPH…]`: microseconds of processor time, the median of
 //! several rounds. The graphs are made here: random geometric ones (meshes, mean degree 6), Barabási–Albert ones (scale-free, two edges a node)
 //! and, where `$BOWLINE_GRAPHS` or `shared/data/graphs` beside the repository has it, what is named on the command line.
 #![allow(missing_docs, clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used)]
@@ -15,6 +15,7 @@ use petgraph::graph::{Graph, NodeIndex};
 use petgraph::stable_graph::StableUnGraph;
 use petgraph::visit::Bfs;
 use rand::{RngExt as _, SeedableRng as _};
+use rustworkx_core::shortest_path::distance_matrix;
 
 /// Larger graphs are too much for functions that search from every node.
 const ALL_PAIRS_NODES_MAX: usize = 2_000;
@@ -52,12 +53,17 @@ fn main() {
     for (name, graph) in graphs {
         let row = measure(name, &graph);
         if json {
-            let figures = row.figures.iter().filter_map(|(name, value)| value.map(|value| format!("\"{name}\":{value:.3}")));
+            let figures =
+                row.figures.iter().filter_map(|(name, value)| value.map(|value| format!("\"{name}\":{value:.3}")));
             let figures: Vec<_> = figures.collect();
             let (searches, sweeps) = row.effort;
             println!(
                 "{{\"graph\":\"{}\",\"nodes\":{},\"edges\":{},\"diameter\":{},\"searches\":{searches},\"sweeps\":{sweeps},\"us\":{{{}}}}}",
-                row.graph, row.nodes, row.edges, row.diameter, figures.join(",")
+                row.graph,
+                row.nodes,
+                row.edges,
+                row.diameter,
+                figures.join(",")
             );
             continue;
         }
@@ -77,21 +83,18 @@ fn measure(graph: String, live: &Live) -> Row {
     let effort = analyser.effort();
     // petgraph's own functions get the plain graph: its articulation points panic on a stable one.
     let plain: Graph<(), (), Undirected> = live.clone().into();
-    let all_pairs = |work: &mut dyn FnMut()| (live.node_count() <= ALL_PAIRS_NODES_MAX).then(|| microseconds(work));
+    let few = live.node_count() <= ALL_PAIRS_NODES_MAX;
     let figures = vec![
-        ("all of it", Some(microseconds(|| drop(black_box(analyser.analyse(black_box(live)).diameter_largest_component))))),
+        ("all of it", Some(microseconds(|| analyser.analyse(black_box(live)).diameter_largest_component))),
         ("one edge", Some(one_edge(live))),
-        ("pg cut nodes", Some(microseconds(|| drop(black_box(petgraph::algo::articulation_points::articulation_points(&plain)))))),
-        ("pg bridges", Some(microseconds(|| drop(black_box(petgraph::algo::bridges(&plain).count()))))),
-        ("pg components", Some(microseconds(|| drop(black_box(petgraph::algo::connected_components(&plain)))))),
-        ("pg bfs from all", all_pairs(&mut || drop(black_box(searches(&plain))))),
-        ("rx cut nodes", Some(microseconds(|| drop(black_box(rustworkx_core::connectivity::articulation_points(&plain, None)))))),
-        ("rx bridges", Some(microseconds(|| drop(black_box(rustworkx_core::connectivity::bridges(&plain)))))),
-        ("rx transitivity", Some(microseconds(|| drop(black_box(rustworkx_core::transitivity::graph_transitivity(&plain)))))),
-        ("rx distances", all_pairs(&mut || {
-            // One thread, as everything here.
-            drop(black_box(rustworkx_core::shortest_path::distance_matrix(&plain, usize::MAX, false, 0.0)));
-        })),
+        ("pg cut nodes", Some(microseconds(|| petgraph::algo::articulation_points::articulation_points(&plain)))),
+        ("pg bridges", Some(microseconds(|| petgraph::algo::bridges(&plain).count()))),
+        ("pg components", Some(microseconds(|| petgraph::algo::connected_components(&plain)))),
+        ("pg bfs from all", few.then(|| microseconds(|| searches(&plain)))),
+        ("rx cut nodes", Some(microseconds(|| rustworkx_core::connectivity::articulation_points(&plain, None)))),
+        ("rx bridges", Some(microseconds(|| rustworkx_core::connectivity::bridges(&plain)))),
+        ("rx transitivity", Some(microseconds(|| rustworkx_core::transitivity::graph_transitivity(&plain)))),
+        ("rx distances", few.then(|| microseconds(|| distance_matrix(&plain, usize::MAX, false, 0.0)))),
     ];
     Row { graph, nodes: live.node_count(), edges: live.edge_count(), figures, diameter, effort }
 }
@@ -121,7 +124,11 @@ fn searches(graph: &Graph<(), (), Undirected>) -> u32 {
 /// A link lost and found again: the clustering coefficients follow.
 fn one_edge(live: &Live) -> f64 {
     let mut clustering = Clustering::of(live);
-    let ends: Vec<_> = live.edge_indices().step_by((live.edge_count() / 1_000).max(1)).filter_map(|e| live.edge_endpoints(e)).collect();
+    let ends: Vec<_> = live
+        .edge_indices()
+        .step_by((live.edge_count() / 1_000).max(1))
+        .filter_map(|e| live.edge_endpoints(e))
+        .collect();
     let nodes = live.node_count() as u32;
     let all = microseconds(|| {
         for (u, v) in &ends {
@@ -135,13 +142,13 @@ fn one_edge(live: &Live) -> f64 {
 }
 
 /// The median of several rounds, each long enough for the clock.
-fn microseconds(mut work: impl FnMut()) -> f64 {
+fn microseconds<T>(mut work: impl FnMut() -> T) -> f64 {
     let mut round = |count: u32| {
-        let began = thread_us();
+        let began = process_us();
         for _ in 0..count {
-            work();
+            black_box(work());
         }
-        (thread_us() - began) / f64::from(count)
+        (process_us() - began) / f64::from(count)
     };
     round(1);
     let once = round(1);
@@ -153,16 +160,16 @@ fn microseconds(mut work: impl FnMut()) -> f64 {
     rounds[rounds.len() / 2]
 }
 
-/// Processor time of this thread.
+/// Processor time of all threads: rustworkx-core has some work done by others.
 #[cfg(unix)]
-fn thread_us() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+fn process_us() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }
 
 /// Where there is no such clock, time as it passes.
 #[cfg(not(unix))]
-fn thread_us() -> f64 {
+fn process_us() -> f64 {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed().as_secs_f64() * 1e6
 }

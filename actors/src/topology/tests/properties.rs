@@ -29,7 +29,7 @@ fn graphs(nodes: usize, edges: usize) -> impl Strategy<Value = StableUnGraph<(),
 
 /// A ring of rings, trees on it and chords through it: large diameters, many nodes that look alike.
 fn meshes() -> impl Strategy<Value = StableUnGraph<(), ()>> {
-    (20..400_usize, vec((0..400_usize, 0..400_usize), 0..60), vec(0..400_usize, 0..200)).prop_map(
+    (20..150_usize, vec((0..400_usize, 0..400_usize), 0..40), vec(0..400_usize, 0..90)).prop_map(
         |(count, chords, leaves)| {
             let mut graph = StableUnGraph::default();
             for _ in 0..count {
@@ -149,11 +149,11 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
 
     /// Large enough that sweeps come in.
     #[test]
-    fn the_diameter_is_the_longest_of_all_searches(graph in prop_oneof![meshes(), graphs(300, 330), graphs(300, 700)]) {
+    fn the_diameter_is_the_longest_of_all_searches(graph in prop_oneof![meshes(), graphs(200, 220), graphs(200, 450)]) {
         let mut analyser = Analyser::new();
         let found = analyser.analyse(&graph).diameter_max_over_components;
         let all = naive::neighbours(&graph);
@@ -163,7 +163,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
 
     #[test]
     fn rings_with_trees_have_the_diameter_of_all_searches(count in 3..30_usize, leaves in vec(0..60_usize, 0..40)) {
@@ -186,8 +186,8 @@ proptest! {
 #[test]
 fn sweeps_find_the_diameter_where_bounds_do_not() {
     let mut swept = 0;
-    for seed in 0..8_usize {
-        let count = 900;
+    for seed in 0..5_usize {
+        let count = 300;
         let mut graph = StableUnGraph::<(), ()>::default();
         for _ in 0..count {
             graph.add_node(());
@@ -201,7 +201,7 @@ fn sweeps_find_the_diameter_where_bounds_do_not() {
             graph.add_edge(node(at), node((at + 1) % count), ());
             graph.add_edge(node(at), node(random()), ());
         }
-        for _ in 0..seed * 60 {
+        for _ in 0..seed * 20 {
             let leaf = graph.add_node(());
             graph.add_edge(leaf, node(random()), ());
         }
@@ -212,5 +212,5 @@ fn sweeps_find_the_diameter_where_bounds_do_not() {
         let farthest = all.keys().filter_map(|v| naive::distances(&all, *v).into_values().max()).max();
         assert_eq!(Some(found), farthest);
     }
-    assert!(swept >= 8, "{swept}");
+    assert!(swept >= 5, "{swept}");
 }

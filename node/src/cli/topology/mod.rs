@@ -56,6 +56,7 @@ pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
             continue;
         }
         let mut report = Report::of(&mut analyser, &network);
+        report.measure(&mut analyser);
         if let Some(node) = args.what_if {
             report.what_if = Some((node, loss(&mut analyser, path, &network, node)?));
         }
@@ -134,9 +135,9 @@ mod tests {
             let (found, expected) = (found[key].as_f64().unwrap(), expected[key].as_f64().unwrap());
             assert!((found - expected).abs() < 1e-9, "{name}: {key} {found} {expected}");
         }
-        // Ours is random nowhere, igraph's is; both miss the best by a little.
+        // Both miss the best by a little, not by the same.
         let (ours, igraphs) = (found["modularity"].as_f64(), expected["modularity_louvain_igraph"].as_f64());
-        assert!(ours.unwrap() > igraphs.unwrap() - 0.03, "{name}: {ours:?} {igraphs:?}");
+        assert!(ours.unwrap() > igraphs.unwrap() - 0.01, "{name}: {ours:?} {igraphs:?}");
         if expected["articulation_list"].is_array() {
             assert_eq!(found["articulation_list"], expected["articulation_list"], "{name}");
             assert_eq!(sorted(&found["bridge_edge_list"]), sorted(&expected["bridge_edge_list"]), "{name}");
@@ -150,9 +151,8 @@ mod tests {
         }
     }
 
-    /// On all graphs, where they are: `$BOWLINE_GRAPHS`, or `shared/data/graphs` beside the repository.
-    #[test]
-    fn every_graph_has_the_values_that_other_libraries_agree_on() {
+    /// Compares all graphs that are small, or all others, where they are: `$BOWLINE_GRAPHS`, or `shared/data/graphs` beside the repository.
+    fn compare_all(small: bool) {
         let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/graphs");
         let dir = std::env::var_os("BOWLINE_GRAPHS").map_or_else(beside, PathBuf::from);
         let Ok(expected) = std::fs::read(dir.join("expected.json")) else {
@@ -161,13 +161,23 @@ mod tests {
         };
         let expected: Value = serde_json::from_slice(&expected).unwrap();
         let mut analyser = Analyser::new();
-        let mut compared = 0;
-        for (name, expected) in expected["graphs"].as_object().unwrap() {
+        let graphs = expected["graphs"].as_object().unwrap().iter();
+        let graphs: Vec<_> = graphs.filter(|(_, graph)| (graph["n"].as_u64().unwrap() < 20_000) == small).collect();
+        assert!(graphs.len() > if small { 100 } else { 3 }, "{}", graphs.len());
+        for (name, expected) in graphs {
             let network = Network::read(&dir.join(expected["file"].as_str().unwrap())).unwrap();
             compare(name, &Report::of(&mut analyser, &network).json(), expected);
-            compared += 1;
         }
-        assert!(compared > 100, "{compared}");
+    }
+
+    #[test]
+    fn every_small_graph_has_the_values_that_other_libraries_agree_on() {
+        compare_all(true);
+    }
+
+    #[test]
+    fn every_large_graph_has_the_values_that_other_libraries_agree_on() {
+        compare_all(false);
     }
 
     #[test]
@@ -196,7 +206,9 @@ mod tests {
         writer.write_all(b"# name: two\n# nodes: 3\n0 1\n").unwrap();
         writer.finish().unwrap();
         let network = Network::read(&path).unwrap();
-        let report = Report::of(&mut Analyser::new(), &network).json();
+        let mut report = Report::of(&mut Analyser::new(), &network);
+        report.measure(&mut Analyser::new());
+        let report = report.json();
         assert_eq!((&report["n"], &report["isolated"], &report["name"]), (&3.into(), &1.into(), &"two".into()));
         assert_eq!(report["diameter"], Value::Null);
         assert_eq!(report["file"], "graph.edges");

@@ -150,11 +150,11 @@ fn failover(_: &subjects::Programs, _: usize) -> Result<Vec<Row>, String> {
     Err("network namespaces are Linux's".into())
 }
 
-/// The benches within one process, as they print themselves: supervision and cryptography.
+/// The benches within one process, as they print themselves: supervision, cryptography and topology.
 fn micro() -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut reports = serde_json::Map::new();
-    for name in ["supervision", "crypto"] {
+    for name in ["supervision", "crypto", "topology"] {
         println!("\n{name}");
         let output = std::process::Command::new(&cargo)
             .args(["bench", "--quiet", "--package", "bowline-actors", "--bench", name])
