@@ -74,8 +74,8 @@ pub struct Spread {
 pub struct AtOnce {
     /// How many were delivered, of those sent.
     pub delivered: Share,
-    /// By the transport that brought them.
-    pub by_transport: [u64; MEDIA_COUNT],
+    /// Bytes of records with messages that each transport carried.
+    pub bytes_by_transport: [u64; MEDIA_COUNT],
 }
 
 /// What an idle pair sends.
@@ -242,6 +242,7 @@ async fn at_once(seed: u64) -> Result<AtOnce, SoakError> {
     let world = stage(seed).await?;
     let Some(session) = world.nodes[0].session(1) else { return Err(SoakError::setup("no session")) };
     let sequence = Sequence { from: 0, to: 1, sort: BULK };
+    watch(&world);
     for _ in 0..AT_ONCE {
         let mut judge = world.shared.judge.borrow_mut();
         let content = compose(judge.deliveries.next(sequence), AT_ONCE_BYTES);
@@ -255,7 +256,11 @@ async fn at_once(seed: u64) -> Result<AtOnce, SoakError> {
     let mut judge = world.shared.judge.borrow_mut();
     let totals = judge.deliveries.finish();
     let whole = totals.delivered.saturating_sub(totals.duplicated + totals.corrupted);
-    Ok(AtOnce { delivered: Share { of: whole, all: AT_ONCE as u64 }, by_transport: judge.deliveries.by_medium })
+    let carried = |medium| {
+        let written = world.shared.network.written(&world.shared.path(0, 1, medium));
+        written.bytes - written.small_bytes
+    };
+    Ok(AtOnce { delivered: Share { of: whole, all: AT_ONCE as u64 }, bytes_by_transport: std::array::from_fn(carried) })
 }
 
 async fn idle(seed: u64, lasts: Duration) -> Result<Idle, SoakError> {

@@ -276,7 +276,7 @@ impl Report {
     fn rows_of_calm(&self) -> Vec<Row> {
         let Some(calm) = &self.calm else { return Vec::new() };
         let (throughput, spread) = (&calm.throughput, &calm.spread);
-        let all_used = calm.at_once.by_transport.iter().all(|count| *count > 0);
+        let all_used = calm.at_once.bytes_by_transport.iter().all(|count| *count > 0);
         let [idle, budget] = [calm.idle.bytes_per_second, calm.idle.budget_per_second];
         let within = idle.iter().zip(&budget).all(|(bytes, budget)| bytes <= budget);
         let avoided = spread.uncongested.percent();
@@ -303,7 +303,7 @@ impl Report {
                 "1,000 at once",
                 "≥ 95 %, every transport",
                 "100 %, every transport",
-                format!("{}, by transport {:?}", calm.at_once.delivered.of, calm.at_once.by_transport),
+                format!("{}, bytes by transport {:?}", calm.at_once.delivered.of, calm.at_once.bytes_by_transport),
                 Some(all_used && calm.at_once.delivered.of == calm.at_once.delivered.all),
             ),
         ]

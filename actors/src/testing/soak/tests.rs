@@ -35,6 +35,7 @@ fn the_report_has_every_row_of_the_table_and_the_page_every_plot() {
     }
     let calm = report.calm.unwrap();
     assert_eq!(calm.at_once.delivered.of, 1_000);
+    assert!(calm.at_once.bytes_by_transport.iter().all(|bytes| *bytes > 0), "{:?}", calm.at_once);
     assert!(calm.throughput.percent_of_sum > 50.0, "{calm:?}");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::media::{MEDIA_COUNT, MediumIndex};
+use super::super::media::MediumIndex;
 use super::super::stats::Histogram;
 use super::super::traffic::{SORTS, SortIndex};
 
@@ -86,8 +86,6 @@ pub struct Deliveries {
     courses: Vec<Course>,
     /// What went wrong so far; `lost` is known at the end.
     pub totals: Totals,
-    /// Messages by the transport that brought them.
-    pub by_medium: [u64; MEDIA_COUNT],
     /// From the sending to the arrival, by kind of message.
     pub delays: Vec<Histogram>,
     /// Messages between the first two nodes are kept from then until then.
@@ -104,7 +102,6 @@ impl Deliveries {
             nodes,
             courses,
             totals: Totals::default(),
-            by_medium: [0; MEDIA_COUNT],
             delays: vec![Histogram::default(); SORTS.len()],
             drawn_in: None,
             drawn: Vec::new(),
@@ -151,7 +148,6 @@ impl Deliveries {
         let course = &mut self.courses[at];
         self.totals.delivered += 1;
         self.totals.bytes += bytes as u64;
-        self.by_medium[via] += 1;
         course.last = Some((via, now));
         let Some(number) = number else {
             self.totals.corrupted += 1;
