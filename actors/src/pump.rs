@@ -5,7 +5,7 @@
 //! ignores early calls and the actor arms again afterwards. So on the hot path, where an acknowledgement pushes the
 //! deadline back a thousand times a second, [`arm`] is one comparison.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, SpawnHandle};
 
@@ -15,19 +15,26 @@ use crate::clock;
 #[derive(Debug, Default)]
 pub struct Pump {
     armed: Option<(Instant, SpawnHandle)>,
+    late_ms: u32,
 }
 
 impl Pump {
     /// A pump without a timer.
     #[must_use]
     pub const fn new() -> Self {
-        Self { armed: None }
+        Self { armed: None, late_ms: 0 }
     }
 
     /// When the timer will fire; none when there is none.
     #[must_use]
     pub fn armed(&self) -> Option<Instant> {
         self.armed.map(|(at, _)| at)
+    }
+
+    /// How late the timer fired the last time, to the millisecond: a node that is starved sees it here.
+    #[must_use]
+    pub fn late(&self) -> Duration {
+        Duration::from_millis(self.late_ms.into())
     }
 }
 
@@ -70,8 +77,9 @@ where
         ctx.cancel_future(old);
     }
     let wait = deadline.saturating_duration_since(clock::now());
-    let handle = ctx.run_later(wait, |actor, ctx| {
-        actor.pump().armed = None;
+    let handle = ctx.run_later(wait, move |actor, ctx| {
+        let late = clock::now().saturating_duration_since(deadline).as_millis();
+        *actor.pump() = Pump { armed: None, late_ms: u32::try_from(late).unwrap_or(u32::MAX) };
         actor.on_deadline(ctx);
     });
     actor.pump().armed = Some((deadline, handle));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::address::EndpointAddress;
+use crate::address::{EndpointAddress, TransportKind};
+use crate::health::{Confidence, Evidence, Finding, LinkName, Shared};
 use crate::id::{Incarnation, LinkId, PeerId};
 use crate::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
 use crate::session::SessionEnd;
@@ -103,6 +104,38 @@ pub enum EventKind {
         step: LinkStep,
         /// Why, where there is a reason.
         reason: Option<LinkFailure>,
+        /// From what that was concluded, where it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<Box<Evidence>>,
+    },
+    /// Traffic goes over another link from now on because the present one is about to fail. It still carries what it was given.
+    ProactiveFailover {
+        /// The peer.
+        peer: PeerId,
+        /// The link that is left.
+        from: LinkId,
+        /// The link that takes over.
+        to: LinkId,
+        /// From what the failure is predicted.
+        evidence: Box<Evidence>,
+    },
+    /// Links that share an interface or a medium fell together: one cause, reported once.
+    CommonCause {
+        /// What they share.
+        shared: Shared,
+        /// Those that fell until now.
+        links: Vec<LinkName>,
+        /// How that is known.
+        finding: Finding,
+    },
+    /// This node was not running, or does not keep up: it doubts what it sees of links, since everybody seems silent then.
+    LocalDoubt {
+        /// The transport whose monitor noticed.
+        transport: TransportKind,
+        /// How much it doubts.
+        doubt: Confidence,
+        /// How late its timer fired.
+        late: Duration,
     },
     /// Traffic is being moved away from a link.
     FailoverStarted {

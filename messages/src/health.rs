@@ -1,6 +1,14 @@
-//! What is said about the health of links: how sure, which layer, which rule, which samples.
+//! What is said about the health of links: how sure, which layer, which rule, which samples; and what sessions and the monitors of
+//! transports say to each other about it.
 
+use std::fmt;
+use std::time::Duration;
+
+use actix::{Message, Recipient};
 use serde::{Deserialize, Serialize};
+
+use crate::id::{LinkId, PeerId};
+use crate::link::{LinkState, Medium};
 
 /// The most samples that a finding carries.
 pub const FINDING_SAMPLES_MAX: usize = 8;
@@ -62,6 +70,8 @@ impl From<Confidence> for f64 {
 pub enum Layer {
     /// The operating system or the transport said so.
     OperatingSystem,
+    /// The peer said so, over another link.
+    Peer,
     /// Data is not acknowledged.
     Unacknowledged,
     /// What was expected did not arrive.
@@ -83,8 +93,12 @@ pub enum Layer {
 pub enum Rule {
     /// The operating system or the transport reported the link's end; no samples.
     ReportedDown,
+    /// The peer reported the link dead or suspected; no samples.
+    PeerReported,
     /// Data waited longer than the time-out; samples: waited, time-out (ms).
     TimedOut,
+    /// Probes were answered while data waited longer than the time-out; samples: waited, time-out (ms).
+    Stalled,
     /// The silence fits an outage better than the link's own losses; samples: silent expected arrivals, ms of silence, learnt share lost.
     SilenceTooLong,
     /// A sample outside of mean ± 3 standard deviations; samples: the latest values, oldest first.
@@ -120,6 +134,189 @@ impl Finding {
         let kept = &samples[samples.len().saturating_sub(FINDING_SAMPLES_MAX)..];
         Self { layer, rule, confidence, samples: kept.to_vec() }
     }
+}
+
+/// What was measured of a link, over its last 100 samples. `None` always means "not measured yet".
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Quality {
+    /// The median latency, in milliseconds.
+    pub latency_ms: Option<f64>,
+    /// What it carries at best, in bytes a second: the 90th percentile of what was measured.
+    pub bandwidth: Option<f64>,
+    /// The share of what was sent that was lost, 0 to 1.
+    pub loss: Option<f64>,
+    /// The mean difference between one latency and the next, in milliseconds (RFC 3550 §6.4.1, unsmoothed).
+    pub jitter_ms: Option<f64>,
+    /// The share that was delivered, 0 to 1, counting what was never seen as half a failure.
+    pub reliability: Option<f64>,
+    /// How steady the latency is, 0 to 1: 1 without scatter, a half when it scatters by its own size.
+    pub stability: Option<f64>,
+    /// How little energy its medium needs, 0 to 1.
+    pub power_efficiency: f64,
+    /// How many samples are behind this, at most 100.
+    pub samples: usize,
+}
+
+/// What to do about a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub enum Advice {
+    /// Nothing: it is as it usually is.
+    #[default]
+    Keep,
+    /// It is worse than usual: it counts as degraded.
+    Mistrust,
+    /// It is about to fail: traffic is better moved away before it does.
+    Leave,
+}
+
+/// Where a link is heading.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Outlook {
+    /// The probability that it fails within the monitor's horizon.
+    pub probability: Confidence,
+    /// In how many seconds from now, if that can be said.
+    pub seconds: Option<f64>,
+}
+
+/// Another link of the same session, as something that traffic could go over instead.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Its number.
+    pub id: LinkId,
+    /// Where it is in its life.
+    pub condition: LinkState,
+    /// Its score for an urgent message under the policy in force, 0 (worst) to 1; `None`: not measured.
+    pub score: Option<f64>,
+}
+
+/// Why something was concluded about a link, and what else there was.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// How sure the conclusion is.
+    pub confidence: Confidence,
+    /// How much the node doubted itself; the confidence is what is left after that.
+    pub doubt: Confidence,
+    /// What each layer said, the surest first.
+    pub findings: Vec<Finding>,
+    /// The other links of the session.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// A link of this node: numbers of links are unique within their session only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LinkName {
+    /// With whom the session is.
+    pub peer: PeerId,
+    /// The link's number in it.
+    pub link: LinkId,
+}
+
+/// What links have in common.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Shared {
+    /// A network interface of this machine, by name.
+    Interface(String),
+    /// A medium, over whatever interfaces.
+    Medium(Medium),
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface(name) => write!(f, "interface {name}"),
+            Self::Medium(medium) => write!(f, "medium {medium:?}"),
+        }
+    }
+}
+
+/// One round trip that was measured on a link, or missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundTrip {
+    /// How long before the report.
+    pub ago: Duration,
+    /// How long it took; `None`: the answer did not come in time.
+    pub took: Option<Duration>,
+}
+
+/// What a session saw of one link since its last report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkObserved {
+    /// The link.
+    pub link: LinkId,
+    /// The interface it runs over, if known.
+    pub interface: Option<String>,
+    /// What that is made of.
+    pub medium: Medium,
+    /// Some of its round trips, oldest first, evenly spread; a bounded number.
+    pub round_trips: Vec<RoundTrip>,
+    /// Whether something waits for an acknowledgement.
+    pub waiting: bool,
+    /// Records that arrived and could not be opened.
+    pub errors: u32,
+    /// The rate at which the peer acknowledges, in bytes a second, while the link was busy.
+    pub rate: Option<f64>,
+}
+
+/// What became of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Turn {
+    /// It stopped to carry, not on purpose.
+    Fell,
+    /// It carries after all.
+    Rose,
+    /// It is gone for good.
+    Gone,
+}
+
+/// That something became of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkTurn {
+    /// The link.
+    pub link: LinkId,
+    /// The interface it runs over, if known.
+    pub interface: Option<String>,
+    /// What that is made of.
+    pub medium: Medium,
+    /// What became of it.
+    pub turn: Turn,
+}
+
+/// What a session saw of its links over one transport. From the session actor to the health monitor of that transport, at the pace of
+/// metrics while there is traffic, never for a message.
+#[derive(Debug, Clone, PartialEq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct HealthReport {
+    /// With whom the session is.
+    pub peer: PeerId,
+    /// What was seen of each link.
+    pub observed: Vec<LinkObserved>,
+    /// What became of links, in the order in which it happened.
+    pub turns: Vec<LinkTurn>,
+    /// Who wants to know what the monitor makes of it.
+    #[serde(skip)]
+    pub reply: Option<Recipient<LinkOpinion>>,
+}
+
+/// What the monitor of a transport makes of a link. To its session actor: when the advice changes, and at the pace of metrics.
+#[derive(Debug, Clone, PartialEq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct LinkOpinion {
+    /// The link.
+    pub link: LinkId,
+    /// What to do.
+    pub advice: Advice,
+    /// How sure it is that the link is worse than usual.
+    pub degrading: Confidence,
+    /// How sure it is that the link does not carry.
+    pub unusable: Confidence,
+    /// Where it is heading.
+    pub outlook: Outlook,
+    /// How much the node doubts itself; what is above is left after that.
+    pub doubt: Confidence,
+    /// What each layer says, the surest first.
+    pub findings: Vec<Finding>,
+    /// What was measured.
+    pub quality: Quality,
 }
 
 #[cfg(test)]

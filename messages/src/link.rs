@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{EndpointAddress, TransportKind};
 use crate::credit::Credit;
+use crate::health::{Layer, Rule};
 use crate::id::LinkId;
 use crate::wire::Refusal;
 
@@ -200,6 +201,8 @@ pub enum LinkFailure {
     InterfaceDown(String),
     /// The peer said over another link that this one is dead.
     PeerReported,
+    /// It still carries, but worse than usual, or it is about to fail: this rule of this layer says so.
+    Worsening(Layer, Rule),
     /// Its actor panicked.
     ActorPanicked,
     /// The peer broke the protocol on it.
@@ -219,6 +222,7 @@ impl fmt::Display for LinkFailure {
             Self::Silent(after) => write!(f, "silent for {after:.1?}"),
             Self::InterfaceDown(name) => write!(f, "interface {name} went down"),
             Self::PeerReported => f.write_str("the peer reported it dead"),
+            Self::Worsening(layer, rule) => write!(f, "worse than usual ({layer:?}: {rule:?})"),
             Self::ActorPanicked => f.write_str("its actor panicked"),
             Self::Protocol(what) => write!(f, "protocol violation: {what}"),
             Self::Refused(why) => write!(f, "refused by the peer: {why}"),
@@ -355,6 +359,29 @@ mod tests {
             LinkState::Failed.after(LinkStep::Connected),
             Err(IllegalLinkStep { state: LinkState::Failed, step: LinkStep::Connected })
         );
+    }
+
+    /// `QualityDecline` as people write it.
+    fn in_words(step: LinkStep) -> String {
+        let name = format!("{step:?}");
+        let words = name.char_indices().map(|(at, c)| match c {
+            c if c.is_uppercase() && at > 0 => format!(" {}", c.to_lowercase()),
+            c => c.to_lowercase().to_string(),
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn the_diagram_in_the_documentation_is_this_table() {
+        let page = include_str!("../../docs/failover.md");
+        let (_, rest) = page.split_once("```mermaid\nstateDiagram-v2\n").expect("there is a diagram");
+        let (drawn, _) = rest.split_once("```").expect("it ends");
+        let drawn: Vec<&str> = drawn.lines().map(str::trim).filter(|line| line.contains("-->")).collect();
+        let closings = STATES.into_iter().filter(|state| state.after(LinkStep::Closed).is_ok());
+        let steps = LINK_STEPS.into_iter().chain(closings.map(|from| (from, LinkStep::Closed, LinkState::Closed)));
+        let wanted = steps.map(|(from, step, to)| format!("{from:?} --> {to:?}: {}", in_words(step)));
+        let wanted: Vec<String> = std::iter::once("[*] --> Initializing".to_owned()).chain(wanted).collect();
+        assert_eq!(drawn, wanted, "docs/failover.md has to say:\n    {}", wanted.join("\n    "));
     }
 
     #[test]

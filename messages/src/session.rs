@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::class::{Delivery, MessageClass, PolicyName};
+use crate::health::{Evidence, LinkOpinion};
 use crate::id::{ChannelId, Incarnation, LinkId, PeerId};
 use crate::link::{LinkInfo, LinkState, LinkStats};
 
@@ -160,6 +161,10 @@ pub struct LinkStatus {
     pub expected_delay: Option<f64>,
     /// The penalty for having failed lately, 0 to 1, decaying.
     pub flap_penalty: f64,
+    /// What the health monitor made of it last; `None` for a link without traffic.
+    pub opinion: Option<Box<LinkOpinion>>,
+    /// From what its state was concluded last, where it was.
+    pub evidence: Option<Box<Evidence>>,
 }
 
 /// One session as `status`, `peers` and `why` show it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::{self, Data, Query};
 use actix_web::{App, HttpResponse, HttpServer};
+use bowline_messages::health::{Advice, Quality};
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
@@ -13,10 +14,14 @@ use serde_json::json;
 
 use crate::control::protocol::StatusReport;
 use crate::control::remote::Remote;
+use crate::control::report::LinkReport;
 use crate::exit::{Exit, Failure};
 
 /// How long the node's thread may take to answer before it counts as stuck.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// The transports that there may be.
+const TRANSPORTS: [&str; 5] = ["tcp", "tls", "quic", "ws", "wss"];
 
 #[derive(Clone)]
 struct Shared {
@@ -88,13 +93,33 @@ fn sample(status: &StatusReport) {
         *links.entry((link.transport.clone(), format!("{:?}", link.state).to_lowercase())).or_default() += 1;
     }
     // A combination that has gone has to fall to zero, so that the last value is not reported for ever.
-    for transport in ["tcp", "tls", "quic", "ws", "wss"] {
+    for transport in TRANSPORTS {
         for state in ["initializing", "active", "degraded", "failing", "failed", "recovering", "closed"] {
             links.entry((transport.into(), state.into())).or_default();
         }
     }
     for ((transport, state), count) in links {
         gauge!("bowline_links", "transport" => transport, "state" => state).set(count as f64);
+    }
+    for transport in TRANSPORTS {
+        let links = status.sessions.iter().flat_map(|session| &session.links);
+        sample_health(transport, &links.filter(|link| link.transport == transport).collect::<Vec<_>>());
+    }
+}
+
+/// The health of all links over one transport. What was not measured is not a number.
+fn sample_health(transport: &'static str, links: &[&LinkReport]) {
+    let mean = |of: fn(&Quality) -> Option<f64>| {
+        let measured: Vec<f64> = links.iter().filter_map(|link| link.quality.as_ref().and_then(of)).collect();
+        if measured.is_empty() { f64::NAN } else { measured.iter().sum::<f64>() / measured.len() as f64 }
+    };
+    gauge!("bowline_link_latency_seconds", "transport" => transport).set(mean(|q| q.latency_ms) / 1e3);
+    gauge!("bowline_link_jitter_seconds", "transport" => transport).set(mean(|q| q.jitter_ms) / 1e3);
+    gauge!("bowline_link_loss_ratio", "transport" => transport).set(mean(|q| q.loss));
+    gauge!("bowline_link_stability_ratio", "transport" => transport).set(mean(|q| q.stability));
+    for (advice, name) in [(Advice::Keep, "keep"), (Advice::Mistrust, "mistrust"), (Advice::Leave, "leave")] {
+        let count = links.iter().filter(|link| link.opinion.as_ref().is_some_and(|o| o.advice == advice)).count();
+        gauge!("bowline_links_advised", "transport" => transport, "advice" => name).set(count as f64);
     }
 }
 

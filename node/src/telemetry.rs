@@ -128,6 +128,18 @@ fn describe() {
         "bowline_failover_seconds",
         "From the failure of a link to the first acknowledgement on another."
     );
+    describe_counter!("bowline_proactive_failovers_total", "Links that traffic left because they were about to fail.");
+    describe_counter!("bowline_common_causes_total", "Times that links over one interface or medium fell together.");
+    describe_counter!("bowline_local_doubts_total", "Times that the node doubted itself: it was not running in time.");
+    describe_counter!("bowline_link_steps_total", "Steps in the lives of links, by the state they lead to.");
+    describe_counter!("bowline_health_findings_total", "Findings about links, by layer of detection and transport.");
+    describe_counter!("bowline_health_reports_dropped_total", "Reports of sessions that found no room in a monitor.");
+    describe_counter!("bowline_late_timers_total", "Timers of sessions that fired so late that links were not judged.");
+    describe_gauge!("bowline_link_latency_seconds", "Median latency of links with traffic, the mean by transport.");
+    describe_gauge!("bowline_link_loss_ratio", "Share of samples missed on links with traffic, the mean by transport.");
+    describe_gauge!("bowline_link_jitter_seconds", "Jitter of links with traffic, the mean by transport.");
+    describe_gauge!("bowline_link_stability_ratio", "How steady links with traffic are, the mean by transport.");
+    describe_gauge!("bowline_links_advised", "Links with traffic, by transport and advice: keep, mistrust, leave.");
     describe_counter!("bowline_links_up_total", "Links that joined a session, by transport.");
     describe_counter!("bowline_dials_failed_total", "Dials that failed, by transport.");
     describe_counter!("bowline_failovers_stalled_total", "Failures of a link when no other was there to take over.");
@@ -174,12 +186,18 @@ impl Handler<Event> for EventCounter {
             EventKind::ChildRestarted { .. } => count("bowline_actor_restarts_total"),
             EventKind::FailoverStalled { .. } => count("bowline_failovers_stalled_total"),
             EventKind::MessageQuarantined { .. } => count("bowline_messages_quarantined_total"),
+            EventKind::ProactiveFailover { .. } => count("bowline_proactive_failovers_total"),
+            EventKind::CommonCause { .. } => count("bowline_common_causes_total"),
+            EventKind::LocalDoubt { .. } => count("bowline_local_doubts_total"),
+            EventKind::LinkStep { to, .. } => {
+                let state = format!("{to:?}").to_lowercase();
+                metrics::counter!("bowline_link_steps_total", "to" => state).increment(1);
+            }
             EventKind::Listening { .. }
             | EventKind::ListenFailed { .. }
             | EventKind::SessionUp { .. }
             | EventKind::SessionDown { .. }
             | EventKind::PeerRestarted { .. }
-            | EventKind::LinkStep { .. }
             | EventKind::FailoverStarted { .. }
             | EventKind::LinkPreferred { .. }
             | EventKind::ChildExited { .. }

@@ -22,8 +22,9 @@ const fn supervisor(path: &'static str, strategy: Strategy, what: &'static str) 
     Row { path, strategy: Some(strategy), what }
 }
 
-/// Everything, in start order; the stop order is the reverse. All of it is permanent but the links, which are temporary.
-pub const TREE: [Row; 17] = [
+/// Everything, in start order; the stop order is the reverse. All of it is permanent but the links and `health`, which are
+/// temporary.
+pub const TREE: [Row; 23] = [
     supervisor("", Strategy::RestForOne, "the node; gives up with exit code 70"),
     worker("journal", "keeps the last events and tells subscribers; the subscribers survive a restart"),
     supervisor("transports", Strategy::OneForOne, "one actor for each transport"),
@@ -44,6 +45,16 @@ pub const TREE: [Row; 17] = [
     worker("app/services", "echo, files and forwarded ports for peers"),
     worker("app/event-counter", "counts events for /metrics"),
     worker("app/control", "does what the control interface asks, on the node's thread"),
+    supervisor(
+        "health",
+        Strategy::OneForOne,
+        "a health monitor for each transport; given up alone when they fail for good",
+    ),
+    worker("health/quic", "the health of all links over it; a restart learns them anew"),
+    worker("health/tcp", "the same"),
+    worker("health/tls", "the same"),
+    worker("health/ws", "the same"),
+    worker("health/wss", "the same"),
 ];
 
 /// The row of a place in a live tree.

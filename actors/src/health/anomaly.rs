@@ -42,6 +42,11 @@ impl Anomaly {
         self.latest.map_or(0.0, |judged| judged.score)
     }
 
+    /// The latest sample and the median of those before it, once enough is known.
+    pub fn beside_usual(&self) -> Option<(f64, f64)> {
+        self.latest.map(|judged| (judged.sample, judged.median))
+    }
+
     /// 0.5 at the limit for outliers, towards 1 far beyond it.
     pub fn confidence(&self) -> Confidence {
         let score = self.score();

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use bowline_messages::LinkId;
-use bowline_messages::health::{Confidence, Finding, Layer, Rule};
+use bowline_messages::health::{Confidence, Finding, Layer, Rule, Shared};
 use bowline_messages::link::Medium;
 
 /// The most falls that are remembered.
@@ -12,22 +11,13 @@ const FALLS_MAX: usize = 256;
 /// The most links that are watched; more are not correlated.
 const LINKS_MAX: usize = 1_024;
 
-/// What links have in common.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Shared {
-    /// A network interface of this machine, by name.
-    Interface(String),
-    /// A medium, over whatever interfaces.
-    Medium(Medium),
-}
-
 /// A cause that several links share.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CommonCause {
+pub struct CommonCause<K> {
     /// What they share.
     pub shared: Shared,
     /// Those that fell, in order of their names.
-    pub links: Vec<LinkId>,
+    pub links: Vec<K>,
     /// What is said of each of them.
     pub finding: Finding,
 }
@@ -36,32 +26,35 @@ pub struct CommonCause {
 struct Watched {
     shared: Vec<Shared>,
     down: bool,
+    /// It will not come back; it counts as long as its fall is remembered.
+    gone: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Fall {
+struct Fall<K> {
     at: Instant,
-    link: LinkId,
+    link: K,
 }
 
-/// Watches links fall.
+/// Watches links fall, each known by a name of type `K`.
 #[derive(Debug, Clone)]
-pub struct Correlator {
+pub struct Correlator<K> {
     within: Duration,
-    links: BTreeMap<LinkId, Watched>,
-    falls: VecDeque<Fall>,
+    least: f64,
+    links: BTreeMap<K, Watched>,
+    falls: VecDeque<Fall<K>>,
     /// Causes that were reported, and until when the same is not reported again.
     reported: BTreeMap<Shared, Instant>,
 }
 
-impl Correlator {
-    /// Falls `within` this of each other may have one cause.
-    pub fn new(within: Duration) -> Self {
-        Self { within, links: BTreeMap::new(), falls: VecDeque::new(), reported: BTreeMap::new() }
+impl<K: Ord + Copy> Correlator<K> {
+    /// Falls `within` this of each other may have one cause; it is reported once it is as sure as `least`, 0 to 1.
+    pub fn new(within: Duration, least: f64) -> Self {
+        Self { within, least, links: BTreeMap::new(), falls: VecDeque::new(), reported: BTreeMap::new() }
     }
 
     /// A link is there.
-    pub fn on_link(&mut self, link: LinkId, interface: Option<&str>, medium: Medium) {
+    pub fn on_link(&mut self, link: K, interface: Option<&str>, medium: Medium) {
         if self.links.len() >= LINKS_MAX && !self.links.contains_key(&link) {
             return;
         }
@@ -69,16 +62,27 @@ impl Correlator {
         if medium != Medium::Unknown {
             shared.push(Shared::Medium(medium));
         }
-        self.links.insert(link, Watched { shared, down: false });
+        let down = self.links.get(&link).is_some_and(|known| known.down && !known.gone);
+        self.links.insert(link, Watched { shared, down, gone: false });
     }
 
-    /// A link is gone for good.
-    pub fn on_removed(&mut self, link: LinkId) {
-        self.links.remove(&link);
+    /// A link is gone for good. If it fell, that still counts for a while.
+    pub fn on_removed(&mut self, now: Instant, link: K) {
+        if let Some(watched) = self.links.get_mut(&link) {
+            watched.gone = true;
+        }
+        self.forget_gone(now);
+    }
+
+    fn forget_gone(&mut self, now: Instant) {
+        let within = self.within;
+        self.falls.retain(|fall| now.saturating_duration_since(fall.at) <= within);
+        let falls = &self.falls;
+        self.links.retain(|link, watched| !watched.gone || falls.iter().any(|fall| fall.link == *link));
     }
 
     /// A link works (again).
-    pub fn on_up(&mut self, link: LinkId) {
+    pub fn on_up(&mut self, link: K) {
         if let Some(watched) = self.links.get_mut(&link) {
             watched.down = false;
         }
@@ -90,15 +94,15 @@ impl Correlator {
 
     /// A link fell. The cause that it shares with others that just fell, once per cause; the narrower one (interface before medium)
     /// when both fit.
-    pub fn on_fall(&mut self, now: Instant, link: LinkId) -> Option<CommonCause> {
+    pub fn on_fall(&mut self, now: Instant, link: K) -> Option<CommonCause<K>> {
         let watched = self.links.get_mut(&link)?;
         if watched.down {
             return None;
         }
         watched.down = true;
         let candidates = watched.shared.clone();
-        let within = self.within;
-        self.falls.retain(|fall| now.saturating_duration_since(fall.at) <= within && fall.link != link);
+        self.falls.retain(|fall| fall.link != link);
+        self.forget_gone(now);
         if self.falls.len() >= FALLS_MAX {
             self.falls.pop_front();
         }
@@ -110,9 +114,9 @@ impl Correlator {
         candidates.into_iter().find_map(|shared| self.common(now, shared))
     }
 
-    fn common(&mut self, now: Instant, shared: Shared) -> Option<CommonCause> {
-        let has = |link: &LinkId| self.links.get(link).is_some_and(|watched| watched.shared.contains(&shared));
-        let mut links: Vec<LinkId> = self.falls.iter().map(|fall| fall.link).filter(has).collect();
+    fn common(&mut self, now: Instant, shared: Shared) -> Option<CommonCause<K>> {
+        let has = |link: &K| self.links.get(link).is_some_and(|watched| watched.shared.contains(&shared));
+        let mut links: Vec<K> = self.falls.iter().map(|fall| fall.link).filter(has).collect();
         links.sort_unstable();
         let fell = links.len();
         let all = self.links.values().filter(|watched| watched.shared.contains(&shared)).count();
@@ -121,6 +125,9 @@ impl Correlator {
             return None;
         }
         let confidence = self.confidence(fell, all, &shared);
+        if confidence.value() < self.least {
+            return None;
+        }
         // Whatever else these links share is part of the same event.
         let until = now.checked_add(self.within)?;
         let parts = links.iter().filter_map(|link| self.links.get(link)).flat_map(|watched| watched.shared.iter());
@@ -143,12 +150,13 @@ impl Correlator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bowline_messages::LinkId;
 
     const WITHIN: Duration = Duration::from_millis(500);
 
     /// Links 1 to 3 over `wlan0`, 4 over `wlan1`, 5 over `eth0`.
-    fn correlator() -> Correlator {
-        let mut correlator = Correlator::new(WITHIN);
+    fn correlator() -> Correlator<LinkId> {
+        let mut correlator = Correlator::new(WITHIN, 0.3);
         for (number, interface, medium) in [
             (1, "wlan0", Medium::Wifi),
             (2, "wlan0", Medium::Wifi),
@@ -177,10 +185,22 @@ mod tests {
     fn a_medium_that_falls_over_several_interfaces_is_one_cause() {
         let now = Instant::now();
         let mut correlator = correlator();
-        correlator.on_removed(LinkId(2));
-        correlator.on_removed(LinkId(3));
+        correlator.on_removed(now, LinkId(2));
+        correlator.on_removed(now, LinkId(3));
         assert_eq!(correlator.on_fall(now, LinkId(1)), None);
         assert_eq!(correlator.on_fall(now, LinkId(4)).unwrap().shared, Shared::Medium(Medium::Wifi));
+    }
+
+    #[test]
+    fn a_link_that_is_closed_when_it_falls_counts_for_a_moment_and_not_longer() {
+        let now = Instant::now();
+        let mut correlator = correlator();
+        assert_eq!(correlator.on_fall(now, LinkId(1)), None);
+        correlator.on_removed(now, LinkId(1));
+        assert_eq!(correlator.on_fall(now + WITHIN / 2, LinkId(2)).unwrap().links, vec![LinkId(1), LinkId(2)]);
+        correlator.on_removed(now + WITHIN / 2, LinkId(2));
+        correlator.on_removed(now + WITHIN * 3, LinkId(5));
+        assert_eq!(correlator.links.keys().copied().collect::<Vec<_>>(), vec![LinkId(3), LinkId(4)]);
     }
 
     #[test]
@@ -203,6 +223,15 @@ mod tests {
         correlator.on_up(LinkId(2));
         assert_eq!(correlator.on_fall(now, LinkId(1)), None);
         assert!(correlator.on_fall(now, LinkId(2)).is_some());
+    }
+
+    #[test]
+    fn a_cause_is_reported_once_it_is_sure_enough() {
+        let now = Instant::now();
+        let mut correlator = Correlator { least: 0.6, ..correlator() };
+        assert_eq!(correlator.on_fall(now, LinkId(1)), None);
+        assert_eq!(correlator.on_fall(now, LinkId(2)), None, "two of three");
+        assert_eq!(correlator.on_fall(now, LinkId(3)).unwrap().links.len(), 3);
     }
 
     #[test]

@@ -35,7 +35,7 @@ enum Evidence {
 
 fn evidence(layer: Layer) -> Evidence {
     match layer {
-        Layer::OperatingSystem => Evidence::Report,
+        Layer::OperatingSystem | Layer::Peer => Evidence::Report,
         Layer::Unacknowledged | Layer::Arrivals => Evidence::Silence,
         Layer::Correlation => Evidence::Neighbours,
         Layer::Control | Layer::Anomaly | Layer::Trend => Evidence::Measures,

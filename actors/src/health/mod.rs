@@ -1,4 +1,4 @@
-//! How each link is: detectors in layers, their fusion, the node's doubt of itself, and quality. All pure: time comes in as an
+//! How each link is: detectors in layers, their fusion, the node's doubt of itself, and quality. All but [`actor`] is pure: time comes in as an
 //! argument, memory is bounded, and no number that comes in makes them panic. `docs/failover.md` explains the whole.
 //!
 //! | file | idea |
@@ -17,13 +17,19 @@
 //! | [`fusion`] | one verdict from what the layers say |
 //! | [`quality`] | what was measured of a link |
 //! | [`monitor`] | the layers of one link, put together |
+//! | [`judge`] | from a verdict to advice: keep, mistrust, leave |
+//! | [`machine`] | the records of all links over one transport |
+//! | [`actor`] | the monitor of one transport, and the way to it |
 
+pub mod actor;
 pub mod anomaly;
 pub mod arrivals;
 pub mod control;
 pub mod correlation;
 pub mod fusion;
+pub mod judge;
 pub mod local;
+pub mod machine;
 pub mod monitor;
 pub mod phi;
 pub mod predictor;
@@ -33,7 +39,9 @@ pub mod rules;
 pub mod unacknowledged;
 pub mod window;
 
+pub use actor::{HealthActor, HealthParts, HealthPort};
 pub use fusion::{Verdict, fuse};
+pub use machine::{HealthConfig, TransportHealth};
 pub use monitor::{Feed, LinkHealth, MonitorConfig, Sample};
 pub use predictor::{PlainTrend, Prediction, Predictor};
 pub use quality::Quality;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use bowline_messages::health::{Confidence, Finding, Layer, Rule};
+use bowline_messages::health::{Confidence, Finding, Layer, Outlook, Rule};
 use bowline_messages::link::Medium;
 
 use super::anomaly::Anomaly;
@@ -13,9 +13,10 @@ use super::arrivals::{Arrivals, ArrivalsConfig};
 use super::control::ControlChart;
 use super::fusion::{Verdict, fuse};
 use super::local::{LocalConfig, LocalHealth};
-use super::predictor::PlainTrend;
+use super::predictor::{PlainTrend, Prediction, Predictor};
 use super::quality::{Quality, QualityMeter};
 use super::rules::{ErrorBurst, Usable, UsableConfig};
+use super::window::{SAMPLES_KEPT, median};
 
 /// How the monitor comes to know of losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct MonitorConfig {
     pub latency_limit_ms: f64,
     /// How far ahead the trend looks.
     pub horizon: Duration,
+    /// Through how many samples the trend is drawn.
+    pub trend_samples: usize,
     /// So many errors within [`MonitorConfig::errors_within`] are a burst.
     pub errors: usize,
     /// See [`MonitorConfig::errors`].
@@ -86,6 +89,7 @@ impl Default for MonitorConfig {
             },
             latency_limit_ms: 1_000.0,
             horizon: Duration::from_secs(5),
+            trend_samples: 24,
             errors: 5,
             errors_within: Duration::from_secs(10),
         }
@@ -116,7 +120,7 @@ impl LinkHealth {
             arrivals: Arrivals::new(now, config.arrivals),
             control: ControlChart::new(),
             anomaly: Anomaly::default(),
-            trend: PlainTrend::new(config.latency_limit_ms),
+            trend: PlainTrend::over(config.trend_samples, config.latency_limit_ms),
             errors: ErrorBurst::new(config.errors, config.errors_within),
             local: LocalHealth::new(config.local),
             quality: QualityMeter::new(medium),
@@ -143,6 +147,52 @@ impl LinkHealth {
             Feed::Arrivals => {}
         }
         self.measure(now, sample.measure, usable);
+    }
+
+    /// An interval of live traffic ended. `latencies_ms`: what was measured in it, for the quality; their median is the sample that detectors
+    /// judge. `lost`: how many answers did not come in time. Neither of both: nothing is known of the interval.
+    pub fn on_interval(&mut self, now: Instant, latencies_ms: &[f64], lost: usize) {
+        let sample = median(latencies_ms.to_vec());
+        if sample.is_none() && lost == 0 {
+            return;
+        }
+        if self.config.feed == Feed::Intervals {
+            self.on_report(now);
+        }
+        let usable = self.usable.latency(now, sample);
+        self.arrivals.on_expected(now);
+        match self.config.feed {
+            Feed::Intervals => self.arrivals.on_interval(now, usable),
+            Feed::Arrivals if usable => self.arrivals.on_arrival(now),
+            Feed::Arrivals => {}
+        }
+        if let Some(latency) = sample {
+            self.on_latency(now, latency);
+        }
+        for latency in latencies_ms {
+            self.quality.on_delivered(Duration::try_from_secs_f64(latency / 1e3).ok());
+        }
+        (0..lost.min(SAMPLES_KEPT)).for_each(|_| self.quality.on_lost());
+    }
+
+    /// A rate was measured while the link was busy, in bytes a second.
+    pub fn on_rate(&mut self, bytes: f64) {
+        self.quality.on_bandwidth(bytes);
+    }
+
+    /// The latest sample and the median of those before it, in milliseconds, once enough is known.
+    pub fn beside_usual(&self) -> Option<(f64, f64)> {
+        self.anomaly.beside_usual()
+    }
+
+    /// Where the latency is heading, as far as it meets its limit within the horizon.
+    pub fn outlook(&self, now: Instant) -> Outlook {
+        let meets = |prediction: &Prediction| prediction.time_to_failure.is_some_and(|t| t <= self.config.horizon);
+        let prediction = self.trend.predict(now, self.config.horizon).filter(meets);
+        prediction.map_or_else(Outlook::default, |prediction| Outlook {
+            probability: prediction.probability,
+            seconds: prediction.time_to_failure.map(|time| time.as_secs_f64()),
+        })
     }
 
     /// An error occurred on the link: a reset, a broken record.
@@ -175,15 +225,23 @@ impl LinkHealth {
 
     /// What is thought of the link, and what each layer said.
     pub fn verdict(&self, now: Instant) -> Verdict {
+        self.verdict_of(now, Confidence::NONE, true)
+    }
+
+    /// The same on a node that doubts itself this much; with what is said of changed latencies, or without it when the change is too small
+    /// to matter to anybody.
+    pub fn verdict_of(&self, now: Instant, doubt: Confidence, changes: bool) -> Verdict {
         let down = || Finding::new(Layer::OperatingSystem, Rule::ReportedDown, Confidence::CERTAIN, &[]);
         let mut findings = vec![self.arrivals.finding(self.silent(now))];
         findings.extend(self.reported_down.then(down));
         findings.extend(self.common.clone());
-        findings.extend(self.control.finding());
-        findings.extend(self.anomaly.finding());
         findings.extend(self.errors.finding(now));
-        findings.extend(self.trend.finding(now, self.config.horizon));
-        fuse(findings, self.local.doubt(now))
+        if changes {
+            findings.extend(self.control.finding());
+            findings.extend(self.anomaly.finding());
+            findings.extend(self.trend.finding(now, self.config.horizon));
+        }
+        fuse(findings, self.local.doubt(now).or_greater(doubt))
     }
 
     /// What was measured of the link.
@@ -213,11 +271,15 @@ impl LinkHealth {
         self.local.on_timer_set(now);
     }
 
+    fn on_latency(&mut self, now: Instant, latency_ms: f64) {
+        self.control.on_sample(latency_ms);
+        self.anomaly.on_sample(latency_ms);
+        self.trend.on_sample(now, latency_ms);
+    }
+
     fn measure(&mut self, now: Instant, measure: Measure, usable: bool) {
         if let Measure::LatencyMs(Some(latency)) = measure {
-            self.control.on_sample(latency);
-            self.anomaly.on_sample(latency);
-            super::Predictor::on_sample(&mut self.trend, now, latency);
+            self.on_latency(now, latency);
         }
         if let Measure::ThroughputKbps(Some(kbps)) = measure {
             self.quality.on_bandwidth(kbps * 125.0);

@@ -40,13 +40,19 @@ const SAMPLES_MIN: usize = 6;
 #[derive(Debug, Clone)]
 pub struct PlainTrend {
     limit: f64,
+    kept: usize,
     samples: VecDeque<(Instant, f64)>,
 }
 
 impl PlainTrend {
     /// A trend towards a limit: at or beyond it the link counts as failed.
     pub fn new(limit: f64) -> Self {
-        Self { limit, samples: VecDeque::new() }
+        Self::over(SAMPLES, limit)
+    }
+
+    /// The same through the last `samples` samples, at least six.
+    pub fn over(samples: usize, limit: f64) -> Self {
+        Self { limit, kept: samples.max(SAMPLES_MIN), samples: VecDeque::new() }
     }
 
     /// What it says, when the limit is met within the horizon.
@@ -97,7 +103,7 @@ impl Predictor for PlainTrend {
         if !value.is_finite() || self.samples.back().is_some_and(|(last, _)| at < *last) {
             return;
         }
-        if self.samples.len() >= SAMPLES {
+        if self.samples.len() >= self.kept {
             self.samples.pop_front();
         }
         self.samples.push_back((at, value));

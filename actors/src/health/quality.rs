@@ -2,31 +2,11 @@
 
 use std::time::Duration;
 
+pub use bowline_messages::health::Quality;
 use bowline_messages::link::Medium;
 
 use super::millis;
 use super::window::Window;
-
-/// What was measured of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Quality {
-    /// The median latency, in milliseconds.
-    pub latency_ms: Option<f64>,
-    /// What it carries at best, in bytes a second: the 90th percentile of what was measured.
-    pub bandwidth: Option<f64>,
-    /// The share of what was sent that was lost, 0 to 1.
-    pub loss: Option<f64>,
-    /// The mean difference between one latency and the next, in milliseconds (RFC 3550 §6.4.1, unsmoothed).
-    pub jitter_ms: Option<f64>,
-    /// The share that was delivered, 0 to 1, counting what was never seen as half a failure.
-    pub reliability: Option<f64>,
-    /// How steady the latency is, 0 to 1: 1 without scatter, a half when it scatters by its own size.
-    pub stability: Option<f64>,
-    /// How little energy its medium needs, 0 to 1.
-    pub power_efficiency: f64,
-    /// How many samples are behind this, at most 100.
-    pub samples: usize,
-}
 
 /// The usual energy efficiency of a medium, 0 to 1. A rough order, not a measurement.
 pub fn power_efficiency(medium: Medium) -> f64 {

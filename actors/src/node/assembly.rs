@@ -17,6 +17,7 @@ use bowline_messages::wire::{Features, HelloParameters, OfferedVersions};
 use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
 
 use super::journal::{JournalActor, RecentEvents, Subscribe, Subscribers};
+use super::monitors::Monitors;
 use super::peers::{
     Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery,
     SeekPeer,
@@ -193,8 +194,10 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
     let mut transports_spec =
         SupervisorSpec::new("transports", Strategy::OneForOne).seed(parts.seed).events(watched.clone());
     let mut transports = BTreeMap::new();
+    let mut monitors = Monitors::new(&parts.session, &services);
     for transport in built {
         let kind = transport.kind();
+        monitors.add(&kind);
         let parts = make(transport);
         let (spec, address) = ChildSpec::new(kind.as_str(), move || TransportActor::new(parts.clone()));
         services.add_dialer(kind.clone(), address.clone().recipient());
@@ -213,12 +216,13 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
     let root = SupervisorSpec::new("node", Strategy::RestForOne)
         .seed(parts.seed)
-        .events(watched)
+        .events(watched.clone())
         .child(journal_spec)
         .child(transports_spec.into_child().0)
         .child(sessions_spec)
         .child(peers_spec.mailbox(SHARED_MAILBOX))
         .child(app_spec)
+        .child(monitors.into_child(parts.seed, watched))
         .start_root();
     Ok(NodeHandle {
         services,

@@ -9,6 +9,7 @@
 
 mod assembly;
 mod journal;
+mod monitors;
 mod peers;
 mod services;
 

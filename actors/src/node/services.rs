@@ -16,6 +16,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::journal::Record;
+use crate::health::HealthPort;
 use crate::session::handshake::{Admission, ResumeTicket};
 use crate::session::identity::Identity;
 use crate::session::pressure::{MemoryGauge, Pressure};
@@ -56,6 +57,7 @@ pub struct Services {
     journal: RefCell<Option<Recipient<Record>>>,
     supervision_events: RefCell<Option<Recipient<SupervisionEvent>>>,
     dialers: RefCell<BTreeMap<TransportKind, Recipient<Dial>>>,
+    health: RefCell<BTreeMap<TransportKind, HealthPort>>,
     own_addresses: RefCell<Option<SignedAddresses>>,
     session_ends: RefCell<Option<Recipient<EndSession>>>,
     /// What all sessions hold together.
@@ -95,6 +97,7 @@ impl Services {
             journal: RefCell::default(),
             supervision_events: RefCell::default(),
             dialers: RefCell::default(),
+            health: RefCell::default(),
             own_addresses: RefCell::default(),
             session_ends: RefCell::default(),
             memory: MemoryGauge::default(),
@@ -173,6 +176,16 @@ impl Services {
     /// The transport of this kind.
     pub fn dialer(&self, kind: &TransportKind) -> Option<Recipient<Dial>> {
         self.dialers.borrow().get(kind).cloned()
+    }
+
+    /// Adds the health monitor of a transport.
+    pub fn add_health(&self, kind: TransportKind, monitor: HealthPort) {
+        self.health.borrow_mut().insert(kind, monitor);
+    }
+
+    /// The health monitor of the transport of this kind.
+    pub fn health(&self, kind: &TransportKind) -> Option<HealthPort> {
+        self.health.borrow().get(kind).cloned()
     }
 
     /// Where this node can be reached, once it listens.

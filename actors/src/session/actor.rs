@@ -5,6 +5,7 @@
 
 mod delivery;
 mod handlers;
+mod health;
 mod requests;
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -295,7 +296,7 @@ impl SessionActor {
         let now = clock::now();
         self.deliver(now);
         self.transmit(now);
-        self.carry_out();
+        self.carry_out(ctx);
         self.dial(now, ctx);
         self.check_alone(now);
         self.weigh();
@@ -339,7 +340,7 @@ impl SessionActor {
         });
     }
 
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, ctx: &mut Context<Self>) {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Emit(kind) => self.emit(kind),
@@ -359,6 +360,9 @@ impl SessionActor {
                 Output::Observed(behaviour) => self.observe(behaviour),
                 Output::PeerKnown(incarnation) => self.group.ledger.set_peer_incarnation(incarnation),
                 Output::PeerAddresses(addresses) => self.learn(&addresses),
+                Output::WantSpare => self.want_spare(),
+                Output::Seen(seen) => self.report_seen(seen, ctx),
+                Output::Turned(kind, turn) => self.report_turn(&kind, turn),
                 Output::ClosedByPeer(code, text) => {
                     tracing::debug!(peer = ?self.group.ledger.peer(), ?code, text, "the peer ends the session");
                     self.end(SessionEnd::ClosedByPeer);
@@ -538,6 +542,7 @@ impl Pumped for SessionActor {
 
     fn on_deadline(&mut self, ctx: &mut Self::Context) {
         let now = clock::now();
+        self.doubt_lateness(now);
         self.with_machine(|machine, parts| machine.on_timeout(now, parts));
         // The worker may have been polled already in this turn.
         self.work(ctx);

@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use bowline_messages::event::EventKind;
+use bowline_messages::health::Advice;
 use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 use bowline_messages::wire::frame::LinkDownCode;
 use bowline_messages::{LinkId, MessageClass};
@@ -46,7 +47,12 @@ impl Session {
                 improvement_at(path),
             ]
         });
-        paths.flatten().min()
+        paths.flatten().chain(self.watch.as_ref().map(|watch| watch.deadline())).min()
+    }
+
+    /// Whether there was traffic just now.
+    pub(super) fn is_busy(&self, now: Instant) -> bool {
+        self.busy_at.is_some_and(|at| now.saturating_duration_since(at) < BUSY_FOR)
     }
 
     /// When the link is suspected (again) if nothing is acknowledged until then.
@@ -63,7 +69,7 @@ impl Session {
         let timeout = path.probe_timeout();
         match path.suspicions {
             0 => timeout,
-            1 => (timeout * VERDICT_TIMEOUTS).max(VERDICT_MIN),
+            1 => verdict_after(timeout),
             // The last link that works is not judged; it is asked again and again, less and less often.
             // Each suspicion has to lie behind the one before, or the next one would be due at once, for ever.
             more => {
@@ -72,7 +78,7 @@ impl Session {
                 } else {
                     (more - PATIENCE_DOUBLINGS + 1) << (PATIENCE_DOUBLINGS - 1)
                 };
-                (timeout * VERDICT_TIMEOUTS).max(VERDICT_MIN).saturating_mul(factor)
+                verdict_after(timeout).saturating_mul(factor)
             }
         }
     }
@@ -95,8 +101,8 @@ impl Session {
             // The suspicion comes first; it probes as well.
             return path.eliciting_at + self.config.heartbeat.max(self.config.probe);
         }
-        let busy = self.busy_at.is_some_and(|at| now.saturating_duration_since(at) < BUSY_FOR);
-        path.eliciting_at + if busy { self.config.probe.min(self.config.heartbeat) } else { self.config.heartbeat }
+        path.eliciting_at
+            + if self.is_busy(now) { self.config.probe.min(self.config.heartbeat) } else { self.config.heartbeat }
     }
 
     /// A deadline was reached. Late and spurious calls do no harm.
@@ -106,6 +112,7 @@ impl Session {
         for id in ids {
             self.check_path(now, id);
         }
+        self.report_seen(now);
         self.reroute(now, parts);
     }
 
@@ -127,7 +134,7 @@ impl Session {
         if suspicious {
             self.on_suspicion(now, id);
         } else if improved {
-            self.take_step(id, LinkStep::QualityImprovement, None);
+            self.take_step(now, id, LinkStep::QualityImprovement, None);
         }
     }
 
@@ -141,6 +148,9 @@ impl Session {
         let reason = if stalled { LinkFailure::Stalled(waited) } else { LinkFailure::Unacknowledged(waited) };
         path.suspicions += 1;
         path.forecast.on_lost(now);
+        if let Some(watch) = &mut self.watch {
+            watch.on_missed(now, id);
+        }
         path.probe_due = true;
         let first = path.suspicions == 1;
         path.carried |= carried;
@@ -160,9 +170,9 @@ impl Session {
         }
     }
 
-    fn mark_degraded(&mut self, now: Instant, id: LinkId, reason: LinkFailure) {
+    pub(super) fn mark_degraded(&mut self, now: Instant, id: LinkId, reason: LinkFailure) {
         if self.paths.get(&id).is_some_and(|path| path.state == LinkState::Active) {
-            self.take_step(id, LinkStep::QualityDecline, Some(reason));
+            self.take_step(now, id, LinkStep::QualityDecline, Some(reason));
         }
         if let Some(path) = self.paths.get_mut(&id) {
             path.degraded_at = Some(now);
@@ -171,7 +181,7 @@ impl Session {
 
     /// The link is failing: nothing new goes over it, and what it kept goes over others.
     fn on_verdict(&mut self, now: Instant, id: LinkId, reason: LinkFailure) {
-        if !self.take_step(id, LinkStep::CriticalError, Some(reason.clone())) {
+        if !self.take_step(now, id, LinkStep::CriticalError, Some(reason.clone())) {
             return;
         }
         let Some(path) = self.paths.get_mut(&id) else { return };
@@ -263,7 +273,7 @@ impl Session {
             path.suspicions = 0;
             path.carried = false;
             path.degraded_at = Some(now);
-            self.take_step(id, LinkStep::FalseAlarm, None);
+            self.take_step(now, id, LinkStep::FalseAlarm, None);
         }
         if let Some(failover) = self.failover
             && failover.from != id
@@ -300,13 +310,19 @@ impl Session {
         }
     }
 
-    /// Takes a step; `false` when the table of F1 has none such.
-    fn take_step(&mut self, id: LinkId, step: LinkStep, reason: Option<LinkFailure>) -> bool {
-        let Some(path) = self.paths.get_mut(&id) else { return false };
-        let Ok(from) = path.step(step) else { return false };
-        let to = path.state;
-        self.emit_step(id, from, to, step, reason);
-        true
+    /// Takes a step; `false` when the table of F1 has none such: our own mistake, which is logged and changes nothing.
+    fn take_step(&mut self, now: Instant, id: LinkId, step: LinkStep, reason: Option<LinkFailure>) -> bool {
+        let Some(mut path) = self.paths.remove(&id) else { return false };
+        let taken = path.step(step);
+        match taken {
+            Ok(from) => {
+                let evidence = self.emit_step(now, &path, from, step, reason);
+                path.evidence = evidence.or(path.evidence.take());
+            }
+            Err(error) => tracing::debug!(link = %id, %error, "a step that is not in the table"),
+        }
+        self.paths.insert(id, path);
+        taken.is_ok()
     }
 
     /// Notes that messages are under way.
@@ -331,7 +347,13 @@ impl Session {
     }
 }
 
+/// How long missing progress is borne until the verdict, for a link with this probe time-out.
+pub(super) fn verdict_after(timeout: Duration) -> Duration {
+    (timeout * VERDICT_TIMEOUTS).max(VERDICT_MIN)
+}
+
 fn improvement_at(path: &Path) -> Option<Instant> {
-    let degraded = path.degraded_at.filter(|_| path.state == LinkState::Degraded && path.suspicions == 0)?;
+    let calm = path.suspicions == 0 && path.advice == Advice::Keep;
+    let degraded = path.degraded_at.filter(|_| path.state == LinkState::Degraded && calm)?;
     Some(degraded + IMPROVEMENT_AFTER)
 }

@@ -14,12 +14,14 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::config::SessionConfig;
 use bowline_messages::event::EventKind;
+use bowline_messages::health::{Advice, Evidence, LinkObserved, LinkTurn};
 use bowline_messages::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
 use bowline_messages::session::{LinkChoice, LinkStatus};
 use bowline_messages::wire::SignedAddresses;
 use bowline_messages::wire::frame::{CloseCode, LinkDownCode};
 use bowline_messages::{Incarnation, LinkId, MessageClass, PeerId, PolicyName, TransportKind};
 
+use super::evidence::turn_of;
 use super::inbound::Inbound;
 use super::outbox::{Outbox, PeerLimits, SentItem};
 use super::path::{AckOutcome, Path, RecordItem};
@@ -27,6 +29,7 @@ use super::policy::{Candidate, Choice, Chooser, Damping, Health, Penalty, Requir
 use super::scheduler::Scheduler;
 use super::seal::{Opener, Sealer};
 use super::trust::Behaviour;
+use super::watch::Watch;
 use super::window::WindowConfig;
 use crate::transport::registry::is_secured;
 
@@ -84,6 +87,12 @@ pub enum Output {
     PeerKnown(Incarnation),
     /// The peer can be reached here.
     PeerAddresses(SignedAddresses),
+    /// A link is about to fail and there is no other to take over: one is wanted now.
+    WantSpare,
+    /// Something became of a link that the monitor of its transport should know.
+    Turned(TransportKind, LinkTurn),
+    /// What was seen of links, for the monitors of their transports.
+    Seen(Vec<(TransportKind, LinkObserved)>),
     /// The peer ends the session.
     ClosedByPeer(CloseCode, String),
 }
@@ -144,6 +153,8 @@ pub struct Session {
     pub(super) scratch: Vec<SentItem>,
     pub(super) record_items: Vec<RecordItem>,
     pub(super) candidates: Vec<Candidate>,
+    /// What the health monitors are told and say, while there is traffic.
+    pub(super) watch: Option<Box<Watch>>,
 }
 
 impl Session {
@@ -191,6 +202,7 @@ impl Session {
             scratch: Vec::new(),
             record_items: Vec::new(),
             candidates: Vec::new(),
+            watch: None,
         }
     }
 
@@ -279,6 +291,7 @@ impl Session {
             | LinkFailure::Silent(_)
             | LinkFailure::InterfaceDown(_)
             | LinkFailure::PeerReported
+            | LinkFailure::Worsening(..)
             | LinkFailure::ActorPanicked
             | LinkFailure::Protocol(_) => false,
         };
@@ -289,8 +302,11 @@ impl Session {
         };
         for step in steps {
             if let Ok(from) = path.step(*step) {
-                self.emit_step(id, from, path.state, *step, Some(reason.clone()));
+                self.emit_step(now, &path, from, *step, Some(reason.clone()));
             }
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.forget(id);
         }
         if !on_purpose {
             self.penalise(now, &path.info);
@@ -340,15 +356,31 @@ impl Session {
         }
     }
 
+    /// Reports a step that a link has taken, and from what it was concluded.
     pub(super) fn emit_step(
         &mut self,
-        link: LinkId,
+        now: Instant,
+        path: &Path,
         from: LinkState,
-        to: LinkState,
         step: LinkStep,
         reason: Option<LinkFailure>,
-    ) {
-        self.outputs.push_back(Output::Emit(EventKind::LinkStep { peer: self.peer, link, from, to, step, reason }));
+    ) -> Option<Box<Evidence>> {
+        let (link, to) = (path.info.id, path.state);
+        if let Some(turn) = turn_of(step, reason.as_ref()) {
+            self.turned(&path.info, turn);
+        }
+        let evidence = reason.as_ref().and_then(|reason| self.evidence_for(now, link, reason, path.probe_timeout()));
+        let kept = evidence.clone();
+        self.outputs.push_back(Output::Emit(EventKind::LinkStep {
+            peer: self.peer,
+            link,
+            from,
+            to,
+            step,
+            reason,
+            evidence,
+        }));
+        kept
     }
 
     pub(super) fn penalise(&mut self, now: Instant, info: &LinkInfo) {
@@ -380,7 +412,7 @@ impl Session {
         self.candidates = candidates;
     }
 
-    fn candidate(&self, now: Instant, path: &Path, class: usize) -> Candidate {
+    pub(super) fn candidate(&self, now: Instant, path: &Path, class: usize) -> Candidate {
         let in_flight = path.window.in_flight() as f64;
         let rate = path.window.rate().filter(|rate| *rate > 0.0);
         let delay = path
@@ -395,6 +427,7 @@ impl Session {
             room,
             load: Some(in_flight / (in_flight + room as f64).max(1.0)),
             suspected: path.suspicions > 0,
+            leaving: path.advice == Advice::Leave,
             penalty,
             health: health(path, penalty),
             bandwidth: rate,
@@ -415,9 +448,8 @@ impl Session {
         self.gather_candidates(now, class);
         let wanted = Wanted { policy, class: MessageClass::from_index(class).unwrap_or_default(), bytes };
         let (chosen, left) = self.chooser.choose(now, wanted, &self.candidates);
-        if let (Some(from), Some(to), MessageClass::Realtime) = (left, chosen.links[0], wanted.class) {
-            let event = EventKind::LinkPreferred { peer: self.peer, from, to, rule: chosen.rule.to_owned() };
-            self.outputs.push_back(Output::Emit(event));
+        if let (Some(from), Some(to)) = (left, chosen.links[0]) {
+            self.on_preferred(now, from, to, wanted.class, chosen.rule);
         }
         chosen
     }
@@ -432,6 +464,8 @@ impl Session {
             window_bytes: path.window_bytes(),
             expected_delay: self.candidate(now, path, 0).delay,
             flap_penalty: (self.penalty(now, &path.info) / 8.0).min(1.0),
+            opinion: self.opinion(path.info.id).cloned().map(Box::new),
+            evidence: path.evidence.clone(),
         };
         self.paths.values().map(|path| status(path)).collect()
     }
@@ -518,7 +552,8 @@ pub(super) fn down_code(reason: &LinkFailure) -> LinkDownCode {
     match reason {
         LinkFailure::Transport(_) | LinkFailure::ClosedByPeer | LinkFailure::PeerReported => LinkDownCode::Transport,
         LinkFailure::ClosedHere(_) => LinkDownCode::Closed,
-        LinkFailure::Unacknowledged(_) => LinkDownCode::Unacknowledged,
+        // The second is no reason to call a link dead.
+        LinkFailure::Unacknowledged(_) | LinkFailure::Worsening(..) => LinkDownCode::Unacknowledged,
         LinkFailure::Stalled(_) => LinkDownCode::Stalled,
         LinkFailure::Silent(_) => LinkDownCode::Silent,
         LinkFailure::InterfaceDown(_) => LinkDownCode::InterfaceDown,

@@ -13,6 +13,7 @@
 
 pub mod acks;
 pub mod actor;
+mod evidence;
 pub mod handle;
 pub mod handshake;
 pub mod identity;
@@ -41,6 +42,7 @@ mod streams;
 mod transmit;
 pub mod trust;
 mod tx_channel;
+mod watch;
 pub mod window;
 
 #[cfg(test)]

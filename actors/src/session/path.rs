@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bowline_messages::health::{Advice, Evidence};
 use bowline_messages::link::{IllegalLinkStep, LinkInfo, LinkState, LinkStats, LinkStep};
 use bowline_messages::{ChannelId, LinkId};
 
@@ -79,13 +80,15 @@ pub(crate) struct AckOutcome {
     pub(crate) news: bool,
     /// Whether one of those carried messages.
     pub(crate) data: bool,
+    /// Whether a round-trip time was measured.
+    pub(crate) measured: bool,
 }
 
 impl AckOutcome {
     /// As new, with the room it has.
     pub(crate) fn clear(&mut self) {
         self.items.clear();
-        (self.news, self.data) = (false, false);
+        (self.news, self.data, self.measured) = (false, false, false);
     }
 }
 
@@ -141,6 +144,12 @@ pub(crate) struct Path {
     pub(crate) proven: bool,
     /// When it became `Degraded` last.
     pub(crate) degraded_at: Option<Instant>,
+    /// What the health monitor says about it.
+    pub(crate) advice: Advice,
+    /// Traffic was moved off it because of that, and it was said.
+    pub(crate) left: bool,
+    /// From what its state was concluded last.
+    pub(crate) evidence: Option<Box<Evidence>>,
 }
 
 /// Whether a record's item has the message in question, or a piece of it.
@@ -197,6 +206,9 @@ impl Path {
             introduced: false,
             proven: false,
             degraded_at: None,
+            advice: Advice::Keep,
+            left: false,
+            evidence: None,
         }
     }
 
@@ -324,6 +336,7 @@ impl Path {
             if !late_only {
                 let sample = now.saturating_duration_since(sent_at);
                 self.rtt.on_sample(now, sample, delay.min(self.ack_delay_max));
+                out.measured = true;
                 self.forecast.on_delivered(now, self.rtt.latest() / 2);
                 self.window.on_acknowledged(now, bytes, mark);
                 self.drain_step(now, sample);

@@ -270,6 +270,9 @@ impl Session {
                 RecordItem::Addresses | RecordItem::LinkDown(_) | RecordItem::Quarantined(..) => {}
             }
         }
+        if outcome.measured {
+            self.watch_round_trip(now, ack.link);
+        }
         let news = outcome.news;
         if news {
             self.on_progress(now, ack.link, outcome.data);

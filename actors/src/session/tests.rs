@@ -24,6 +24,7 @@ use super::streams::StreamTable;
 use super::trust::Behaviour;
 
 mod edges;
+mod health;
 mod replayed_attach;
 
 const MS: Duration = Duration::from_millis(1);
@@ -38,6 +39,8 @@ struct End {
     got: Vec<Received>,
     events: Vec<EventKind>,
     observed: Vec<Behaviour>,
+    /// What the health monitors would be told.
+    health: Vec<Output>,
     /// Messages that the application takes at once; 0: it does not read.
     appetite: usize,
 }
@@ -109,6 +112,7 @@ impl End {
             got: Vec::new(),
             events: Vec::new(),
             observed: Vec::new(),
+            health: Vec::new(),
             appetite: usize::MAX,
         }
     }
@@ -207,6 +211,7 @@ impl World {
                 }
                 Output::Observed(behaviour) => end.observed.push(behaviour),
                 Output::LinkProven(_) | Output::PeerAddresses(_) | Output::ClosedByPeer(..) | Output::PeerKnown(_) => {}
+                health @ (Output::WantSpare | Output::Seen(_) | Output::Turned(..)) => end.health.push(health),
             }
         }
         for transmit in out {

@@ -76,6 +76,8 @@ pub struct SessionConfig {
     /// In what time the memory of a link's failure halves.
     #[serde(with = "duration")]
     pub penalty_half_life: Duration,
+    /// From this probability on that a link fails within seconds, traffic leaves it beforehand, where another is there. `1`: never.
+    pub leave_above: f64,
     /// The policy of each class.
     pub policies: ClassPolicies,
 }
@@ -146,6 +148,7 @@ impl Default for SessionConfig {
             switch_margin: 0.35,
             switch_dwell: Duration::from_secs(1),
             penalty_half_life: Duration::from_secs(20),
+            leave_above: 0.8,
             policies: ClassPolicies::default(),
         }
     }
@@ -177,6 +180,7 @@ impl SessionConfig {
         checks.duration("session.queue_delay", self.queue_delay, ms(1)..=ms(1000));
         checks.number("session.switch_margin", self.switch_margin, 0.0..=10.0);
         checks.duration("session.switch_dwell", self.switch_dwell, Duration::ZERO..=hour);
+        checks.number("session.leave_above", self.leave_above, 0.0..=1.0);
         checks.duration("session.penalty_half_life", self.penalty_half_life, ms(100)..=hour);
     }
 }

@@ -12,6 +12,7 @@ mod connect;
 pub mod demo;
 mod events;
 mod forward;
+mod health;
 mod human;
 mod id;
 mod output;

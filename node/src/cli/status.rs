@@ -7,7 +7,7 @@ use bowline_messages::config::parse_duration;
 use hyper::Method;
 
 use super::output::{Table, line, with_schema};
-use super::{Global, human};
+use super::{Global, health, human};
 use crate::control::client::Content;
 use crate::control::protocol::StatusReport;
 use crate::control::report::{LinkReport, SessionReport};
@@ -81,7 +81,18 @@ pub(crate) fn session_text(session: &SessionReport) -> String {
 
 /// The links of a session.
 pub(crate) fn links_table(links: &[LinkReport]) -> String {
-    let mut table = Table::new(["  link", "state", "remote", "rtt", "jitter", "loss", "sent", "received"]);
+    let mut table = Table::new([
+        "  link",
+        "state",
+        "remote",
+        "rtt",
+        "jitter",
+        "loss",
+        "sent",
+        "received",
+        "quality",
+        "last finding",
+    ]);
     for link in links {
         table.row([
             format!("  {}", link.id),
@@ -92,6 +103,8 @@ pub(crate) fn links_table(links: &[LinkReport]) -> String {
             link.loss_ratio.map_or_else(|| "-".into(), |loss| format!("{:.1} %", loss * 100.0)),
             human::bytes(link.bytes_sent),
             human::bytes(link.bytes_received),
+            health::quality(link),
+            health::last_finding(link),
         ]);
     }
     if table.is_empty() { String::new() } else { table.print() }

@@ -5,7 +5,7 @@ use hyper::Method;
 
 use super::output::Table;
 use super::status::links_table;
-use super::{Global, human};
+use super::{Global, health, human};
 use crate::control::client::Content;
 use crate::control::report::SessionReport;
 use crate::exit::{Exit, Failure};
@@ -45,6 +45,11 @@ fn text(session: &SessionReport) -> String {
     if !scores.is_empty() {
         text.push_str("\nscores (the smallest expected delay is the best)\n");
         text.push_str(&scores.print());
+    }
+    let health: String = session.links.iter().map(health::paragraphs).collect();
+    if !health.is_empty() {
+        text.push_str("\nhealth (confidences from 0 to 1, the surest first)\n");
+        text.push_str(&health);
     }
     let mut choices = Table::new(["  class", "policy", "links", "because"]);
     for choice in &session.choices {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bowline_messages::health::{Evidence, Finding, Layer, LinkOpinion, Quality};
 use bowline_messages::link::{LinkState, LinkStats};
 use bowline_messages::session::{LinkChoice, LinkStatus, SessionStatus};
 use bowline_messages::{EndpointAddress, LinkId, MessageClass, PeerId, PolicyName};
@@ -94,6 +95,14 @@ pub(crate) struct LinkReport {
     pub(crate) records_lost: u64,
     /// Frames sent again over another link.
     pub(crate) frames_rerouted: u64,
+    /// What was measured over the last 100 samples; `null` for a link without traffic.
+    pub(crate) quality: Option<Quality>,
+    /// What the health monitor thinks of it; `null` for a link without traffic.
+    pub(crate) opinion: Option<LinkOpinion>,
+    /// From what its state was concluded last, where it was.
+    pub(crate) evidence: Option<Evidence>,
+    /// The surest of what was found last.
+    pub(crate) last_finding: Option<Finding>,
 }
 
 /// Which links a class uses now, and why.
@@ -192,8 +201,19 @@ impl From<LinkStatus> for LinkReport {
             records_rejected,
             records_lost,
             frames_rerouted,
+            quality: status.opinion.as_ref().map(|opinion| opinion.quality),
+            last_finding: last_finding(status.opinion.as_deref(), status.evidence.as_deref()),
+            opinion: status.opinion.map(|opinion| *opinion),
+            evidence: status.evidence.map(|evidence| *evidence),
         }
     }
+}
+
+/// The surest of what is found now, or else of what was found when the link changed its state.
+fn last_finding(opinion: Option<&LinkOpinion>, evidence: Option<&Evidence>) -> Option<Finding> {
+    let now = opinion.into_iter().flat_map(|opinion| &opinion.findings);
+    let before = evidence.into_iter().flat_map(|evidence| &evidence.findings);
+    now.chain(before).find(|finding| finding.confidence.value() > 0.0 && finding.layer != Layer::Arrivals).cloned()
 }
 
 impl From<LinkChoice> for ChoiceReport {

@@ -5,7 +5,7 @@ use super::*;
 impl Handler<Arrived> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, arrived: Arrived, _: &mut Self::Context) {
+    fn handle(&mut self, arrived: Arrived, ctx: &mut Self::Context) {
         let link = arrived.link;
         if self.via.as_ref().is_none_or(|via| via.id != link) {
             let via = self.group.links.borrow().get(&link).map(|slot| slot.join.info.clone());
@@ -14,7 +14,7 @@ impl Handler<Arrived> for SessionActor {
         let now = clock::now();
         self.with_machine(|machine, parts| machine.on_arrived(now, link, arrived.data, parts));
         // First what has to be remembered beside the ledger: the application's inspector may panic.
-        self.carry_out();
+        self.carry_out(ctx);
         self.deliver(now);
     }
 }
@@ -99,13 +99,13 @@ impl Handler<CloseSession> for SessionActor {
     type Result = ResponseFuture<()>;
 
     /// The answer comes when the links have said goodbye, so that whoever stops the group afterwards does not cut them short.
-    fn handle(&mut self, CloseSession(code): CloseSession, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, CloseSession(code): CloseSession, ctx: &mut Self::Context) -> Self::Result {
         let ends: Vec<_> = self.group.links.borrow().values().map(|slot| slot.address.send(AwaitEnd)).collect();
         self.over = true;
         self.machine.on_close(code, "");
         self.transmit(clock::now());
         self.machine.abandon(&LinkFailure::ClosedHere("the session ends".into()));
-        self.carry_out();
+        self.carry_out(ctx);
         Box::pin(async move {
             // Each is answered by the end of its link, which has a time limit of its own.
             let _ = futures_util::future::join_all(ends).await;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 use super::thompson::Random;
-use super::{Candidate, Choice, Damping, Learned, Request, Requirements, Standing, policy};
+use super::{Candidate, Choice, Damping, Learned, Request, Requirements, Standing, Worth, policy};
 
 /// Classes of messages.
 const CLASSES: usize = MessageClass::ALL.len();
@@ -63,7 +63,17 @@ impl Chooser {
 
     /// The links that a message would take now. Changes nothing.
     pub fn look(&self, now: Instant, wanted: Wanted, links: &[Candidate]) -> Choice {
-        let request = Request {
+        policy(wanted.policy).choose(&self.request(now, wanted), links)
+    }
+
+    /// How good each link is for a message now, in their order.
+    pub fn worths(&self, now: Instant, wanted: Wanted, links: &[Candidate]) -> Vec<Worth> {
+        let request = self.request(now, wanted);
+        (0..links.len()).map(|at| policy(wanted.policy).worth(&request, links, at)).collect()
+    }
+
+    fn request(&self, now: Instant, wanted: Wanted) -> Request<'_> {
+        Request {
             now,
             class: wanted.class,
             bytes: wanted.bytes,
@@ -72,8 +82,7 @@ impl Chooser {
             requirements: &self.requirements,
             learned: self.learned.as_deref().unwrap_or(&self.nothing),
             random: self.random.0,
-        };
-        policy(wanted.policy).choose(&request, links)
+        }
     }
 
     /// Whether a class uses a link now.

@@ -64,6 +64,8 @@ pub struct Candidate {
     pub load: Option<f64>,
     /// Whether it is suspected just now.
     pub suspected: bool,
+    /// Whether it is predicted to fail soon.
+    pub leaving: bool,
     /// The memory of its failures: about how many there were of late.
     pub penalty: f64,
     /// How it is doing.
@@ -92,6 +94,7 @@ impl Candidate {
             room: usize::MAX,
             load: None,
             suspected: false,
+            leaving: false,
             penalty: 0.0,
             health: Health::Good,
             bandwidth: None,
@@ -118,9 +121,15 @@ impl Candidate {
         const UNMEASURED_SECONDS: f64 = 10.0;
         /// Longer than any delay: a suspected link is taken only when there is no other.
         const SUSPECTED_SECONDS: f64 = 1_000.0;
+        /// Longer than that of any link that is not suspected.
+        const LEAVING_SECONDS: f64 = 100.0;
         let delay = measured(self.delay).unwrap_or(UNMEASURED_SECONDS);
         let delay = (delay * (1.0 + self.failures())).min(SUSPECTED_SECONDS);
-        if self.suspected { SUSPECTED_SECONDS + delay } else { delay }
+        match (self.suspected, self.leaving) {
+            (true, _) => SUSPECTED_SECONDS + delay,
+            (false, true) => LEAVING_SECONDS + delay,
+            (false, false) => delay,
+        }
     }
 
     /// About how many failures there were of late: finite, 0 and up.

@@ -242,10 +242,11 @@ prop_compose! {
         penalty in any_number(),
         room in 0_usize..2,
         suspected in any::<bool>(),
+        leaving in any::<bool>(),
     ) -> Candidate {
         let [delay, forecast, load, bandwidth, reliability, stability, security, _] = numbers;
         Candidate {
-            delay, forecast, sample, backlog, room, load, suspected, penalty, bandwidth, reliability, stability, security,
+            delay, forecast, sample, backlog, room, load, suspected, leaving, penalty, bandwidth, reliability, stability, security,
             ..Candidate::unmeasured(LinkId(id))
         }
     }

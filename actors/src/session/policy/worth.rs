@@ -56,7 +56,7 @@ impl Ord for Score {
 pub enum Worth {
     /// Suspected to be dead: only when there is no other.
     Suspected(Score),
-    /// Misses a hard requirement.
+    /// Misses a hard requirement, or is predicted to fail: only while no other meets all.
     Missing(Score),
     /// Not measured: not compared with others; the session measures it at once.
     Unmeasured,
@@ -71,8 +71,17 @@ impl Worth {
         let damped = score.map(|score| Score::new(score.value() / (1.0 + candidate.failures())));
         match damped {
             score if candidate.suspected => Self::Suspected(score.unwrap_or(Score::WORST)),
+            score if candidate.leaving => Self::Missing(score.unwrap_or(Score::WORST)),
             Some(score) => Self::Measured(score),
             None => Self::Unmeasured,
+        }
+    }
+
+    /// The score, for a link that was measured.
+    pub fn score(self) -> Option<f64> {
+        match self {
+            Self::Suspected(score) | Self::Missing(score) | Self::Measured(score) => Some(score.value()),
+            Self::Unmeasured => None,
         }
     }
 

@@ -72,7 +72,9 @@ impl From<&LinkFailure> for LinkDownCode {
             LinkFailure::Transport(_) | LinkFailure::ClosedByPeer => Self::Transport,
             // What the peer refused it has forgotten.
             LinkFailure::ClosedHere(_) | LinkFailure::Refused(_) => Self::Closed,
-            LinkFailure::Unacknowledged(_) | LinkFailure::PeerReported => Self::Unacknowledged,
+            LinkFailure::Unacknowledged(_) | LinkFailure::PeerReported | LinkFailure::Worsening(..) => {
+                Self::Unacknowledged
+            }
             LinkFailure::Stalled(_) => Self::Stalled,
             LinkFailure::Silent(_) => Self::Silent,
             LinkFailure::InterfaceDown(_) => Self::InterfaceDown,

@@ -49,6 +49,7 @@ fn fall(judge: &mut Judge, at: u64, node: usize, medium: MediumIndex, sent: Sent
         to: LinkState::Failing,
         step: LinkStep::CriticalError,
         reason: Some(LinkFailure::Unacknowledged(ms(1))),
+        evidence: None,
     };
     judge.on_event(ms(at), node, 1 - node, &event, None, &|_| sent);
 }
