@@ -24,8 +24,9 @@ use bowline_messages::{Incarnation, LinkId, MessageClass, PeerId, PolicyName, Tr
 use super::evidence::turn_of;
 use super::inbound::Inbound;
 use super::outbox::{Outbox, PeerLimits, SentItem};
-use super::path::{AckOutcome, Path, RecordItem};
+use super::path::{Path, RecordItem};
 use super::policy::{Candidate, Choice, Chooser, Damping, Health, Penalty, Requirements, Wanted};
+use super::room;
 use super::scheduler::Scheduler;
 use super::seal::{Opener, Sealer};
 use super::trust::Behaviour;
@@ -149,10 +150,7 @@ pub struct Session {
     pub(super) close_said: BTreeSet<LinkId>,
     /// When the present second of records that bring nothing began, and how many there were.
     pub(super) idle_records: Option<(Instant, u64)>,
-    pub(super) ack_outcome: AckOutcome,
-    pub(super) scratch: Vec<SentItem>,
     pub(super) record_items: Vec<RecordItem>,
-    pub(super) candidates: Vec<Candidate>,
     /// What the health monitors are told and say, while there is traffic.
     pub(super) watch: Option<Box<Watch>>,
 }
@@ -198,10 +196,7 @@ impl Session {
             close: None,
             close_said: BTreeSet::new(),
             idle_records: None,
-            ack_outcome: AckOutcome::default(),
-            scratch: Vec::new(),
             record_items: Vec::new(),
-            candidates: Vec::new(),
             watch: None,
         }
     }
@@ -398,18 +393,15 @@ impl Session {
         self.penalties.get(&route(info)).map_or(0.0, |penalty| penalty.value(now, self.chooser.damping()))
     }
 
-    /// Fills `self.candidates` with the usable links.
-    pub(super) fn gather_candidates(&mut self, now: Instant, class: usize) {
-        let mut candidates = std::mem::take(&mut self.candidates);
-        candidates.clear();
-        // Exactly: a vector's own idea of how much will come is many times what most sessions need.
-        candidates.reserve_exact(self.paths.len());
+    /// The usable links, to be given back to [`room`].
+    pub(super) fn gather_candidates(&self, now: Instant, class: usize) -> Vec<Candidate> {
+        let mut candidates = room::candidates();
         // The memory of a life of the peer that may be over must not go to the one behind a new link: it has to say who it is first.
         let known = self.peer_incarnation.is_some();
         for path in self.paths.values().filter(|p| p.state.is_usable() && (p.proven || !known)) {
             candidates.push(self.candidate(now, path, class));
         }
-        self.candidates = candidates;
+        candidates
     }
 
     pub(super) fn candidate(&self, now: Instant, path: &Path, class: usize) -> Candidate {
@@ -445,9 +437,10 @@ impl Session {
 
     /// The links for a message of a class now, with the rule.
     pub(super) fn choose(&mut self, now: Instant, class: usize, policy: PolicyName, bytes: Option<usize>) -> Choice {
-        self.gather_candidates(now, class);
+        let candidates = self.gather_candidates(now, class);
         let wanted = Wanted { policy, class: MessageClass::from_index(class).unwrap_or_default(), bytes };
-        let (chosen, left) = self.chooser.choose(now, wanted, &self.candidates);
+        let (chosen, left) = self.chooser.choose(now, wanted, &candidates);
+        room::give_candidates(candidates);
         if let (Some(from), Some(to)) = (left, chosen.links[0]) {
             self.on_preferred(now, from, to, wanted.class, chosen.rule);
         }
@@ -476,8 +469,9 @@ impl Session {
             .into_iter()
             .map(|class| {
                 let name = self.config.policies.of(class);
-                self.gather_candidates(now, class.index());
-                let choice = self.chooser.look(now, Wanted { policy: name, class, bytes: None }, &self.candidates);
+                let candidates = self.gather_candidates(now, class.index());
+                let choice = self.chooser.look(now, Wanted { policy: name, class, bytes: None }, &candidates);
+                room::give_candidates(candidates);
                 let links = choice.links.into_iter().flatten().collect();
                 LinkChoice { class, policy: name, links, rule: choice.rule.to_owned() }
             })

@@ -34,6 +34,7 @@ pub mod ranges;
 mod receive;
 pub mod replay;
 pub mod resume;
+mod room;
 pub mod rtt;
 pub mod scheduler;
 pub mod seal;

@@ -14,6 +14,7 @@ use super::inbound::InboundError;
 use super::machine::{Output, Parts, Session};
 use super::outbox::FalseDelivery;
 use super::path::RecordItem;
+use super::room;
 use super::trust::Behaviour;
 
 /// Records have lower numbers than this: they must fit a variable-length integer (RFC 9000 §16).
@@ -257,8 +258,7 @@ impl Session {
     /// Says whether it acknowledged what was not acknowledged before.
     fn on_ack(&mut self, now: Instant, ack: Ack, parts: &mut Parts<'_>) -> bool {
         let Some(path) = self.paths.get_mut(&ack.link) else { return false };
-        let mut outcome = std::mem::take(&mut self.ack_outcome);
-        outcome.clear();
+        let mut outcome = room::acknowledged();
         let ranges = ack.ranges.map(|range| (*range.start(), *range.end()));
         path.on_ack(now, ranges, Duration::from_micros(ack.delay_us), &mut outcome);
         for item in &outcome.items {
@@ -277,7 +277,7 @@ impl Session {
         if news {
             self.on_progress(now, ack.link, outcome.data);
         }
-        self.ack_outcome = outcome;
+        room::give_acknowledged(outcome);
         news
     }
 

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::machine::{Parts, Session};
 use super::outbox::{CLASSES, SentItem};
 use super::path::RecordItem;
+use super::room;
 use super::seal::RECORD_FRAMES_BYTES_MAX;
 
 /// Bytes of messages in one record at most.
@@ -59,12 +60,11 @@ impl Session {
     fn assign_hedges(&mut self, now: Instant, parts: &Parts<'_>) {
         while let Some((suspect, item)) = self.hedges.pop_front() {
             let class = parts.outbox.class_of(item).unwrap_or(0);
-            self.gather_candidates(now, class);
-            let others = self.candidates.iter().filter(|c| c.link != suspect && !c.suspected);
+            let candidates = self.gather_candidates(now, class);
+            let others = candidates.iter().filter(|c| c.link != suspect && !c.suspected);
             let best = others.min_by(|a, b| a.delay.unwrap_or(1.0).total_cmp(&b.delay.unwrap_or(1.0)));
-            if let Some(best) = best {
-                self.copies.push_back((best.link, item));
-            }
+            self.copies.extend(best.map(|best| (best.link, item)));
+            room::give_candidates(candidates);
         }
     }
 
@@ -330,15 +330,14 @@ impl Session {
     }
 
     fn put_messages(&mut self, link: LinkId, fill: &Fill, room: usize, data: &mut BytesMut, parts: &mut Parts<'_>) {
-        let mut items = std::mem::take(&mut self.scratch);
-        items.clear();
+        let mut items = room::sent();
         match fill {
             Fill::Class(class) => parts.outbox.fill(*class, room.min(self.record_bytes(link)), data, &mut items),
             Fill::Copies => self.put_copies(link, room.min(self.record_bytes(link)), data, &mut items, parts),
             Fill::Control => {}
         }
         self.record_items.extend(items.iter().copied().map(RecordItem::Data));
-        self.scratch = items;
+        room::give_sent(items);
     }
 
     fn put_copies(
