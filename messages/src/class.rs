@@ -79,11 +79,21 @@ pub enum PolicyName {
     Discounted,
     /// Plans ahead: a Markov decision process over the links' levels of quality.
     Mdp,
+    /// One link after the other.
+    RoundRobin,
+    /// One link after the other, each in proportion to its bandwidth.
+    WeightedRoundRobin,
+    /// The link on which least is under way.
+    LeastConnections,
+    /// One link after the other, each in proportion to its quality.
+    QualityBased,
+    /// Shares that an optimiser finds: least latency within limits on bandwidth, latency and reliability.
+    PredictiveOptimal,
 }
 
 impl PolicyName {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::FastestFirst,
         Self::MostReliable,
         Self::EnergyEfficient,
@@ -96,6 +106,11 @@ impl PolicyName {
         Self::Thompson,
         Self::Discounted,
         Self::Mdp,
+        Self::RoundRobin,
+        Self::WeightedRoundRobin,
+        Self::LeastConnections,
+        Self::QualityBased,
+        Self::PredictiveOptimal,
     ];
 
     /// Its name on command lines and in reports.
@@ -113,6 +128,11 @@ impl PolicyName {
             Self::Thompson => "thompson",
             Self::Discounted => "discounted",
             Self::Mdp => "mdp",
+            Self::RoundRobin => "round-robin",
+            Self::WeightedRoundRobin => "weighted-round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::QualityBased => "quality-based",
+            Self::PredictiveOptimal => "predictive-optimal",
         }
     }
 }

@@ -41,7 +41,12 @@ pub const fn feedback_of(policy: PolicyName) -> Feedback {
         | PolicyName::Priority
         | PolicyName::Redundant
         | PolicyName::Secure
-        | PolicyName::Mdp => Feedback::Full,
+        | PolicyName::Mdp
+        | PolicyName::RoundRobin
+        | PolicyName::WeightedRoundRobin
+        | PolicyName::LeastConnections
+        | PolicyName::QualityBased
+        | PolicyName::PredictiveOptimal => Feedback::Full,
     }
 }
 

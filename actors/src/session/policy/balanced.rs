@@ -21,6 +21,10 @@ impl Policy for LoadBalanced {
         "earliest expected arrival with room"
     }
 
+    fn spreads(&self) -> bool {
+        true
+    }
+
     fn worth(&self, _: &Request<'_>, links: &[Candidate], at: usize) -> Worth {
         let candidate = &links[at];
         let score = candidate.delay.map(|_| Score::of_cost(finish(candidate), 1e-6));

@@ -32,13 +32,14 @@ pub struct Chooser {
     learned: Option<Box<Learned>>,
     nothing: Learned,
     random: Random,
+    turn: u64,
 }
 
 impl Chooser {
     /// Nothing chosen yet. `seed`: of the policies that draw.
     pub fn new(damping: Damping, requirements: Requirements, seed: u64) -> Self {
         let (standing, nothing) = ([None; CLASSES], Learned::default());
-        Self { damping, requirements, standing, learned: None, nothing, random: Random(seed) }
+        Self { damping, requirements, standing, learned: None, nothing, random: Random(seed), turn: 0 }
     }
 
     /// Against flapping.
@@ -49,16 +50,21 @@ impl Chooser {
     /// The links for a message now. The second value: the link that was left, when the choice is another than before.
     pub fn choose(&mut self, now: Instant, wanted: Wanted, links: &[Candidate]) -> (Choice, Option<LinkId>) {
         if policy(wanted.policy).learns() {
-            self.learned.get_or_insert_default().update(now, links);
+            let learned = self.learned.get_or_insert_default();
+            learned.update(now, links);
+            if wanted.policy == PolicyName::PredictiveOptimal {
+                learned.optimise(now, links);
+            }
         }
         self.random.next();
+        self.turn = self.turn.wrapping_add(1);
         let choice = self.look(now, wanted, links);
         let standing = &mut self.standing[wanted.class.index()];
         let Some(link) = choice.links[0].filter(|link| standing.is_none_or(|s| s.link != *link)) else {
             return (choice, None);
         };
         let left = standing.replace(Standing { link, since: now });
-        (choice, left.map(|left| left.link))
+        (choice, left.map(|left| left.link).filter(|_| !policy(wanted.policy).spreads()))
     }
 
     /// The links that a message would take now. Changes nothing.
@@ -82,6 +88,7 @@ impl Chooser {
             requirements: &self.requirements,
             learned: self.learned.as_deref().unwrap_or(&self.nothing),
             random: self.random.0,
+            turn: self.turn,
         }
     }
 

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use bowline_messages::LinkId;
 
 use super::forecast::LOST_SECONDS;
-use super::{Candidate, mdp};
+use super::{Candidate, mdp, optimal};
 
 /// Links that are remembered; a session has far fewer.
 const ARMS_MAX: usize = 32;
-/// How often the plan of the Markov decision process is made anew at most.
+/// How often plans are made anew at most.
 const PLAN_EVERY: Duration = Duration::from_secs(1);
 
 /// Means of the logarithm of a link's delay for the discounted bandit: their time constants.
@@ -41,6 +41,9 @@ pub struct Learned {
     pub(super) plays: f64,
     logs: f64,
     planned: Option<Instant>,
+    /// Of the distribution that is optimised, and when it was made.
+    plan: Option<optimal::Plan>,
+    optimised: Option<Instant>,
 }
 
 impl Learned {
@@ -56,6 +59,19 @@ impl Learned {
             self.planned = Some(now);
             mdp::plan(self.arms.iter_mut().map(|arm| &mut arm.chain));
         }
+    }
+
+    /// Plans the shares of links anew when that is due.
+    pub fn optimise(&mut self, now: Instant, links: &[Candidate]) {
+        if self.optimised.is_none_or(|at| now.saturating_duration_since(at) >= PLAN_EVERY) {
+            self.optimised = Some(now);
+            self.plan = optimal::plan(links);
+        }
+    }
+
+    /// The shares that were planned last.
+    pub(super) fn plan(&self) -> Option<&optimal::Plan> {
+        self.plan.as_ref()
     }
 
     fn learn(&mut self, now: Instant, link: LinkId, number: u64, seconds: Option<f64>) -> bool {

@@ -8,6 +8,7 @@
 //! | `worth` | scores that are bounded and ordered whatever was measured |
 //! | `terms` | the parts of the scores by requirements and by priority: latency, bandwidth, reliability, stability, power, load |
 //! | `learned` | what the learning policies remember of each link |
+//! | `spread` | the distributions, a policy for each way to share |
 //! | the others | a policy each |
 //!
 //! To add a policy: a name in `PolicyName`, a file, and a row in [`policy`].
@@ -21,10 +22,12 @@ mod fastest;
 pub mod forecast;
 pub mod learned;
 mod mdp;
+mod optimal;
 mod priority;
 mod redundant;
 mod reliable;
 mod secure;
+mod spread;
 pub mod terms;
 #[cfg(test)]
 mod tests;
@@ -162,6 +165,8 @@ pub struct Request<'a> {
     pub learned: &'a Learned,
     /// A random number for this choice.
     pub random: u64,
+    /// How many choices there were before.
+    pub turn: u64,
 }
 
 /// A policy's answer: the links to use, best first, and the rule in words.
@@ -183,6 +188,11 @@ pub trait Policy: Sync {
 
     /// How good the link at `at` is for this message.
     fn worth(&self, request: &Request<'_>, links: &[Candidate], at: usize) -> Worth;
+
+    /// Whether each message may take another link, so that none is left when the next one is taken.
+    fn spreads(&self) -> bool {
+        false
+    }
 
     /// Whether it learns from what became of its choices, so that [`Learned`] is to be kept up.
     fn learns(&self) -> bool {
@@ -210,6 +220,11 @@ pub fn policy(name: PolicyName) -> &'static dyn Policy {
         PolicyName::Thompson => &thompson::Thompson,
         PolicyName::Discounted => &discounted::Discounted,
         PolicyName::Mdp => &mdp::Mdp,
+        PolicyName::RoundRobin => &spread::RoundRobin,
+        PolicyName::WeightedRoundRobin => &spread::WeightedRoundRobin,
+        PolicyName::LeastConnections => &spread::LeastConnections,
+        PolicyName::QualityBased => &spread::QualityBased,
+        PolicyName::PredictiveOptimal => &optimal::PredictiveOptimal,
     }
 }
 

@@ -270,6 +270,7 @@ proptest! {
                 let request = Request {
                     now: at, class: MessageClass::Bulk, bytes: Some(1), standing: None, damping: chooser.damping(),
                     requirements: &Requirements::default(), learned: &Learned::default(), random: 3,
+                    turn: 0,
                 };
                 for place in 0..links.len() {
                     let worth = policy(name).worth(&request, links, place);

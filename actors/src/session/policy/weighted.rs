@@ -3,7 +3,7 @@
 use bowline_messages::PolicyName;
 
 use super::terms::{self, weighted_mean};
-use super::{Candidate, Policy, Request, Score, Worth};
+use super::{Candidate, Policy, Request, Requirements, Score, Worth};
 
 /// The reference weights: latency, bandwidth, reliability, stability, power, load.
 const WEIGHTS: [f64; 6] = [0.30, 0.25, 0.20, 0.15, 0.10, 0.0];
@@ -24,22 +24,23 @@ impl Policy for Weighted {
 
     fn worth(&self, request: &Request<'_>, links: &[Candidate], at: usize) -> Worth {
         let (link, needs) = (&links[at], request.requirements);
-        // Its latency is what every link has to be measured for; the other terms may be missing.
-        let latency = terms::latency(link, needs);
-        let score = latency.and_then(|latency| {
-            score([
-                Some(latency),
-                terms::bandwidth(link, needs),
-                terms::share(link.reliability),
-                terms::stability(link),
-                terms::power(link.medium),
-                terms::idle(link),
-            ])
-        });
+        let score = quality(link, needs);
         // The failures are in the stability already: they are not to count twice.
         let worth = Worth::of(&Candidate { penalty: 0.0, ..*link }, score);
         if needs.missed_by(link) { worth.missing() } else { worth }
     }
+}
+
+/// The score by requirements; `None` as long as the latency is not measured. The other terms may be missing.
+pub(super) fn quality(link: &Candidate, needs: &Requirements) -> Option<Score> {
+    score([
+        Some(terms::latency(link, needs)?),
+        terms::bandwidth(link, needs),
+        terms::share(link.reliability),
+        terms::stability(link),
+        terms::power(link.medium),
+        terms::idle(link),
+    ])
 }
 
 /// The score of terms in the order of the weights.
