@@ -28,7 +28,7 @@ pub struct Node {
 #[must_use = "a builder does nothing until `start`"]
 pub struct NodeBuilder {
     identity: Option<Arc<Identity>>,
-    incarnation: Incarnation,
+    incarnation: Option<Incarnation>,
     config: NodeConfig,
     known: TrustSnapshot,
     connect: Vec<(PeerId, Vec<EndpointAddress>)>,
@@ -44,7 +44,7 @@ impl Node {
         config.listen.addresses.clear();
         NodeBuilder {
             identity: None,
-            incarnation: Incarnation(1),
+            incarnation: None,
             config,
             known: TrustSnapshot::default(),
             connect: Vec::new(),
@@ -81,9 +81,10 @@ impl NodeBuilder {
     }
 
     /// The life of this identity: a number that grows with every start, from `keyfile::next_incarnation`. A peer tells by it what
-    /// was sent to an earlier life. It matters only for an identity that is kept; the default is 1.
+    /// was sent to an earlier life. It matters only for an identity that is kept; the default
+    /// is the time of the start in seconds.
     pub fn incarnation(mut self, incarnation: Incarnation) -> Self {
-        self.incarnation = incarnation;
+        self.incarnation = Some(incarnation);
         self
     }
 
@@ -164,12 +165,15 @@ impl NodeBuilder {
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::new(Exit::Configuration, texts.join("\n"))
         })?;
+        // An identity that is kept lives again and again; the clock tells the lives apart where nobody counts them.
+        let lives = self.identity.is_some();
+        let incarnation = self.incarnation.unwrap_or_else(|| if lives { life_by_the_clock() } else { Incarnation(1) });
         let identity = match self.identity {
             Some(identity) => identity,
             None => Arc::new(Identity::generate(&mut crate::randomness()?)),
         };
         let mut parts = NodeParts::new(identity, trust(&self.config, self.known));
-        parts.incarnation = self.incarnation;
+        parts.incarnation = incarnation;
         parts.session = self.config.session.clone();
         parts.transport = self.config.transport.clone();
         parts.limits = self.config.limits;
@@ -206,6 +210,16 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Seconds since 1970. Two starts within one second, or a clock that is set back, make two lives look like one.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a number that grows from process to process, not a time that anything waits for"
+)]
+fn life_by_the_clock() -> Incarnation {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Incarnation(since.map_or(1, |since| since.as_secs().max(1)))
 }
 
 /// Whom a configuration accepts, together with what is known of earlier lives.

@@ -12,6 +12,7 @@ fn folder() -> PathBuf {
 #[test]
 fn every_script_passes() {
     let files = script::find(&[folder()]).unwrap();
+    assert!(files.len() >= 25, "only {} scripts were found", files.len());
     let mut failures = Vec::new();
     for file in &files {
         if let Err(error) = script::run_file(file, Options::default()) {

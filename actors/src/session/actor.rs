@@ -137,6 +137,12 @@ pub struct SessionActor {
     pressure: Pressure,
     /// What the peer may still have delivered, where that is limited.
     budget: Option<Box<PeerBudget>>,
+    /// The same for what is read from its streams.
+    stream_budget: Option<Box<PeerBudget>>,
+    /// Until when the peer is not told of its streams.
+    withheld_until: Option<Instant>,
+    /// When the links' silence was last forgiven because this process was not running.
+    forgiven_at: Option<Instant>,
     /// Since when there are links, or the last hour of that began.
     good_since: Instant,
     /// Messages were handed to the application, which may answer at once.
@@ -151,6 +157,7 @@ impl SessionActor {
         let ledger = &group.ledger;
         let config = group.services.session.borrow().clone();
         let machine = Session::new(ledger.peer(), ledger.incarnation(), ledger.peer_incarnation(), config.clone());
+        let budget = BudgetConfig::of(&config).map(|budget| Box::new(PeerBudget::new(&budget, clock::now())));
         Self {
             machine,
             pump: Pump::new(),
@@ -163,7 +170,10 @@ impl SessionActor {
             links_seen: 0,
             over: false,
             pressure: Pressure::Calm,
-            budget: BudgetConfig::of(&config).map(|budget| Box::new(PeerBudget::new(&budget, clock::now()))),
+            stream_budget: budget.clone(),
+            budget,
+            withheld_until: None,
+            forgiven_at: None,
             good_since: clock::now(),
             handed_over: false,
             put_off: false,
@@ -324,7 +334,10 @@ impl SessionActor {
         });
         let expiry = self.group.ledger.outbox().deadline();
         let recheck = (self.pressure > Pressure::Calm).then(|| now + RECHECK);
-        [self.machine.deadline(now), self.keeper_at, self.retry_at, lost, expiry, recheck].into_iter().flatten().min()
+        [self.machine.deadline(now), self.keeper_at, self.retry_at, self.withheld_until, lost, expiry, recheck]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn transmit(&mut self, now: Instant) {

@@ -87,13 +87,13 @@ impl Session {
             );
         }
         if advice == Advice::Leave {
-            self.leave(now, id);
+            self.leave(now, id, before != Advice::Leave);
         }
     }
 
     /// Moves traffic off a link that still carries, onto another that is there already: nothing on the way is sent again. Without another
-    /// one is asked for.
-    fn leave(&mut self, now: Instant, id: LinkId) {
+    /// one is asked for, once: to ask again and again would undo the back-off of addresses that nobody answers at.
+    fn leave(&mut self, now: Instant, id: LinkId, news: bool) {
         if !self.chooser.uses(id) {
             return;
         }
@@ -103,7 +103,7 @@ impl Session {
         }
         let class = MessageClass::Realtime;
         let choice = self.choose(now, class.index(), self.config.policies.of(class), None);
-        if choice.links[0] == Some(id) {
+        if news && choice.links[0] == Some(id) {
             self.outputs.push_back(Output::WantSpare);
         }
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::config::SessionConfig;
 use bowline_messages::event::EventKind;
-use bowline_messages::health::{Advice, Evidence, LinkObserved, LinkTurn};
+use bowline_messages::health::{Advice, Evidence, LinkObserved, LinkTurn, Turn};
 use bowline_messages::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
 use bowline_messages::session::{LinkChoice, LinkStatus};
 use bowline_messages::wire::SignedAddresses;
@@ -303,7 +303,8 @@ impl Session {
         if let Some(watch) = &mut self.watch {
             watch.forget(id);
         }
-        if !on_purpose {
+        // What was found to be failing has been penalised for it.
+        if !on_purpose && !path.rerouted {
             self.penalise(now, &path.info);
         }
         if path.stats.records_rejected > 0 {
@@ -346,7 +347,8 @@ impl Session {
     /// Closes every link without a word: the session is gone.
     pub fn abandon(&mut self, reason: &LinkFailure) {
         self.links_version += 1;
-        for (id, _) in std::mem::take(&mut self.paths) {
+        for (id, path) in std::mem::take(&mut self.paths) {
+            self.turned(&path.info, Turn::Gone);
             self.outputs.push_back(Output::CloseLink(id, reason.clone()));
         }
     }

@@ -33,6 +33,8 @@ enum Violation {
     FragmentSize,
     #[error("a life of the peer that is over")]
     PastLife,
+    #[error("a frame that a record has once at most came again in it")]
+    Repeated,
     #[error("more than {0} records in a second that bring nothing")]
     IdleRecords(u64),
 }
@@ -53,6 +55,7 @@ impl Violation {
         match self {
             Self::Frame(_)
             | Self::FragmentSize
+            | Self::Repeated
             | Self::Inbound(InboundError::Fragments | InboundError::Sequence | InboundError::Skip) => {
                 Some(Behaviour::BrokeProtocol)
             }
@@ -144,6 +147,8 @@ impl Session {
     ) -> Result<Taken, Violation> {
         let mut reader = FrameReader::new(frames);
         let (mut eliciting, mut messages, mut news) = (false, false, false);
+        // Each costs a signature's check or a new beginning, so a record has one.
+        let (mut introduced, mut located) = (false, false);
         loop {
             while let Some(message) = reader.next_message() {
                 messages = true;
@@ -176,6 +181,9 @@ impl Session {
                 Frame::Ping => eliciting = true,
                 Frame::Addresses(addresses) => {
                     eliciting = true;
+                    if std::mem::replace(&mut located, true) {
+                        return Err(Violation::Repeated);
+                    }
                     self.on_peer_addresses(*addresses);
                 }
                 Frame::LinkDown { link: dead, reason } => {
@@ -185,7 +193,12 @@ impl Session {
                         self.on_peer_report(now, dead, reason);
                     }
                 }
-                Frame::Session { incarnation } => self.on_session_frame(now, link, incarnation, parts)?,
+                Frame::Session { incarnation } => {
+                    if std::mem::replace(&mut introduced, true) {
+                        return Err(Violation::Repeated);
+                    }
+                    self.on_session_frame(now, link, incarnation, parts)?;
+                }
                 Frame::Quarantined { channel, sequence } => {
                     eliciting = true;
                     parts.outbox.on_quarantined(channel, sequence);

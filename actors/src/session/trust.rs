@@ -173,6 +173,8 @@ pub struct Trust {
     kept: TrustSnapshot,
     /// Whether `kept` changed in a way that has to be written soon: exclusions and peers met, not every step of a score.
     unsaved: bool,
+    /// Whether a score moved since the snapshot was last taken to be saved.
+    moved: bool,
 }
 
 impl Trust {
@@ -195,6 +197,7 @@ impl Trust {
             shunned: BTreeSet::new(),
             kept,
             unsaved: false,
+            moved: false,
         }
     }
 
@@ -324,6 +327,7 @@ impl Trust {
             if behaviour.is_proven() || moved >= SCORE_UNPROVEN_MIN { moved } else { before.min(SCORE_UNPROVEN_MIN) };
         self.make_room(peer);
         self.kept.scores.insert(*peer, after);
+        self.moved |= after != before;
         if after < SCORE_EXCLUDED && !self.kept.excluded.contains_key(peer) {
             self.exclude(*peer, &format!("its score fell to {after:.2}, last for {behaviour:?}"));
         }
@@ -355,6 +359,16 @@ impl Trust {
     /// Whether exclusions or the peers met changed since this was last asked: the snapshot has to be saved.
     pub fn take_unsaved(&mut self) -> bool {
         std::mem::take(&mut self.unsaved)
+    }
+
+    /// Whether anything at all changed since then, scores included: what is asked at the end of a process.
+    pub fn take_changed(&mut self) -> bool {
+        self.take_unsaved() | std::mem::take(&mut self.moved)
+    }
+
+    /// The snapshot could not be saved: it is still to be.
+    pub fn keep_unsaved(&mut self) {
+        self.unsaved = true;
     }
 }
 

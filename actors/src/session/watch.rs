@@ -28,8 +28,8 @@ const RECORDS_MIN: u64 = 64;
 struct Watched {
     samples: Vec<(Instant, Option<Duration>)>,
     next_sample: Option<Instant>,
-    /// Rejected records at the last report.
-    rejected: u64,
+    /// Rejected records at the last report; before the first one nothing is known of when they came.
+    rejected: Option<u64>,
     opinion: Option<(Instant, Box<LinkOpinion>)>,
 }
 
@@ -93,11 +93,12 @@ impl Watch {
     pub(super) fn take(&mut self, now: Instant, path: &Path) -> Option<LinkObserved> {
         let waiting = path.has_outstanding_data();
         let watched = self.links.get_mut(&path.info.id)?;
-        let errors = path.stats.records_rejected.saturating_sub(watched.rejected);
+        let errors =
+            path.stats.records_rejected.saturating_sub(watched.rejected.unwrap_or(path.stats.records_rejected));
         if watched.samples.is_empty() && errors == 0 && !waiting {
             return None;
         }
-        watched.rejected = path.stats.records_rejected;
+        watched.rejected = Some(path.stats.records_rejected);
         let trip = |(at, took)| RoundTrip { ago: now.saturating_duration_since(at), took };
         let interface = path.info.interface.as_ref();
         Some(LinkObserved {

@@ -32,7 +32,7 @@ pub struct SessionConfig {
     /// Messages of one peer that the application is given in a second, in the long run; as many at once after a quiet time. What
     /// comes beyond waits in the peer's window, and then with the peer. `0`: no limit.
     pub peer_messages_per_second: u64,
-    /// The same in bytes. What readers take from streams counts in both.
+    /// The same in bytes. Both hold once more for what readers take from streams.
     #[serde(with = "size")]
     pub peer_bytes_per_second: u64,
     /// Records of one peer in a second that bring nothing: no message, no acknowledgement, no delivery. One that sends more of them

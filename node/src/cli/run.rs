@@ -195,7 +195,7 @@ async fn supervise(started: &Started, signals: &mut Signals, drain: Duration) ->
     loop {
         tokio::select! {
             reason = running.node.wait() => {
-                save_known(running);
+                save_known(running, true);
                 if reason.exit_code() == 0 {
                     return Exit::Ok;
                 }
@@ -210,7 +210,7 @@ async fn supervise(started: &Started, signals: &mut Signals, drain: Duration) ->
                 }
                 Signal::Stop => return stop(running, signals, drain).await,
             },
-            _ = save.tick() => save_known(running),
+            _ = save.tick() => save_known(running, false),
         }
     }
 }
@@ -223,14 +223,14 @@ async fn stop(running: &Running, signals: &mut Signals, drain: Duration) -> Exit
     loop {
         tokio::select! {
             reason = &mut ended => {
-                save_known(running);
+                save_known(running, true);
                 tracing::info!(%reason, "stopped");
                 return Exit::Ok;
             }
             signal = signals.next() => {
                 if signal == Signal::Stop {
                     tracing::warn!("stopped at once: what was not delivered is lost");
-                    save_known(running);
+                    save_known(running, true);
                     return Exit::False;
                 }
             }
@@ -243,14 +243,14 @@ fn known_file(loaded: &Loaded) -> PathBuf {
     loaded.state_dir().join("peers.json")
 }
 
-/// Saves what is known of peers when it has changed.
-fn save_known(running: &Running) {
+/// Saves what is known of peers when it has changed; at the end also when nothing but scores has.
+fn save_known(running: &Running, at_end: bool) {
     let services = running.node.services();
     let mut trust = services.trust.borrow_mut();
-    if trust.take_unsaved()
-        && let Err(error) = trust.snapshot().save(&known_file(&running.loaded.borrow()))
-    {
+    let changed = if at_end { trust.take_changed() } else { trust.take_unsaved() };
+    if changed && let Err(error) = trust.snapshot().save(&known_file(&running.loaded.borrow())) {
         tracing::error!(%error, "what is known of peers was not saved");
+        trust.keep_unsaved();
     }
 }
 

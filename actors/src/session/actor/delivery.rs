@@ -13,6 +13,7 @@ const STRIKES: u32 = 2;
 
 impl SessionActor {
     pub(super) fn deliver(&mut self, now: Instant) {
+        self.limit_streams(now);
         if self.retry_at.is_some_and(|at| at > now) {
             return;
         }
@@ -56,19 +57,20 @@ impl SessionActor {
             }
         }
         self.deliver_streams(application.streams.as_ref());
-        self.limit_streams(now);
     }
 
-    /// What the readers of streams took is on the peer's budget as well. It cannot be held back; while it is not paid for, the peer is
-    /// not told of it, so that its windows close.
+    /// What the readers of streams took is on a budget of the same size, so that messages do not wait for it. It cannot be held back;
+    /// while it is not paid for, the peer is not told of it, so that its windows close.
     fn limit_streams(&mut self, now: Instant) {
-        let Some(budget) = &mut self.budget else { return };
+        let Some(budget) = &mut self.stream_budget else { return };
         let (messages, bytes) = self.group.ledger.inbound().take_read();
         budget.charge(messages, bytes, now);
         let wait = budget.debt(now);
+        let news = !wait.is_zero() && budget.limits(now);
+        self.withheld_until = (!wait.is_zero()).then(|| now + wait);
         self.group.ledger.inbound().withhold_streams(!wait.is_zero());
-        if !wait.is_zero() {
-            self.on_limited(now, wait);
+        if news {
+            self.emit(EventKind::PeerLimited { peer: self.group.ledger.peer() });
         }
     }
 

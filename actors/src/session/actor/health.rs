@@ -7,6 +7,8 @@ use super::*;
 
 /// A timer may fire so late without any doubt that this process was running.
 const LATENESS_BORNE: Duration = Duration::from_millis(50);
+/// The links' silence is forgiven so often at most: on a node that is always late verdicts come late, but they come.
+const FORGIVEN_EVERY: Duration = Duration::from_secs(2);
 
 impl SessionActor {
     /// Reports what was seen of the links.
@@ -47,7 +49,10 @@ impl SessionActor {
     pub(super) fn doubt_lateness(&mut self, now: Instant) {
         if self.pump.late() > LATENESS_BORNE {
             metrics::counter!("bowline_late_timers_total").increment(1);
-            self.machine.on_starved(now);
+            if self.forgiven_at.is_none_or(|at| now.saturating_duration_since(at) >= FORGIVEN_EVERY) {
+                self.forgiven_at = Some(now);
+                self.machine.on_starved(now);
+            }
         }
     }
 }

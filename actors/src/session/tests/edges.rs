@@ -321,8 +321,12 @@ fn inject(world: &mut World, link: LinkId, frames: impl FnOnce(&mut BytesMut)) {
 #[test]
 fn only_what_no_honest_peer_sends_counts_against_it() {
     type Frames = fn(&mut BytesMut);
-    let malice: [Frames; 3] = [
+    let malice: [Frames; 4] = [
         |data| data.extend_from_slice(&[0x3f]),
+        |data| {
+            frame::put_session(data, Incarnation(1));
+            frame::put_session(data, Incarnation(2));
+        },
         |data| frame::put_skip(data, ChannelId(0), 5, 5),
         |data| frame::put_message(data, MessageClass::Bulk, ChannelId(0), 1 << 61, b"x"),
     ];

@@ -155,6 +155,18 @@ fn what_a_peer_provably_did_excludes_it_and_once_is_not_enough() {
 }
 
 #[test]
+fn a_score_is_worth_saving_at_the_end_and_not_at_every_step() {
+    let mut trust = trust(TrustPolicy::Open);
+    assert!(!trust.take_changed());
+    trust.observe(&peer(1), Behaviour::Linked);
+    assert!(!trust.take_unsaved());
+    assert!(trust.take_changed());
+    assert!(!trust.take_changed() && !trust.take_unsaved());
+    trust.keep_unsaved();
+    assert!(trust.take_unsaved(), "it was not saved after all");
+}
+
+#[test]
 fn scores_are_bounded_in_number_and_the_remarkable_ones_stay() {
     let mut trust = trust(TrustPolicy::Open);
     trust.observe(&peer(0), Behaviour::BrokeProtocol);

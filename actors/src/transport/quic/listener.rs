@@ -33,17 +33,27 @@ impl Listener for QuicListener {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn Incoming>, TransportError>> {
-        let endpoint = &self.endpoint;
-        let next = self.next.get_or_insert_with(|| {
-            let endpoint = endpoint.clone();
-            Box::pin(async move { endpoint.accept().await })
-        });
-        let arrived = std::task::ready!(next.as_mut().poll(cx));
-        self.next = None;
-        // The endpoint ends when its socket does.
-        let incoming = arrived.ok_or(TransportError::Closed)?;
-        let (endpoint, transport) = (self.endpoint.clone(), self.transport.clone());
-        Poll::Ready(Ok(Box::new(QuicIncoming { incoming, endpoint, transport })))
+        loop {
+            let endpoint = &self.endpoint;
+            let next = self.next.get_or_insert_with(|| {
+                let endpoint = endpoint.clone();
+                Box::pin(async move { endpoint.accept().await })
+            });
+            let arrived = std::task::ready!(next.as_mut().poll(cx));
+            self.next = None;
+            // The endpoint ends when its socket does.
+            let incoming = arrived.ok_or(TransportError::Closed)?;
+            // Anybody can write any source on a packet. Before it counts for or against an address, the address has to answer (RFC 9000
+            // §8.1.2); otherwise strangers could use up the limits of somebody else.
+            if !incoming.remote_address_validated() && incoming.may_retry() {
+                if incoming.retry().is_err() {
+                    tracing::debug!("a connection could not be asked to prove its address");
+                }
+                continue;
+            }
+            let (endpoint, transport) = (self.endpoint.clone(), self.transport.clone());
+            return Poll::Ready(Ok(Box::new(QuicIncoming { incoming, endpoint, transport })));
+        }
     }
 }
 
