@@ -16,6 +16,8 @@ run: ## Watch two nodes keep their session while their links die (30 s; SECONDS=
 	$(CARGO) build $(LOCKED) --release --bin bowline
 	./target/release/bowline demo --seconds $(SECONDS)
 
+# Tests of processes find the programs that are built along with the tests.
+test: export BOWLINE_PROGRAMS_BUILT = 1
 test: ## Run every test: units, scripts, simulations, real processes, documentation
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run $(LOCKED) --workspace --lib --bins --tests --profile $(NEXTEST_PROFILE)

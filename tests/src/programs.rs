@@ -67,7 +67,8 @@ fn built() -> Option<(PathBuf, &'static str)> {
 
 /// A program of this workspace (`bowline`, `reference`), built in the same profile and folder as the running one.
 ///
-/// Cargo is asked to build it when it is around, so that a test never runs against yesterday's program.
+/// Cargo is asked to build it when it is around, so that a test never runs against yesterday's program; not when `BOWLINE_PROGRAMS_BUILT`
+/// says that this was done (as `make test` does: cargo would compile much of it once more, with other features).
 ///
 /// # Errors
 /// [`ProgramError::Start`] when it is neither there nor can be built.
@@ -75,7 +76,8 @@ pub fn program(name: &str) -> Result<PathBuf, ProgramError> {
     let missing = |error| ProgramError::Start { program: name.to_owned(), error };
     let (folder, profile) = built().ok_or_else(|| missing(std::io::ErrorKind::NotFound.into()))?;
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    if let (Some(cargo), Some(target)) = (std::env::var_os("CARGO"), folder.parent()) {
+    let built = std::env::var_os("BOWLINE_PROGRAMS_BUILT").is_some() && path.exists();
+    if let (Some(cargo), Some(target), false) = (std::env::var_os("CARGO"), folder.parent(), built) {
         let built = Command::new(cargo)
             .args(["build", "--quiet", "--workspace", "--bin", name, "--profile", profile, "--target-dir"])
             .arg(target)
