@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod health;
 pub mod link;
+pub mod migration;
 pub mod node;
 pub mod pump;
 pub mod replay;

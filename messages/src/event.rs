@@ -9,6 +9,7 @@ use crate::address::{EndpointAddress, TransportKind};
 use crate::health::{Confidence, Evidence, Finding, LinkName, Shared};
 use crate::id::{Incarnation, LinkId, PeerId};
 use crate::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
+use crate::migration::{MigrationId, MigrationPhase, RollbackReason};
 use crate::session::SessionEnd;
 
 /// One thing that happened, and when.
@@ -208,5 +209,65 @@ pub enum EventKind {
         name: String,
         /// Whether it can carry traffic now.
         up: bool,
+    },
+    /// A migration of application state began.
+    MigrationStarted {
+        /// The peer.
+        peer: PeerId,
+        /// The migration.
+        id: MigrationId,
+        /// What the application calls the state.
+        name: String,
+        /// Whether the state leaves this node (else it comes).
+        outgoing: bool,
+    },
+    /// The application here has captured its state.
+    MigrationCaptured {
+        /// The peer.
+        peer: PeerId,
+        /// The migration.
+        id: MigrationId,
+        /// Bytes of the state.
+        bytes: u64,
+    },
+    /// All of the state was sent, or has arrived.
+    MigrationTransferred {
+        /// The peer.
+        peer: PeerId,
+        /// The migration.
+        id: MigrationId,
+        /// Bytes of the state.
+        bytes: u64,
+        /// Bytes of its pieces, compressed.
+        packed_bytes: u64,
+        /// How often the transfer was interrupted and went on.
+        resumed: u32,
+    },
+    /// The state that arrived is the one that was captured, and the receiving application accepts it.
+    MigrationVerified {
+        /// The peer.
+        peer: PeerId,
+        /// The migration.
+        id: MigrationId,
+    },
+    /// The receiving application has taken the state over.
+    MigrationCompleted {
+        /// The peer.
+        peer: PeerId,
+        /// The migration.
+        id: MigrationId,
+        /// How long it took this side.
+        took: Duration,
+    },
+    /// The migration failed: the state is where it was.
+    MigrationRolledBack {
+        /// The peer.
+        peer: PeerId,
+        /// The migration.
+        id: MigrationId,
+        /// How far it was.
+        phase: MigrationPhase,
+        /// Why.
+        reason: RollbackReason,
     },
 }

@@ -1,9 +1,11 @@
 //! A node for another program: put together with a few lines, and then used through its handle.
 
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::Recipient;
+use bowline_actors::migration::Migratable;
 use bowline_actors::node::{Application, Inspector, NodeError, NodeHandle, NodeParts, start};
 use bowline_actors::session::identity::Identity;
 use bowline_actors::session::stream::IncomingStream;
@@ -34,6 +36,7 @@ pub struct NodeBuilder {
     connect: Vec<(PeerId, Vec<EndpointAddress>)>,
     children: Vec<ChildSpec>,
     application: Application,
+    migratable: Vec<(String, Rc<dyn Migratable>)>,
     registry: Registry,
 }
 
@@ -50,6 +53,7 @@ impl Node {
             connect: Vec::new(),
             children: Vec::new(),
             application: Application::default(),
+            migratable: Vec::new(),
             registry: Registry::builtin(),
         }
     }
@@ -143,6 +147,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Makes a state of the application's movable under a name, from here and to here, before any peer can ask for it
+    /// (`bowline_actors::migration` says how).
+    pub fn migratable(mut self, name: impl Into<String>, state: Rc<dyn Migratable>) -> Self {
+        self.migratable.push((name.into(), state));
+        self
+    }
+
     /// Runs an actor of the application's in the node's supervision tree, below `app`: started last, stopped first.
     pub fn child(mut self, child: ChildSpec) -> Self {
         self.children.push(child);
@@ -176,11 +187,13 @@ impl NodeBuilder {
         parts.incarnation = incarnation;
         parts.session = self.config.session.clone();
         parts.transport = self.config.transport.clone();
+        parts.migration = self.config.migration.clone();
         parts.limits = self.config.limits;
         parts.registry = self.registry;
         parts.application = self.application;
         parts.advertise = Some(self.config.listen.advertise.clone()).filter(|addresses| !addresses.is_empty());
         let handle = start(parts).map_err(failed)?;
+        self.migratable.into_iter().for_each(|(name, state)| handle.migratable(name, state));
         let mut node = Node { handle, listening: Vec::new() };
         match node.finish(&self.config, self.children, self.connect).await {
             Ok(()) => Ok(node),

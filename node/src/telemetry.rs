@@ -193,7 +193,21 @@ impl Handler<Event> for EventCounter {
                 let state = format!("{to:?}").to_lowercase();
                 metrics::counter!("bowline_link_steps_total", "to" => state).increment(1);
             }
-            EventKind::Listening { .. }
+            EventKind::MigrationCompleted { took, .. } => {
+                metrics::counter!("bowline_migrations_total", "result" => "completed").increment(1);
+                metrics::histogram!("bowline_migration_seconds").record(took.as_secs_f64());
+            }
+            EventKind::MigrationRolledBack { .. } => {
+                metrics::counter!("bowline_migrations_total", "result" => "rolled_back").increment(1);
+            }
+            EventKind::MigrationTransferred { bytes, packed_bytes, .. } => {
+                metrics::counter!("bowline_migration_bytes_total").increment(bytes);
+                metrics::counter!("bowline_migration_packed_bytes_total").increment(packed_bytes);
+            }
+            EventKind::MigrationStarted { .. }
+            | EventKind::MigrationCaptured { .. }
+            | EventKind::MigrationVerified { .. }
+            | EventKind::Listening { .. }
             | EventKind::ListenFailed { .. }
             | EventKind::SessionUp { .. }
             | EventKind::SessionDown { .. }

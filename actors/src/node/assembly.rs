@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Addr, MailboxError, Recipient};
-use bowline_messages::config::{SessionConfig, TransportConfig};
+use bowline_messages::config::{MigrationConfig, SessionConfig, TransportConfig};
 use bowline_messages::event::Event;
 use bowline_messages::link::Binding;
 use bowline_messages::session::{Outgoing, SendError, SessionStatus};
-use bowline_messages::supervision::{ChildError, ExitReason, Kill, Strategy, SupervisionEvent, Tree, TreeNode};
+use bowline_messages::supervision::{
+    ChildError, ExitReason, Kill, Restart, Strategy, SupervisionEvent, Tree, TreeNode,
+};
 use bowline_messages::transport::{Listen, ListenAddresses, TransportStatus, TransportStatusQuery};
 use bowline_messages::wire::{Features, HelloParameters, OfferedVersions};
 use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
@@ -24,13 +26,15 @@ use super::peers::{
 };
 use super::services::{Application, Gate, Services};
 use crate::clock;
+use crate::migration::actor::{AbortMigration, Kept};
+use crate::migration::{Migratable, Migrate, Migrated, MigrationActor, MigrationError, MigrationParts};
 use crate::session::handle::{Receipt, SessionHandle};
 use crate::session::handshake::{Entropy, HandshakeConfig, HandshakeError};
 use crate::session::identity::Identity;
 use crate::session::limits::InboundConfig;
 use crate::session::seal::RotationLimits;
 use crate::session::trust::Trust;
-use crate::supervision::{ChildSpec, RootHandle, StartChild, SupervisorActor, SupervisorSpec};
+use crate::supervision::{ChildSpec, OnExceeded, RootHandle, StartChild, SupervisorActor, SupervisorSpec};
 use crate::transport::actor::{KeptListeners, TransportActor, TransportParts};
 use crate::transport::interfaces::{InterfaceMonitor, InterfaceSubscribers, InterfaceTable, reachable_addresses};
 use crate::transport::registry::{Registry, TransportContext};
@@ -53,6 +57,8 @@ pub struct NodeParts {
     pub session: SessionConfig,
     /// How transports behave.
     pub transport: TransportConfig,
+    /// Bounds and times of state that moves between nodes.
+    pub migration: MigrationConfig,
     /// What strangers may cost.
     pub limits: InboundConfig,
     /// When links move on to new keys.
@@ -80,6 +86,7 @@ impl NodeParts {
             incarnation: Incarnation(1),
             session: SessionConfig::default(),
             transport: TransportConfig::default(),
+            migration: MigrationConfig::default(),
             limits: InboundConfig::default(),
             rotation: RotationLimits::default(),
             trust,
@@ -137,6 +144,8 @@ pub struct NodeHandle {
     journal: Addr<JournalActor>,
     peers: Addr<PeersActor>,
     app: Addr<SupervisorActor>,
+    migrations: Addr<MigrationActor>,
+    kept_migrations: Rc<Kept>,
     transports: Rc<BTreeMap<TransportKind, Addr<TransportActor>>>,
     advertise: Rc<Option<Vec<EndpointAddress>>>,
 }
@@ -214,6 +223,9 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
     }
     let (app_spec, app) =
         SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
+    let kept_migrations = Rc::new(Kept::new(&parts.migration));
+    let (migration_spec, migrations) =
+        migration_child(&services, &kept_migrations, peers.clone().recipient(), parts.seed);
     let root = SupervisorSpec::new("node", Strategy::RestForOne)
         .seed(parts.seed)
         .events(watched.clone())
@@ -222,7 +234,8 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         .child(sessions_spec)
         .child(peers_spec.mailbox(SHARED_MAILBOX))
         .child(app_spec)
-        .child(monitors.into_child(parts.seed, watched))
+        .child(monitors.into_child(parts.seed, watched.clone()))
+        .child(migration_spec)
         .start_root();
     Ok(NodeHandle {
         services,
@@ -230,6 +243,8 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         journal,
         peers,
         app,
+        migrations,
+        kept_migrations,
         transports: Rc::new(transports),
         advertise: Rc::new(parts.advertise),
     })
@@ -248,6 +263,30 @@ fn journal_child() -> (ChildSpec, Addr<JournalActor>) {
     let (started, subscribers) = (clock::now(), Subscribers::default());
     let (spec, address) = ChildSpec::new("journal", move || JournalActor::new(started, subscribers.clone()));
     (spec.mailbox(JOURNAL_MAILBOX), address)
+}
+
+/// The actor of migrations, under a supervisor of its own: whatever applications do in there ends nothing else.
+fn migration_child(
+    services: &Rc<Services>,
+    kept: &Rc<Kept>,
+    sessions: Recipient<FindPeer>,
+    seed: u64,
+) -> (ChildSpec, Addr<MigrationActor>) {
+    let events = Rc::clone(services);
+    let parts = MigrationParts {
+        kept: Rc::clone(kept),
+        incarnation: services.incarnation,
+        sessions,
+        events: Rc::new(move |event| events.emit(event)),
+    };
+    let (spec, migrations) = ChildSpec::new("migrations", move || MigrationActor::new(parts.clone()));
+    services.set_migrations(migrations.clone().recipient());
+    let mut supervisor = SupervisorSpec::new("migration", Strategy::OneForOne).seed(seed);
+    if let Some(events) = services.supervision_events() {
+        supervisor = supervisor.events(events);
+    }
+    let supervisor = supervisor.on_exceeded(OnExceeded::EndGroup).child(spec.mailbox(SHARED_MAILBOX));
+    (supervisor.into_child().0.restart(Restart::Temporary), migrations)
 }
 
 fn handshake_config(parts: &NodeParts) -> HandshakeConfig {
@@ -403,6 +442,31 @@ impl NodeHandle {
             all.push(transport.send(TransportStatusQuery).await?);
         }
         Ok(all)
+    }
+
+    /// Makes a state of the application's movable under a name, from here and to here. See [`crate::migration`].
+    pub fn migratable(&self, name: impl Into<String>, state: Rc<dyn Migratable>) {
+        self.kept_migrations.register(name.into(), state);
+    }
+
+    /// Moves a registered state to a peer with a session: complete or not at all. The answer comes when it is over, and whether it was moved is in it.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn migrate(
+        &self,
+        peer: PeerId,
+        name: impl Into<String>,
+    ) -> Result<Result<Migrated, MigrationError>, NodeError> {
+        Ok(self.migrations.send(Migrate { peer, name: name.into() }).await?)
+    }
+
+    /// Calls the move of a state off. Says whether that was possible: not once the peer was told to take it over.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn abort_migration(&self, name: &str, why: &str) -> Result<bool, NodeError> {
+        Ok(self.migrations.send(AbortMigration { name: name.to_owned(), why: why.to_owned() }).await?)
     }
 
     /// Sends one message to every peer; what fails is reported and stops nothing.

@@ -58,6 +58,7 @@ pub struct Services {
     supervision_events: RefCell<Option<Recipient<SupervisionEvent>>>,
     dialers: RefCell<BTreeMap<TransportKind, Recipient<Dial>>>,
     health: RefCell<BTreeMap<TransportKind, HealthPort>>,
+    migrations: RefCell<Option<Recipient<IncomingStream>>>,
     own_addresses: RefCell<Option<SignedAddresses>>,
     session_ends: RefCell<Option<Recipient<EndSession>>>,
     /// What all sessions hold together.
@@ -98,6 +99,7 @@ impl Services {
             supervision_events: RefCell::default(),
             dialers: RefCell::default(),
             health: RefCell::default(),
+            migrations: RefCell::default(),
             own_addresses: RefCell::default(),
             session_ends: RefCell::default(),
             memory: MemoryGauge::default(),
@@ -186,6 +188,15 @@ impl Services {
     /// The health monitor of the transport of this kind.
     pub fn health(&self, kind: &TransportKind) -> Option<HealthPort> {
         self.health.borrow().get(kind).cloned()
+    }
+
+    pub(super) fn set_migrations(&self, recipient: Recipient<IncomingStream>) {
+        *self.migrations.borrow_mut() = Some(recipient);
+    }
+
+    /// Who gets the streams of migrations.
+    pub fn migrations(&self) -> Option<Recipient<IncomingStream>> {
+        self.migrations.borrow().clone()
     }
 
     /// Where this node can be reached, once it listens.

@@ -7,6 +7,7 @@
 mod check;
 mod limits;
 mod listen;
+mod migration;
 mod operation;
 mod peers;
 mod quantity;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{Checks, ConfigError, suggest};
 pub use limits::LimitsConfig;
 pub use listen::{DEFAULT_PORT, ListenConfig};
+pub use migration::MigrationConfig;
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
 pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_peer_name};
 pub use quantity::{
@@ -46,6 +48,8 @@ pub struct NodeConfig {
     pub session: SessionConfig,
     /// How transports behave.
     pub transport: TransportConfig,
+    /// State that moves between nodes.
+    pub migration: MigrationConfig,
     /// What peers may connect to through the node.
     pub forward: ForwardConfig,
     /// Files that peers send.
@@ -71,6 +75,7 @@ impl NodeConfig {
         self.limits.check(&mut checks);
         self.session.check(&mut checks);
         self.transport.check(&mut checks);
+        self.migration.check(&mut checks);
         self.forward.check(&mut checks);
         for peer in self.forward.allow.keys() {
             let known = self.peers.contains_key(peer) || peer.parse::<crate::PeerId>().is_ok();
@@ -95,6 +100,7 @@ impl NodeConfig {
         compare("limits", self.limits == other.limits);
         compare("session", self.session == other.session);
         compare("transport", self.transport == other.transport);
+        compare("migration", self.migration == other.migration);
         compare("control", self.control == other.control);
         compare("metrics", self.metrics == other.metrics);
         compare("log.format", self.log.format == other.log.format);

@@ -1,6 +1,7 @@
 //! Handing what arrived over to the application, within the peer's budget.
 
 use super::*;
+use crate::migration;
 
 /// Messages handed to the application at once.
 const BATCH_MESSAGES: usize = 1024;
@@ -124,6 +125,8 @@ impl SessionActor {
             let opened = ledger.inbound().streams.take_opened();
             let Some((id, label)) = opened else { return };
             let stream = SessionStream::accepted(SessionHandle::new(ledger.clone()), id);
+            let migrations = (&label[..] == migration::wire::LABEL).then(|| self.services().migrations());
+            let recipient = migrations.as_ref().map_or(recipient, Option::as_ref);
             // Without anybody to take it the stream is dropped, which resets it: the peer is told.
             if let Some(recipient) = recipient {
                 let incoming = IncomingStream { peer: ledger.peer(), label, stream };
