@@ -10,6 +10,7 @@ use crate::health::{Confidence, Evidence, Finding, LinkName, Shared};
 use crate::id::{Incarnation, LinkId, PeerId};
 use crate::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
 use crate::migration::{MigrationId, MigrationPhase, RollbackReason};
+use crate::repair::{Diagnosis, Repair, RepairOutcome, Subject};
 use crate::session::SessionEnd;
 
 /// One thing that happened, and when.
@@ -269,5 +270,34 @@ pub enum EventKind {
         phase: MigrationPhase,
         /// Why.
         reason: RollbackReason,
+    },
+    /// Something is being repaired.
+    RepairStarted {
+        /// What.
+        subject: Subject,
+        /// What is wrong.
+        diagnosis: Diagnosis,
+        /// What is done about it.
+        repair: Repair,
+        /// Which attempt it is, of those that count at present.
+        attempt: u32,
+    },
+    /// It is known, or was waited for long enough, whether a repair helped.
+    RepairEnded {
+        /// What was repaired.
+        subject: Subject,
+        /// What was done.
+        repair: Repair,
+        /// How it ended.
+        outcome: RepairOutcome,
+    },
+    /// Nothing helps: no more is tried for a while.
+    Unrepairable {
+        /// What.
+        subject: Subject,
+        /// What is wrong.
+        diagnosis: Diagnosis,
+        /// Attempts that were made.
+        attempts: u32,
     },
 }

@@ -4,6 +4,7 @@ use actix::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{EndpointAddress, TransportKind};
+use crate::repair::BreakerState;
 
 /// Opens a listener and keeps it open: a listener that breaks is opened again, also after the actor was restarted. From the node
 /// or `bowline` to a transport's actor. The answer says where it can be reached, or in words why it could not be opened; then
@@ -57,6 +58,9 @@ pub struct TransportStatus {
     pub handshakes_inbound: usize,
     /// Dials that go on, their handshakes included.
     pub dials: usize,
+    /// The breaker of the transport as a whole: open when this side could not even try.
+    #[serde(default)]
+    pub breaker: BreakerState,
     /// Remote hosts that are left alone because they failed several times in a row.
     pub hosts_paused: Vec<String>,
     /// Inbound connections turned away since the node started.

@@ -160,6 +160,11 @@ fn describe() {
 #[derive(Debug, Default)]
 pub(crate) struct EventCounter;
 
+/// A variant without content as a label.
+fn word(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
 impl Actor for EventCounter {
     type Context = Context<Self>;
 }
@@ -204,7 +209,13 @@ impl Handler<Event> for EventCounter {
                 metrics::counter!("bowline_migration_bytes_total").increment(bytes);
                 metrics::counter!("bowline_migration_packed_bytes_total").increment(packed_bytes);
             }
-            EventKind::MigrationStarted { .. }
+            EventKind::RepairEnded { repair, outcome, .. } => {
+                let labels = [("repair", word(&repair)), ("outcome", word(&outcome))];
+                metrics::counter!("bowline_repairs_total", &labels).increment(1);
+            }
+            EventKind::Unrepairable { .. } => count("bowline_unrepairable_total"),
+            EventKind::RepairStarted { .. }
+            | EventKind::MigrationStarted { .. }
             | EventKind::MigrationCaptured { .. }
             | EventKind::MigrationVerified { .. }
             | EventKind::Listening { .. }

@@ -266,7 +266,7 @@ async fn read_frames(number: StreamId, mut read: impl AsyncRead + Unpin, actor: 
             Ok(0) | Err(_) => return,
             Ok(count) => frames.push(&buffer[..count]),
         }
-        while let Some(frame) = frames.next().transpose() {
+        while let Some(frame) = frames.take().transpose() {
             if !matches!(actor.send(FrameCame(number, frame)).await, Ok(true)) {
                 return;
             }

@@ -310,7 +310,7 @@ impl Receiver {
 
     fn end(&mut self, outcome: Result<(), RollbackReason>) {
         let phase = self.phase();
-        self.step = Step::Over(outcome.as_ref().map(|()| ()).map_err(|_| ()));
+        self.step = Step::Over(outcome.clone().map_err(|_| ()));
         self.outputs.push_back(ReceiverOutput::Ended { phase, outcome });
         (self.arrived, self.state) = (Vec::new(), Bytes::new());
     }

@@ -208,7 +208,7 @@ impl FrameBuffer {
     ///
     /// # Errors
     /// [`FrameError`]; nothing more can be read then.
-    pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+    pub fn take(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(length) = self.bytes.first_chunk::<4>().map(|length| u32::from_be_bytes(*length)) else {
             return Ok(None);
         };
@@ -252,7 +252,13 @@ fn put_reason(out: &mut BytesMut, reason: &RollbackReason) {
         RollbackReason::ApplyFailed(why) => (6, why.clone()),
         RollbackReason::Protocol(why) => (7, why.clone()),
         // What happened to the receiver is, to the sender, that it was called off there.
-        other => (8, other.to_string()),
+        RollbackReason::CaptureFailed(_)
+        | RollbackReason::TimedOut(_)
+        | RollbackReason::Aborted(_)
+        | RollbackReason::Interrupted
+        | RollbackReason::OutcomeUnknown => (8, reason.to_string()),
+        #[allow(clippy::wildcard_enum_match_arm, reason = "reasons that come later travel in words")]
+        _ => (8, reason.to_string()),
     };
     out.put_u8(code);
     out.put_slice(cut(&words, TEXT_BYTES_MAX));
@@ -314,7 +320,7 @@ mod tests {
             let (mut buffer, mut found) = (FrameBuffer::new(frame_bytes_max(1024)), Vec::new());
             for part in bytes.chunks(step) {
                 buffer.push(part);
-                while let Some(frame) = buffer.next().unwrap() {
+                while let Some(frame) = buffer.take().unwrap() {
                     found.push(frame);
                 }
             }
@@ -326,7 +332,7 @@ mod tests {
     fn a_claimed_length_is_refused_before_it_is_waited_for() {
         let mut buffer = FrameBuffer::new(2048);
         buffer.push(&u32::MAX.to_be_bytes());
-        assert_eq!(buffer.next(), Err(FrameError::TooLong(u32::MAX)));
+        assert_eq!(buffer.take(), Err(FrameError::TooLong(u32::MAX)));
     }
 
     proptest! {
@@ -334,7 +340,7 @@ mod tests {
         fn garbage_is_an_error_and_nothing_worse(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
             let mut buffer = FrameBuffer::new(4096);
             buffer.push(&bytes);
-            while let Ok(Some(frame)) = buffer.next() {
+            while let Ok(Some(frame)) = buffer.take() {
                 let again = frame.encode();
                 prop_assert_eq!(Frame::decode(again.slice(4..)), Ok(frame));
             }

@@ -11,6 +11,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bowline_messages::repair::BreakerState;
+
 /// Hosts that are remembered at most; the one that failed longest ago is forgotten for a new one.
 const HOSTS_MAX: usize = 1024;
 
@@ -80,6 +82,15 @@ impl Breaker {
         };
     }
 
+    /// Where it is: open too when its time is over and nobody has tried since.
+    pub fn state(&self) -> BreakerState {
+        match self.state {
+            State::Closed(_) => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+
     /// Whether it lets attempts through without asking.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed(_))
@@ -140,6 +151,11 @@ impl Breakers {
     pub fn reset(&mut self) {
         self.hosts.clear();
         self.whole = Breaker::new(self.config);
+    }
+
+    /// Where the one of the transport as a whole is.
+    pub fn whole(&self) -> BreakerState {
+        self.whole.state()
     }
 
     /// Hosts that are left alone now.

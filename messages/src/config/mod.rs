@@ -11,6 +11,7 @@ mod migration;
 mod operation;
 mod peers;
 mod quantity;
+mod repair;
 mod services;
 mod session;
 mod transport;
@@ -26,6 +27,7 @@ pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_pee
 pub use quantity::{
     QuantityError, duration, optional_text, parse_duration, parse_size, print_duration, print_size, size,
 };
+pub use repair::RepairConfig;
 pub use services::{ForwardConfig, ForwardRule, ForwardRuleError, ReceiveConfig};
 pub use session::{ClassPolicies, SessionConfig};
 pub use transport::{TlsConfig, TransportConfig};
@@ -48,6 +50,8 @@ pub struct NodeConfig {
     pub session: SessionConfig,
     /// How transports behave.
     pub transport: TransportConfig,
+    /// Repairs of what does not heal by itself.
+    pub repair: RepairConfig,
     /// State that moves between nodes.
     pub migration: MigrationConfig,
     /// What peers may connect to through the node.
@@ -76,6 +80,7 @@ impl NodeConfig {
         self.session.check(&mut checks);
         self.transport.check(&mut checks);
         self.migration.check(&mut checks);
+        self.repair.check(&mut checks);
         self.forward.check(&mut checks);
         for peer in self.forward.allow.keys() {
             let known = self.peers.contains_key(peer) || peer.parse::<crate::PeerId>().is_ok();
@@ -101,6 +106,7 @@ impl NodeConfig {
         compare("session", self.session == other.session);
         compare("transport", self.transport == other.transport);
         compare("migration", self.migration == other.migration);
+        compare("repair", self.repair == other.repair);
         compare("control", self.control == other.control);
         compare("metrics", self.metrics == other.metrics);
         compare("log.format", self.log.format == other.log.format);

@@ -263,6 +263,7 @@ impl Handler<TransportStatusQuery> for TransportActor {
             connections: self.parts.config.connections_max.saturating_sub(self.connections.available_permits()),
             handshakes_inbound: self.handshakes,
             dials: self.dials,
+            breaker: self.breakers.whole(),
             hosts_paused: self.breakers.open_hosts().map(str::to_owned).collect(),
             refused: self.refused,
         })
