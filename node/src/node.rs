@@ -187,6 +187,7 @@ impl NodeBuilder {
         parts.incarnation = incarnation;
         parts.session = self.config.session.clone();
         parts.transport = self.config.transport.clone();
+        parts.repair = self.config.repair.clone();
         parts.migration = self.config.migration.clone();
         parts.limits = self.config.limits;
         parts.registry = self.registry;

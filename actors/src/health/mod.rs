@@ -18,6 +18,7 @@
 //! | [`quality`] | what was measured of a link |
 //! | [`monitor`] | the layers of one link, put together |
 //! | [`judge`] | from a verdict to advice: keep, mistrust, leave |
+//! | [`repair`] | which repair, when, and when to stop |
 //! | [`machine`] | the records of all links over one transport |
 //! | [`actor`] | the monitor of one transport, and the way to it |
 
@@ -35,6 +36,7 @@ pub mod phi;
 pub mod predictor;
 pub mod probing;
 pub mod quality;
+pub mod repair;
 pub mod rules;
 pub mod unacknowledged;
 pub mod window;

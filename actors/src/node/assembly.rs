@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Addr, MailboxError, Recipient};
-use bowline_messages::config::{MigrationConfig, SessionConfig, TransportConfig};
+use bowline_messages::config::{MigrationConfig, RepairConfig, SessionConfig, TransportConfig};
 use bowline_messages::event::Event;
 use bowline_messages::link::Binding;
+use bowline_messages::repair::{RepairStatus, RepairsQuery};
 use bowline_messages::session::{Outgoing, SendError, SessionStatus};
 use bowline_messages::supervision::{
     ChildError, ExitReason, Kill, Restart, Strategy, SupervisionEvent, Tree, TreeNode,
@@ -20,6 +21,7 @@ use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
 
 use super::journal::{JournalActor, RecentEvents, Subscribe, Subscribers};
 use super::monitors::Monitors;
+use super::repairs::{RepairActor, RepairParts};
 use super::peers::{
     Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery,
     SeekPeer,
@@ -57,6 +59,8 @@ pub struct NodeParts {
     pub session: SessionConfig,
     /// How transports behave.
     pub transport: TransportConfig,
+    /// When and how often something is repaired.
+    pub repair: RepairConfig,
     /// Bounds and times of state that moves between nodes.
     pub migration: MigrationConfig,
     /// What strangers may cost.
@@ -86,6 +90,7 @@ impl NodeParts {
             incarnation: Incarnation(1),
             session: SessionConfig::default(),
             transport: TransportConfig::default(),
+            repair: RepairConfig::default(),
             migration: MigrationConfig::default(),
             limits: InboundConfig::default(),
             rotation: RotationLimits::default(),
@@ -146,6 +151,7 @@ pub struct NodeHandle {
     app: Addr<SupervisorActor>,
     migrations: Addr<MigrationActor>,
     kept_migrations: Rc<Kept>,
+    repairs: Addr<RepairActor>,
     transports: Rc<BTreeMap<TransportKind, Addr<TransportActor>>>,
     advertise: Rc<Option<Vec<EndpointAddress>>>,
 }
@@ -223,6 +229,18 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
     }
     let (app_spec, app) =
         SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
+    let (transports_spec, supervisor) = transports_spec.into_child();
+    let transports = Rc::new(transports);
+    let repair_parts = RepairParts {
+        config: parts.repair.clone(),
+        services: services.clone(),
+        peers: peers.clone(),
+        supervisor,
+        transports: Rc::clone(&transports),
+    };
+    let (repair_spec, repairs) = ChildSpec::new("repairs", move || RepairActor::new(repair_parts.clone()));
+    services.set_repairs(repairs.clone().recipient());
+    monitors.add_child(repair_spec);
     let kept_migrations = Rc::new(Kept::new(&parts.migration));
     let (migration_spec, migrations) =
         migration_child(&services, &kept_migrations, peers.clone().recipient(), parts.seed);
@@ -230,7 +248,7 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         .seed(parts.seed)
         .events(watched.clone())
         .child(journal_spec)
-        .child(transports_spec.into_child().0)
+        .child(transports_spec)
         .child(sessions_spec)
         .child(peers_spec.mailbox(SHARED_MAILBOX))
         .child(app_spec)
@@ -245,7 +263,8 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         app,
         migrations,
         kept_migrations,
-        transports: Rc::new(transports),
+        repairs,
+        transports,
         advertise: Rc::new(parts.advertise),
     })
 }
@@ -467,6 +486,14 @@ impl NodeHandle {
     /// [`NodeError::Gone`].
     pub async fn abort_migration(&self, name: &str, why: &str) -> Result<bool, NodeError> {
         Ok(self.migrations.send(AbortMigration { name: name.to_owned(), why: why.to_owned() }).await?)
+    }
+
+    /// What was repaired lately, by path and transport.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn repairs(&self) -> Result<Vec<RepairStatus>, NodeError> {
+        Ok(self.repairs.send(RepairsQuery).await?)
     }
 
     /// Sends one message to every peer; what fails is reported and stops nothing.

@@ -5,12 +5,14 @@
 //! | `assembly` | the tree, and the handle on a running node |
 //! | `services` | what the actors of one node share |
 //! | `peers` | who has a session; groups of actors, one per peer |
+//! | `repairs` | carries out what is done about paths and transports that do not heal by themselves |
 //! | `journal` | what happened |
 
 mod assembly;
 mod journal;
 mod monitors;
 mod peers;
+mod repairs;
 mod services;
 
 pub use assembly::{NodeError, NodeHandle, NodeParts, start};
@@ -19,6 +21,7 @@ pub use peers::{
     Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, FindSessionActor,
     PeerTable, PeersActor, PeersQuery, SeekPeer,
 };
+pub use repairs::RepairActor;
 pub use services::{Application, EndSession, Inspector, Services};
 
 #[cfg(test)]

@@ -53,6 +53,11 @@ impl Monitors {
         self.children.push(spec.mailbox(MONITOR_MAILBOX));
     }
 
+    /// Adds another child beside them.
+    pub(super) fn add_child(&mut self, child: ChildSpec) {
+        self.children.push(child.mailbox(MONITOR_MAILBOX));
+    }
+
     /// The supervisor over all of them.
     pub(super) fn into_child(self, seed: u64, events: Recipient<SupervisionEvent>) -> ChildSpec {
         let empty = SupervisorSpec::new("health", Strategy::OneForOne).seed(seed).events(events);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use actix::Recipient;
 use bowline_messages::config::SessionConfig;
 use bowline_messages::event::EventKind;
+use bowline_messages::repair::Symptom;
 use bowline_messages::session::{Inbox, Received, SessionEnd};
 use bowline_messages::supervision::SupervisionEvent;
 use bowline_messages::wire::SignedAddresses;
@@ -59,6 +60,7 @@ pub struct Services {
     dialers: RefCell<BTreeMap<TransportKind, Recipient<Dial>>>,
     health: RefCell<BTreeMap<TransportKind, HealthPort>>,
     migrations: RefCell<Option<Recipient<IncomingStream>>>,
+    repairs: RefCell<Option<Recipient<Symptom>>>,
     own_addresses: RefCell<Option<SignedAddresses>>,
     session_ends: RefCell<Option<Recipient<EndSession>>>,
     /// What all sessions hold together.
@@ -100,6 +102,7 @@ impl Services {
             dialers: RefCell::default(),
             health: RefCell::default(),
             migrations: RefCell::default(),
+            repairs: RefCell::default(),
             own_addresses: RefCell::default(),
             session_ends: RefCell::default(),
             memory: MemoryGauge::default(),
@@ -137,8 +140,24 @@ impl Services {
         self.trust.borrow().standing(peer).is_ok()
     }
 
+    /// Reports something that may need a repair. What finds no room is dropped: it will be seen again.
+    pub fn symptom(&self, symptom: Symptom) {
+        if let Some(repairs) = &*self.repairs.borrow()
+            && repairs.try_send(symptom).is_err()
+        {
+            metrics::counter!("bowline_symptoms_dropped_total").increment(1);
+        }
+    }
+
+    pub(super) fn set_repairs(&self, recipient: Recipient<Symptom>) {
+        *self.repairs.borrow_mut() = Some(recipient);
+    }
+
     /// Reports what happened.
     pub fn emit(&self, kind: EventKind) {
+        if let Some(symptom) = super::repairs::symptom_of(&kind) {
+            self.symptom(symptom);
+        }
         if let Some(journal) = &*self.journal.borrow() {
             // The journal does nothing but keep and pass on; what it cannot take is counted there, and events are no promise.
             if journal.try_send(Record(kind)).is_err() {

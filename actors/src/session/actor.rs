@@ -22,6 +22,7 @@ use actix::{
 };
 use bowline_messages::event::EventKind;
 use bowline_messages::link::{Arrived, Binding, CloseLink, LinkDown, LinkFailure, LinkInfo, Transmit};
+use bowline_messages::repair::{Repair, RepairPath, Symptom};
 use bowline_messages::session::{Inbox, SessionEnd, SessionStatus};
 use bowline_messages::supervision::{Down, Monitor};
 use bowline_messages::wire::frame::CloseCode;
@@ -431,6 +432,7 @@ impl SessionActor {
             return;
         };
         let ticket = self.services().resume.borrow().for_peer(&peer, clock::now());
+        let with_ticket = ticket.is_some();
         let mode = ticket.map_or(DialMode::Full, DialMode::Attach);
         let link = self.group.ledger.next_link();
         let dial =
@@ -446,6 +448,8 @@ impl SessionActor {
                     actor.on_dial_failed(&address, false, &error.to_string());
                 }
                 Ok(Err(error)) => {
+                    let (transport, failure) = (address.kind().clone(), error.failure(with_ticket));
+                    actor.services().symptom(Symptom::DialFailed { peer, transport, failure });
                     let refused = matches!(error, DialError::Handshake(HandshakeError::Refused(_)));
                     if matches!(error, DialError::Handshake(_)) && !refused {
                         actor.observe(Behaviour::FailedHandshake);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bowline_messages::EndpointAddress;
+use bowline_messages::{EndpointAddress, TransportKind};
 use bowline_messages::link::{Binding, LinkInfo};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -219,6 +219,17 @@ impl Keeper {
         for target in self.targets.values_mut() {
             target.failures = 0;
             target.next = target.next.min(now);
+        }
+    }
+
+    /// Addresses of a transport are dialled at once, as a repair; `patient`: and given twice the time.
+    pub fn hurry(&mut self, now: Instant, transport: &TransportKind, patient: bool) {
+        for (_, target) in self.targets.iter_mut().filter(|(address, _)| address.kind() == transport) {
+            target.failures = 0;
+            target.next = target.next.min(now);
+            if patient {
+                target.timeout = (target.timeout * 2).min(TIMEOUT_BOUNDS.1);
+            }
         }
     }
 

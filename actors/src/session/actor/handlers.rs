@@ -95,6 +95,30 @@ impl Handler<InterfaceState> for SessionActor {
     }
 }
 
+impl Handler<RepairPath> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, order: RepairPath, _: &mut Self::Context) {
+        let now = clock::now();
+        match order.repair {
+            Repair::ResetConnection => {
+                if let Some(id) = order.link {
+                    let reason = LinkFailure::ClosedHere("it is reset as a repair".into());
+                    self.forget_link(id, "reset as a repair");
+                    self.with_machine(|machine, parts| machine.on_link_down(now, id, reason, parts));
+                }
+                self.keeper().hurry(now, &order.transport, false);
+            }
+            Repair::TuneParameters => self.keeper().hurry(now, &order.transport, true),
+            // The tickets are forgotten already.
+            Repair::Renegotiate => self.keeper().hurry(now, &order.transport, false),
+            Repair::ReopenAdapter | Repair::RestartTransport => {}
+        }
+        // Nothing else may be due for a while.
+        self.group.ledger.wake();
+    }
+}
+
 impl Handler<CloseSession> for SessionActor {
     type Result = ResponseFuture<()>;
 

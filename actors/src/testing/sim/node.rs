@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::Addr;
-use bowline_messages::config::{SessionConfig, TrustConfig, TrustPolicy};
+use bowline_messages::config::{RepairConfig, SessionConfig, TrustConfig, TrustPolicy};
 use bowline_messages::{Incarnation, PeerId, TransportKind};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -46,6 +46,8 @@ pub struct Behaviour {
 pub struct NodeOptions {
     /// How its sessions behave.
     pub session: SessionConfig,
+    /// When and how often it repairs something.
+    pub repair: RepairConfig,
     /// When its links move on to new keys.
     pub rotation: RotationLimits,
     /// What it does about strangers. Default: lets everybody in.
@@ -62,6 +64,7 @@ impl Default for NodeOptions {
     fn default() -> Self {
         Self {
             session: SessionConfig::default(),
+            repair: RepairConfig::default(),
             rotation: RotationLimits::default(),
             trust: TrustPolicy::Open,
             denied: Vec::new(),
@@ -189,6 +192,7 @@ impl SimNode {
         let mut parts = NodeParts::new(Arc::clone(&self.identity), trust);
         parts.incarnation = Incarnation(self.lives);
         parts.session = options.session;
+        parts.repair = options.repair;
         parts.rotation = options.rotation;
         parts.registry = registry;
         parts.seed = seed;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use actix::fut::wrap_future;
 use actix::{ActorFutureExt, Handler, Message, ResponseActFuture};
 use bowline_messages::link::Binding;
+use bowline_messages::repair::DialFailure;
 use bowline_messages::{EndpointAddress, EventKind, LinkId, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -120,6 +121,33 @@ impl DialError {
             },
         }
     }
+}
+
+impl DialError {
+    /// What it says about what could be repaired here. `ticket`: whether the dial was made with one.
+    pub fn failure(&self, ticket: bool) -> DialFailure {
+        let handshake = if ticket { DialFailure::Ticket } else { DialFailure::Handshake };
+        match self {
+            Self::TimedOut(_) | Self::Transport(TransportError::TimedOut(_)) => DialFailure::TimedOut,
+            Self::Handshake(HandshakeError::Refused(_)) => DialFailure::Elsewhere,
+            // A peer that cannot open what the ticket sealed hangs up without a word.
+            Self::Transport(TransportError::Closed) if ticket => handshake,
+            Self::Transport(TransportError::Io(error)) if ticket && is_hang_up(error) => handshake,
+            Self::Paused(_) | Self::TooManyConnections | Self::Handshake(_) | Self::Transport(_) => match self.blame() {
+                Blame::Transport => DialFailure::Local,
+                Blame::Host if matches!(self, Self::Handshake(_)) => handshake,
+                Blame::Host | Blame::Request => DialFailure::Elsewhere,
+            },
+        }
+    }
+}
+
+fn is_hang_up(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe
+    )
 }
 
 /// Whether the operating system refused before anything was sent: no sockets, no memory, no network.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::{ActorFutureExt, AsyncContext, Handler, ResponseActFuture};
+use bowline_messages::repair::Reopen;
 use bowline_messages::transport::{Listen, ListenAddresses, ListenerStatus, Unlisten};
 use bowline_messages::{EndpointAddress, EventKind};
 use rand::RngExt;
@@ -173,6 +174,18 @@ impl TransportActor {
             Some(port) if address.port() == Some(0) => address.with_port(port),
             _ => address.clone(),
         }
+    }
+}
+
+impl Handler<Reopen> for TransportActor {
+    type Result = ();
+
+    /// A repair: as after a restart, but what is under way goes on.
+    fn handle(&mut self, _: Reopen, ctx: &mut Self::Context) {
+        self.listeners.clear();
+        self.breakers.reset();
+        self.parts.transport.reopen();
+        self.reopen_kept(ctx);
     }
 }
 
