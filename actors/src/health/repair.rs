@@ -444,7 +444,10 @@ mod tests {
         ];
         for (symptom, times, expected) in cases {
             let (mut repairs, now) = (Repairs::new(RepairConfig::default()), Instant::now());
-            repairs.on_symptom(now, Symptom::LinkRose { peer: PEER, transport: TransportKind::new("ble"), link: LinkId(1) });
+            repairs.on_symptom(
+                now,
+                Symptom::LinkRose { peer: PEER, transport: TransportKind::new("ble"), link: LinkId(1) },
+            );
             for _ in 1..times {
                 repairs.on_symptom(now, symptom.clone());
             }

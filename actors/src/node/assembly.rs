@@ -21,11 +21,11 @@ use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
 
 use super::journal::{JournalActor, RecentEvents, Subscribe, Subscribers};
 use super::monitors::Monitors;
-use super::repairs::{RepairActor, RepairParts};
 use super::peers::{
     Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery,
     SeekPeer,
 };
+use super::repairs::{RepairActor, RepairParts};
 use super::services::{Application, Gate, Services};
 use crate::clock;
 use crate::migration::actor::{AbortMigration, Kept};

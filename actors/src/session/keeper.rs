@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bowline_messages::{EndpointAddress, TransportKind};
 use bowline_messages::link::{Binding, LinkInfo};
+use bowline_messages::{EndpointAddress, TransportKind};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 

@@ -13,7 +13,8 @@ use bowline_messages::event::EventKind;
 use bowline_messages::health::{Advice, Confidence, LinkOpinion, Outlook, Quality};
 use bowline_messages::link::LinkInfo;
 use bowline_messages::repair::{BreakerState, Repair, RepairOutcome};
-use bowline_messages::{EndpointAddress, TransportKind};
+use bowline_messages::session::Outgoing;
+use bowline_messages::{EndpointAddress, MessageClass, TransportKind};
 use futures_util::future::LocalBoxFuture;
 use zeroize::Zeroizing;
 
@@ -125,6 +126,8 @@ fn a_link_that_stays_degraded_is_reset_and_its_successor_is_well() {
                 quality: Quality::default(),
             };
             session.do_send(opinion);
+            let message = Outgoing::new(MessageClass::Critical, "bet");
+            simulation.send("a", "b", message).await.unwrap().unwrap();
             simulation.run_for(SEC).await;
         }
         let now: Vec<_> = links(&simulation).await.into_iter().filter(|l| l.transport.as_str() == "tcp").collect();

@@ -133,11 +133,13 @@ impl DialError {
             // A peer that cannot open what the ticket sealed hangs up without a word.
             Self::Transport(TransportError::Closed) if ticket => handshake,
             Self::Transport(TransportError::Io(error)) if ticket && is_hang_up(error) => handshake,
-            Self::Paused(_) | Self::TooManyConnections | Self::Handshake(_) | Self::Transport(_) => match self.blame() {
-                Blame::Transport => DialFailure::Local,
-                Blame::Host if matches!(self, Self::Handshake(_)) => handshake,
-                Blame::Host | Blame::Request => DialFailure::Elsewhere,
-            },
+            Self::Paused(_) | Self::TooManyConnections | Self::Handshake(_) | Self::Transport(_) => {
+                match self.blame() {
+                    Blame::Transport => DialFailure::Local,
+                    Blame::Host if matches!(self, Self::Handshake(_)) => handshake,
+                    Blame::Host | Blame::Request => DialFailure::Elsewhere,
+                }
+            }
         }
     }
 }
