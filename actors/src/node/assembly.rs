@@ -36,7 +36,7 @@ use crate::session::identity::Identity;
 use crate::session::limits::InboundConfig;
 use crate::session::seal::RotationLimits;
 use crate::session::trust::Trust;
-use crate::supervision::{ChildSpec, OnExceeded, RootHandle, StartChild, SupervisorActor, SupervisorSpec};
+use crate::supervision::{ChildSpec, OnExceeded, RootHandle, StartChild, SupervisorActor, SupervisorSpec, call_within};
 use crate::transport::actor::{KeptListeners, TransportActor, TransportParts};
 use crate::transport::interfaces::{InterfaceMonitor, InterfaceSubscribers, InterfaceTable, reachable_addresses};
 use crate::transport::registry::{Registry, TransportContext};
@@ -486,6 +486,12 @@ impl NodeHandle {
     /// [`NodeError::Gone`].
     pub async fn abort_migration(&self, name: &str, why: &str) -> Result<bool, NodeError> {
         Ok(self.migrations.send(AbortMigration { name: name.to_owned(), why: why.to_owned() }).await?)
+    }
+
+    /// Reports on the transports that answer within a time.
+    pub async fn responsive_transports(&self, limit: Duration) -> Vec<TransportStatus> {
+        let asked = self.transports.values().map(|transport| call_within(transport, TransportStatusQuery, limit));
+        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// What was repaired lately, by path and transport.

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use bowline_messages::config::parse_duration;
+use bowline_messages::repair::BreakerState;
 use hyper::Method;
 
 use super::output::{Table, line, with_schema};
@@ -50,12 +51,42 @@ fn text(status: &StatusReport) -> String {
     for address in &node.listening {
         text.push_str(&format!("  listening on {address}\n"));
     }
+    text.push_str(&troubles(status));
     if status.sessions.is_empty() {
         text.push_str("no sessions\n");
     }
     for session in &status.sessions {
         text.push('\n');
         text.push_str(&session_text(session));
+    }
+    text
+}
+
+/// Breakers that are not closed, and what was repaired: nothing, as long as all is well.
+fn troubles(status: &StatusReport) -> String {
+    let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+    let mut text = String::new();
+    for transport in &status.transports {
+        if transport.breaker != BreakerState::Closed {
+            text.push_str(&format!("  {}: breaker {}\n", transport.kind, word(&transport.breaker)));
+        }
+        if !transport.hosts_paused.is_empty() {
+            text.push_str(&format!("  {}: left alone: {}\n", transport.kind, transport.hosts_paused.join(", ")));
+        }
+    }
+    for repair in &status.repairs {
+        let Some(last) = repair.attempts.last() else { continue };
+        let peer = repair.subject.peer.map(|peer| format!(" to {}", peer.short())).unwrap_or_default();
+        let end = if repair.unrepairable { ", beyond repair for now" } else { "" };
+        text.push_str(&format!(
+            "  {}{peer}: {} repairs, the last {} ago: {} ({}), {}{end}\n",
+            repair.subject.transport,
+            repair.attempts.len(),
+            human::span(last.ago),
+            word(&last.repair),
+            word(&last.diagnosis),
+            word(&last.outcome),
+        ));
     }
     text
 }

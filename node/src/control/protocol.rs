@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bowline_messages::config::{TrustPolicy, duration};
+use bowline_messages::repair::RepairStatus;
+use bowline_messages::transport::TransportStatus;
 use bowline_messages::{EndpointAddress, MessageClass, PeerId};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +82,12 @@ pub(crate) struct StatusReport {
     pub(crate) node: NodeReport,
     /// Its sessions, by name.
     pub(crate) sessions: Vec<SessionReport>,
+    /// Its transports with their listeners and breakers; one that does not answer is left out.
+    #[serde(default)]
+    pub(crate) transports: Vec<TransportStatus>,
+    /// What was repaired lately.
+    #[serde(default)]
+    pub(crate) repairs: Vec<RepairStatus>,
 }
 
 /// One line of `GET /v1/peers`.

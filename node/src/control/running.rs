@@ -28,6 +28,8 @@ use crate::telemetry::LogControl;
 
 /// How often it is looked whether a link has come up.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long a part of the node may take to answer for `status`.
+const PART_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events that are searched for the reason why a peer cannot be reached.
 const EVENTS_SEARCHED: usize = 200;
 
@@ -142,7 +144,11 @@ impl Running {
 
     /// `GET /v1/status`.
     pub(crate) async fn status(&self) -> Result<StatusReport, Failure> {
-        Ok(StatusReport { node: self.report().await?, sessions: self.sessions(None).await? })
+        // A part that does not answer in time must not hide the others: that is when somebody looks.
+        let within = |part| tokio::time::timeout(PART_TIMEOUT, part);
+        let transports = self.node.responsive_transports(PART_TIMEOUT).await;
+        let repairs = within(self.node.repairs()).await.ok().and_then(Result::ok).unwrap_or_default();
+        Ok(StatusReport { node: self.report().await?, sessions: self.sessions(None).await?, transports, repairs })
     }
 
     /// `GET /v1/peers`: those of the peer book by name, then other sessions, then who is excluded.

@@ -23,6 +23,7 @@ use std::time::Duration;
 use actix::{Actor, ActorFuture, AsyncContext, Handler, Message, MessageResult, Recipient};
 use bowline_messages::config::TransportConfig;
 use bowline_messages::link::InterfaceChanged;
+use bowline_messages::repair::BreakerState;
 use bowline_messages::transport::{TransportStatus, TransportStatusQuery};
 use bowline_messages::{EndpointAddress, EventKind};
 use rand::SeedableRng;
@@ -257,6 +258,11 @@ impl Handler<TransportStatusQuery> for TransportActor {
     type Result = MessageResult<TransportStatusQuery>;
 
     fn handle(&mut self, _: TransportStatusQuery, _: &mut Self::Context) -> Self::Result {
+        // Asked for by the repair actor every now and then, whether somebody looks at the status or not.
+        let open = f64::from(u8::from(self.breakers.whole() != BreakerState::Closed));
+        metrics::gauge!("bowline_breaker_open", "transport" => self.name.clone()).set(open);
+        let hosts = u32::try_from(self.breakers.open_hosts().count()).unwrap_or(u32::MAX);
+        metrics::gauge!("bowline_breaker_hosts_open", "transport" => self.name.clone()).set(f64::from(hosts));
         MessageResult(TransportStatus {
             kind: self.parts.transport.kind(),
             listeners: self.listeners.iter().map(|(asked, slot)| slot.status(asked)).collect(),
