@@ -204,10 +204,9 @@ fn an_adapter_that_fails_is_opened_anew() {
         assert!(!a.sessions(None).await.unwrap()[0].links.is_empty());
         assert_eq!(a.transports().await.unwrap()[0].breaker, BreakerState::Closed);
         let events = a.recent_events(1000).await.unwrap();
-        let begun = events.iter().filter_map(|event| match &event.kind {
-            EventKind::RepairStarted { repair, .. } => Some(*repair),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "only these are looked for")]
-            _ => None,
+        let begun = events.iter().filter_map(|event| {
+            let EventKind::RepairStarted { repair, .. } = &event.kind else { return None };
+            Some(*repair)
         });
         assert_eq!(begun.collect::<Vec<_>>(), [Repair::ReopenAdapter]);
     });
