@@ -22,9 +22,9 @@ const fn supervisor(path: &'static str, strategy: Strategy, what: &'static str) 
     Row { path, strategy: Some(strategy), what }
 }
 
-/// Everything, in start order; the stop order is the reverse. All of it is permanent but the links and `health`, which are
-/// temporary.
-pub const TREE: [Row; 23] = [
+/// Everything, in start order; the stop order is the reverse. All of it is permanent but the links, `health` and
+/// `migration`, which are temporary.
+pub const TREE: [Row; 26] = [
     supervisor("", Strategy::RestForOne, "the node; gives up with exit code 70"),
     worker("journal", "keeps the last events and tells subscribers; the subscribers survive a restart"),
     supervisor("transports", Strategy::OneForOne, "one actor for each transport"),
@@ -55,6 +55,9 @@ pub const TREE: [Row; 23] = [
     worker("health/tls", "the same"),
     worker("health/ws", "the same"),
     worker("health/wss", "the same"),
+    worker("health/repairs", "repairs what does not heal by itself; what was tried of late survives a restart"),
+    supervisor("migration", Strategy::OneForOne, "given up alone when what is below fails for good"),
+    worker("migration/migrations", "application state on its way; a restart goes on or rolls back"),
 ];
 
 /// The row of a place in a live tree.
