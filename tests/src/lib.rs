@@ -1,5 +1,6 @@
 //! What the tests and the benches across processes share.
 
+pub mod arrivals;
 #[cfg(target_os = "linux")]
 pub mod failover;
 pub mod programs;

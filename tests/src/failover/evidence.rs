@@ -3,27 +3,13 @@
 //! A figure counts only when the fault is proven to have hit what carried the messages: one that hit nothing would leave a gap as
 //! long as the sending interval, and look like a very good failover.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 
 use super::{Cable, Fault};
+use crate::arrivals::{Arrival, Tally};
 
 /// Messages that were on their way when the fault came may arrive over the old link for so long, in nanoseconds.
 const IN_FLIGHT_NS: u64 = 100_000_000;
-
-/// One line of the receiver's log.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Arrival {
-    /// The number that the sender gave it.
-    pub(super) seq: u64,
-    /// When, on `CLOCK_MONOTONIC`, in nanoseconds.
-    pub(super) mono_ns: u64,
-    /// The receiver's end of the link it came over.
-    pub(super) link: String,
-    /// The number of that link.
-    pub(super) link_id: u32,
-}
 
 /// What the sender says at its end.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -87,18 +73,8 @@ pub(super) fn judge(
     moment: Moment,
     cable: Option<Cable>,
 ) -> Result<Run, String> {
-    let mut run = Run::default();
-    let mut seen = BTreeSet::new();
-    let mut highest = None;
-    for arrival in arrivals {
-        if !seen.insert(arrival.seq) {
-            run.duplicated += 1;
-        } else if highest.is_some_and(|highest| arrival.seq < highest) {
-            run.out_of_order += 1;
-        }
-        highest = highest.max(Some(arrival.seq));
-    }
-    run.lost = (0..report.accepted).filter(|seq| !seen.contains(seq)).count();
+    let Tally { lost, duplicated, out_of_order } = Tally::of(arrivals, report.accepted);
+    let mut run = Run { lost, duplicated, out_of_order, ..Run::default() };
     for pair in arrivals.windows(2) {
         if pair[1].mono_ns >= moment.begun {
             run.gaps_ms.push(pair[1].mono_ns.saturating_sub(pair[0].mono_ns) as f64 / 1e6);

@@ -9,7 +9,7 @@ mod evidence;
 mod namespaces;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bowline::cli::bench::measure::mono_ns;
 use serde_json::Value;
@@ -17,8 +17,9 @@ use serde_json::Value;
 pub use evidence::Run;
 pub use namespaces::{Cable, Namespaces, NoLaboratory};
 
+use crate::arrivals::{last_link, settled};
 use crate::programs::Program;
-use evidence::{Arrival, Moment, Report};
+use evidence::{Moment, Report};
 
 /// What happens, once in each run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,36 +177,13 @@ fn attempt(bowline: &Path, namespaces: &Namespaces, transport: &str, fault: Faul
         Some(killed) => Moment { begun: killed.mono_ns, done: killed.mono_ns },
         None => Moment { begun, done },
     };
-    let arrivals = settle(&log, report.accepted)?;
+    let arrivals = settled(&log, report.accepted)?;
     evidence::judge(&arrivals, &report, fault, moment, hit).map_err(NoResult::Unproven)
 }
 
-/// Reads the log until every accepted message is in it, or a second has passed without news.
-fn settle(log: &Path, accepted: u64) -> Result<Vec<Arrival>, String> {
-    let mut last = (Instant::now(), 0);
-    loop {
-        let arrivals = arrivals(log)?;
-        if arrivals.len() as u64 >= accepted || (arrivals.len() == last.1 && last.0.elapsed() > Duration::from_secs(1))
-        {
-            return Ok(arrivals);
-        }
-        if arrivals.len() != last.1 {
-            last = (Instant::now(), arrivals.len());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn arrivals(log: &Path) -> Result<Vec<Arrival>, String> {
-    let text = std::fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))?;
-    // The last line may still be in the making.
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
-}
-
 fn in_use(log: &Path) -> Result<Cable, String> {
-    let arrivals = arrivals(log)?;
-    let last = arrivals.last().ok_or("nothing has arrived before the fault")?;
-    Cable::of(&last.link).ok_or_else(|| format!("`{}` is on neither cable", last.link))
+    let link = last_link(log)?;
+    Cable::of(&link).ok_or_else(|| format!("`{link}` is on neither cable"))
 }
 
 #[cfg(test)]
