@@ -182,6 +182,9 @@ pub struct SessionStatus {
     pub choices: Vec<LinkChoice>,
     /// Addresses at which the peer says it can be reached.
     pub peer_addresses: Vec<crate::address::EndpointAddress>,
+    /// Where this side dials the peer as long as it wants more links, in order of the addresses.
+    #[serde(default)]
+    pub dials: Vec<DialStatus>,
     /// Messages accepted and not final.
     pub queued_messages: usize,
     /// Bytes of those.
@@ -196,6 +199,20 @@ pub struct SessionStatus {
     pub duplicates_dropped: u64,
     /// How many failovers there were.
     pub failovers: u64,
+}
+
+/// An address of a peer at which this side dials it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialStatus {
+    /// The address.
+    pub address: crate::address::EndpointAddress,
+    /// Whether an attempt is under way.
+    pub under_way: bool,
+    /// Attempts that failed since one succeeded.
+    pub failures: u32,
+    /// How long until the next attempt, when there is none under way.
+    #[serde(with = "crate::config::duration")]
+    pub next_in: std::time::Duration,
 }
 
 /// Which link a class uses now, and why.

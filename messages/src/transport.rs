@@ -7,13 +7,37 @@ use crate::address::{EndpointAddress, TransportKind};
 use crate::repair::BreakerState;
 
 /// Opens a listener and keeps it open: a listener that breaks is opened again, also after the actor was restarted. From the node
-/// or `bowline` to a transport's actor. The answer says where it can be reached, or in words why it could not be opened; then
+/// or `bowline` to a transport's actor. The answer says where it can be reached, or why it could not be opened; then
 /// nothing is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
-#[rtype(result = "Result<Vec<EndpointAddress>, String>")]
+#[rtype(result = "Result<Vec<EndpointAddress>, ListenError>")]
 pub struct Listen {
     /// Where to listen; port 0 means any free port, and the same one again when it has to be opened again.
     pub address: EndpointAddress,
+}
+
+/// Why a listener could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{reason}")]
+pub struct ListenError {
+    /// Whose fault it is.
+    pub cause: ListenCause,
+    /// In words.
+    pub reason: String,
+}
+
+/// Whose fault it is that a listener could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListenCause {
+    /// Somebody else listens there.
+    InUse,
+    /// This process may not.
+    NotPermitted,
+    /// No interface of this machine has the address.
+    NotHere,
+    /// Anything else.
+    Other,
 }
 
 /// Closes a listener. From the node or `bowline` to a transport's actor. The answer says whether there was one.

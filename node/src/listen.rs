@@ -3,6 +3,7 @@
 use bowline_actors::node::{NodeError, NodeHandle};
 use bowline_messages::EndpointAddress;
 use bowline_messages::config::ListenConfig;
+use bowline_messages::transport::ListenCause;
 
 use crate::exit::{Exit, Failure};
 
@@ -11,11 +12,12 @@ use crate::exit::{Exit, Failure};
 /// all the same is done without, as long as there is another.
 ///
 /// # Errors
-/// [`Exit::Configuration`] when listeners were asked for and none could be opened.
+/// When listeners were asked for and none could be opened, what kept the first of them: [`Exit::False`] when somebody else listens
+/// there, [`Exit::Permission`], otherwise [`Exit::Configuration`].
 pub(crate) async fn open(node: &NodeHandle, config: &ListenConfig) -> Result<Vec<EndpointAddress>, Failure> {
     let mut open = Vec::new();
     let mut moved: Option<(u16, u16)> = None;
-    let mut failure = None;
+    let mut failures = Vec::new();
     for asked in &config.addresses {
         let mut last = None;
         for candidate in candidates(asked, config.port_fallback, moved) {
@@ -35,17 +37,40 @@ pub(crate) async fn open(node: &NodeHandle, config: &ListenConfig) -> Result<Vec
                 Err(error) => last = last.or(Some(error)),
             }
         }
-        if let Some(error) = last {
-            tracing::warn!(%asked, %error, "not listening there");
-            failure = failure.or(Some(error));
+        failures.extend(last);
+    }
+    match failures.first() {
+        Some(first) if open.is_empty() => Err(explained(first, failures.len())),
+        _ => {
+            for error in failures {
+                tracing::warn!(%error, "going on without that listener");
+            }
+            Ok(open)
         }
     }
-    match failure {
-        Some(error) if open.is_empty() => {
-            Err(Failure::new(Exit::Configuration, error).hint("change listen.addresses, or allow listen.port_fallback"))
+}
+
+/// Why there is no listener at all: what kept the first of so many that were asked for, and what can be done about it.
+fn explained(error: &NodeError, of: usize) -> Failure {
+    // What else can go wrong is the configuration's fault.
+    let cause = if let NodeError::Listen { source, .. } = error { source.cause } else { ListenCause::Other };
+    let (exit, hint) = match cause {
+        ListenCause::InUse => (
+            Exit::False,
+            "something listens there already: end it, choose another port with --listen, or take any free one with \
+             --set listen.port_fallback=true",
+        ),
+        ListenCause::NotPermitted => {
+            (Exit::Permission, "ports below 1024 are for root: choose another port with --listen")
         }
-        _ => Ok(open),
-    }
+        ListenCause::NotHere => (
+            Exit::Configuration,
+            "no interface of this machine has that address: listen on one that it has, or on [::] for all of them",
+        ),
+        ListenCause::Other => (Exit::Configuration, "change listen.addresses or --listen"),
+    };
+    let more = if of > 1 { format!(" (and {} more could not be opened either)", of - 1) } else { String::new() };
+    Failure::new(exit, format_args!("{error}{more}")).hint(hint)
 }
 
 /// What is tried for an address, in order.
@@ -70,6 +95,8 @@ fn candidates(asked: &EndpointAddress, fallback: bool, moved: Option<(u16, u16)>
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use bowline_messages::transport::ListenError;
+
     use super::*;
 
     fn tried(asked: &str, fallback: bool, moved: Option<(u16, u16)>) -> Vec<String> {
@@ -81,6 +108,23 @@ mod tests {
         assert_eq!(tried("tcp://127.0.0.1:8765", true, None), ["tcp://127.0.0.1:8765", "tcp://127.0.0.1:0"]);
         assert_eq!(tried("tcp://127.0.0.1:8765", false, None), ["tcp://127.0.0.1:8765"]);
         assert_eq!(tried("tcp://127.0.0.1:0", true, None), ["tcp://127.0.0.1:0"]);
+    }
+
+    #[test]
+    fn what_kept_the_listener_decides_about_the_exit_code_and_the_hint() {
+        let failed = |cause| NodeError::Listen {
+            address: "tcp://127.0.0.1:80".parse().unwrap(),
+            source: ListenError { cause, reason: "no".into() },
+        };
+        let explained = |cause| explained(&failed(cause), 1);
+        let in_use = explained(ListenCause::InUse);
+        assert_eq!(in_use.exit, Exit::False);
+        assert!(in_use.to_string().starts_with("cannot listen on tcp://127.0.0.1:80: no; something listens there"));
+        assert_eq!(explained(ListenCause::NotPermitted).exit, Exit::Permission);
+        assert_eq!(explained(ListenCause::NotHere).exit, Exit::Configuration);
+        assert_eq!(explained(ListenCause::Other).exit, Exit::Configuration);
+        assert!(!super::explained(&failed(ListenCause::Other), 1).message.contains("more"));
+        assert!(super::explained(&failed(ListenCause::Other), 3).message.contains("and 2 more"));
     }
 
     #[test]

@@ -169,7 +169,8 @@ impl NodeBuilder {
     /// Starts the node on the present arbiter: its actors first, then its listeners, then its connections.
     ///
     /// # Errors
-    /// [`Exit::Configuration`] for what is configured wrongly, a listener that cannot be opened included; the node is shut down then.
+    /// [`Exit::Configuration`] for what is configured wrongly; when no listener can be opened also [`Exit::False`] (somebody else
+    /// listens there) and [`Exit::Permission`]. The node is shut down then.
     pub async fn start(self) -> Result<Node, Failure> {
         let failed = |error: NodeError| Failure::new(Exit::Configuration, error);
         self.config.check().map_err(|errors| {
@@ -193,6 +194,7 @@ impl NodeBuilder {
         parts.registry = self.registry;
         parts.application = self.application;
         parts.advertise = Some(self.config.listen.advertise.clone()).filter(|addresses| !addresses.is_empty());
+        parts.advertise_after = self.config.listen.advertise_after;
         let handle = start(parts).map_err(failed)?;
         self.migratable.into_iter().for_each(|(name, state)| handle.migratable(name, state));
         let mut node = Node { handle, listening: Vec::new() };

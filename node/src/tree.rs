@@ -24,7 +24,7 @@ const fn supervisor(path: &'static str, strategy: Strategy, what: &'static str) 
 
 /// Everything, in start order; the stop order is the reverse. All of it is permanent but the links, `health` and
 /// `migration`, which are temporary.
-pub const TREE: [Row; 26] = [
+pub const TREE: [Row; 27] = [
     supervisor("", Strategy::RestForOne, "the node; gives up with exit code 70"),
     worker("journal", "keeps the last events and tells subscribers; the subscribers survive a restart"),
     supervisor("transports", Strategy::OneForOne, "one actor for each transport"),
@@ -33,6 +33,10 @@ pub const TREE: [Row; 26] = [
     worker("transports/tls", "the same"),
     worker("transports/ws", "the same"),
     worker("transports/wss", "the same"),
+    worker(
+        "transports/addresses",
+        "tells peers when the machine's addresses changed; what was told last survives a restart",
+    ),
     worker(
         "transports/interfaces",
         "watches the interfaces of the operating system; keeps nothing but its subscribers",

@@ -1,5 +1,6 @@
 //! Puts a node together: the whole supervision tree, as `docs/architecture.md` draws it, and the handle on it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Addr, MailboxError, Recipient};
-use bowline_messages::config::{MigrationConfig, RepairConfig, SessionConfig, TransportConfig};
+use bowline_messages::config::{ListenConfig, MigrationConfig, RepairConfig, SessionConfig, TransportConfig};
 use bowline_messages::event::Event;
 use bowline_messages::link::Binding;
 use bowline_messages::repair::{RepairStatus, RepairsQuery};
@@ -15,15 +16,15 @@ use bowline_messages::session::{Outgoing, SendError, SessionStatus};
 use bowline_messages::supervision::{
     ChildError, ExitReason, Kill, Restart, Strategy, SupervisionEvent, Tree, TreeNode,
 };
-use bowline_messages::transport::{Listen, ListenAddresses, TransportStatus, TransportStatusQuery};
+use bowline_messages::transport::{Listen, ListenError, TransportStatus, TransportStatusQuery};
 use bowline_messages::wire::{Features, HelloParameters, OfferedVersions};
 use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
 
+use super::addresses::{Addresses, AddressesActor};
 use super::journal::{JournalActor, RecentEvents, Subscribe, Subscribers};
 use super::monitors::Monitors;
 use super::peers::{
-    Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery,
-    SeekPeer,
+    Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery, SeekPeer,
 };
 use super::repairs::{RepairActor, RepairParts};
 use super::services::{Application, Gate, Services};
@@ -46,8 +47,6 @@ use crate::transport::{Transport, TransportError};
 const JOURNAL_MAILBOX: usize = 1024;
 /// The mailbox of the actors that all sessions and transports talk to.
 const SHARED_MAILBOX: usize = 256;
-/// Addresses that are told to peers at most.
-const ADDRESSES_TOLD_MAX: usize = 16;
 
 /// Everything a node is made of.
 pub struct NodeParts {
@@ -73,6 +72,10 @@ pub struct NodeParts {
     pub registry: Registry,
     /// What peers are told about where this node can be reached; `None`: where it listens.
     pub advertise: Option<Vec<EndpointAddress>>,
+    /// How long after a change of this machine's addresses they are told anew.
+    pub advertise_after: Duration,
+    /// The addresses of this machine under which others can reach it.
+    pub here: Rc<dyn Fn() -> Vec<IpAddr>>,
     /// Who gets what peers send.
     pub application: Application,
     /// Where handshakes take their randomness from.
@@ -97,6 +100,8 @@ impl NodeParts {
             trust,
             registry: Registry::builtin(),
             advertise: None,
+            advertise_after: ListenConfig::default().advertise_after,
+            here: Rc::new(reachable_addresses),
             application: Application::default(),
             entropy: Rc::new(Entropy::system),
             seed,
@@ -120,12 +125,12 @@ pub enum NodeError {
     #[error("there is no transport for {0}")]
     NoTransport(EndpointAddress),
     /// The listener could not be opened.
-    #[error("cannot listen on {address}: {reason}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// Where.
         address: EndpointAddress,
         /// Why not.
-        reason: String,
+        source: ListenError,
     },
     /// No session.
     #[error(transparent)]
@@ -153,7 +158,7 @@ pub struct NodeHandle {
     kept_migrations: Rc<Kept>,
     repairs: Addr<RepairActor>,
     transports: Rc<BTreeMap<TransportKind, Addr<TransportActor>>>,
-    advertise: Rc<Option<Vec<EndpointAddress>>>,
+    pub(super) addresses: Rc<Addresses>,
 }
 
 /// Starts a node on the present arbiter; nothing listens yet.
@@ -219,10 +224,24 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         transports_spec = transports_spec.child(spec.mailbox(SHARED_MAILBOX));
         transports.insert(kind, address);
     }
+    let transports = Rc::new(transports);
+    let addresses = Rc::new(Addresses {
+        services: services.clone(),
+        transports: Rc::clone(&transports),
+        peers: peers.clone(),
+        fixed: parts.advertise,
+        here: parts.here,
+        listening: RefCell::default(),
+        told: RefCell::default(),
+    });
     // A simulated network has no interfaces that the operating system could say anything about.
     if runs_over_interfaces {
+        let (shared, settle) = (Rc::clone(&addresses), parts.advertise_after);
+        let (spec, follower) = ChildSpec::new("addresses", move || AddressesActor::new(Rc::clone(&shared), settle));
+        transports_spec = transports_spec.child(spec);
         let (table, subscribers) = (context.interfaces.clone(), InterfaceSubscribers::default());
         subscribers.add(peers.clone().recipient());
+        subscribers.add_to_addresses(follower.recipient());
         transports.values().for_each(|transport| subscribers.add(transport.clone().recipient()));
         let monitor = move || InterfaceMonitor::new(table.clone(), subscribers.clone());
         transports_spec = transports_spec.child(ChildSpec::new("interfaces", monitor).0);
@@ -230,7 +249,6 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
     let (app_spec, app) =
         SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
     let (transports_spec, supervisor) = transports_spec.into_child();
-    let transports = Rc::new(transports);
     let repair_parts = RepairParts {
         config: parts.repair.clone(),
         services: services.clone(),
@@ -255,27 +273,7 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         .child(monitors.into_child(parts.seed, watched.clone()))
         .child(migration_spec)
         .start_root();
-    Ok(NodeHandle {
-        services,
-        root,
-        journal,
-        peers,
-        app,
-        migrations,
-        kept_migrations,
-        repairs,
-        transports,
-        advertise: Rc::new(parts.advertise),
-    })
-}
-
-/// An address that listens on all interfaces as the addresses that those have; any other as it is.
-fn with_real_host(address: EndpointAddress) -> Vec<EndpointAddress> {
-    let Some(any) = address.ip().filter(IpAddr::is_unspecified) else { return vec![address] };
-    // `[::]` takes IPv4 connections as well.
-    let here = reachable_addresses().into_iter().filter(|ip| ip.is_ipv4() || any.is_ipv6());
-    here.map(|ip| EndpointAddress::new(address.kind().clone(), &ip.to_string(), address.port(), address.path()))
-        .collect()
+    Ok(NodeHandle { services, root, journal, peers, app, migrations, kept_migrations, repairs, transports, addresses })
 }
 
 fn journal_child() -> (ChildSpec, Addr<JournalActor>) {
@@ -357,36 +355,22 @@ impl NodeHandle {
     pub async fn listen(&self, address: EndpointAddress) -> Result<Vec<EndpointAddress>, NodeError> {
         let transport = self.transports.get(address.kind()).ok_or_else(|| NodeError::NoTransport(address.clone()))?;
         let opened = transport.send(Listen { address: address.clone() }).await?;
-        let opened = opened.map_err(|reason| NodeError::Listen { address, reason })?;
-        self.advertise().await?;
+        let opened = opened.map_err(|source| NodeError::Listen { address, source })?;
+        self.addresses.advertise().await?;
         Ok(opened)
     }
 
-    /// Where the node listens now.
+    /// Where the node listens now. A transport that does not answer within a second counts with what it said last.
     ///
     /// # Errors
     /// [`NodeError::Gone`].
     pub async fn addresses(&self) -> Result<Vec<EndpointAddress>, NodeError> {
-        let mut all = Vec::new();
-        for transport in self.transports.values() {
-            all.extend(transport.send(ListenAddresses).await?);
-        }
-        Ok(all)
+        self.addresses.listening().await
     }
 
-    async fn advertise(&self) -> Result<(), NodeError> {
-        let reachable = match &*self.advertise {
-            Some(addresses) => addresses.clone(),
-            None => self.addresses().await?,
-        };
-        let told = reachable.into_iter().flat_map(with_real_host);
-        let told = told.take(ADDRESSES_TOLD_MAX).map(|address| address.to_string()).collect::<Vec<_>>();
-        let version = self.services.own_addresses().map_or(0, |known| known.version) + 1;
-        // Grows across restarts as well: the upper half is the life of the process.
-        let version = version.max(self.services.incarnation.0 << 32);
-        let signed = self.services.identity.sign_addresses(version, told);
-        self.peers.send(Advertise(signed)).await?;
-        Ok(())
+    /// The transports there are.
+    pub fn transport_kinds(&self) -> impl Iterator<Item = &TransportKind> {
+        self.transports.keys()
     }
 
     /// Finds or makes the session with a peer and keeps links to these addresses.

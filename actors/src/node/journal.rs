@@ -59,7 +59,12 @@ impl Handler<Record> for JournalActor {
 
     fn handle(&mut self, Record(kind): Record, _: &mut Self::Context) {
         let event = Event { at: clock::now().saturating_duration_since(self.started), kind };
-        tracing::info!(target: "bowline::event", event = %EventText(&event));
+        // Whoever asked for a listener, or opens it again, says in the log itself that it failed.
+        if matches!(event.kind, EventKind::ListenFailed { .. }) {
+            tracing::debug!(target: "bowline::event", event = %EventText(&event));
+        } else {
+            tracing::info!(target: "bowline::event", event = %EventText(&event));
+        }
         self.subscribers.borrow_mut().retain(|subscriber| {
             let full = matches!(subscriber.try_send(event.clone()), Err(actix::prelude::SendError::Closed(_)));
             !full

@@ -3,11 +3,13 @@
 //! | file | idea |
 //! |---|---|
 //! | `assembly` | the tree, and the handle on a running node |
+//! | `addresses` | where peers are told that the node can be reached |
 //! | `services` | what the actors of one node share |
 //! | `peers` | who has a session; groups of actors, one per peer |
 //! | `repairs` | carries out what is done about paths and transports that do not heal by themselves |
 //! | `journal` | what happened |
 
+mod addresses;
 mod assembly;
 mod journal;
 mod monitors;

@@ -1,22 +1,25 @@
 //! Two whole nodes in one process, over real TCP sockets.
 #![allow(clippy::unwrap_used)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Handler};
-use bowline_messages::MessageClass;
 use bowline_messages::config::{TrustConfig, TrustPolicy};
 use bowline_messages::event::{Event, EventKind};
 use bowline_messages::session::{Inbox, Outgoing, ReceiptState, SessionEnd};
+use bowline_messages::{EndpointAddress, MessageClass, TransportKind};
 use bytes::Bytes;
 
+use super::addresses::AddressesActor;
 use super::{Application, NodeHandle, NodeParts, start};
 use crate::session::identity::Identity;
 use crate::session::trust::{Behaviour, SCORE_NEUTRAL, Trust};
 use crate::supervision::Context;
+use crate::transport::interfaces::AddressesChanged;
 
 #[derive(Default)]
 struct Collector(Rc<RefCell<Vec<Bytes>>>);
@@ -33,14 +36,70 @@ impl Handler<Inbox> for Collector {
     }
 }
 
+fn parts(seed: u8) -> NodeParts {
+    let trust =
+        Trust::new(&TrustConfig { policy: TrustPolicy::Open, ..TrustConfig::default() }, [], [], Default::default());
+    NodeParts::new(Arc::new(Identity::from_seed(&[seed; 32])), trust)
+}
+
 fn node(seed: u8) -> (NodeHandle, Rc<RefCell<Vec<Bytes>>>) {
     let got = Rc::new(RefCell::new(Vec::new()));
     let collector = Context::run(64, Collector(got.clone()));
-    let trust =
-        Trust::new(&TrustConfig { policy: TrustPolicy::Open, ..TrustConfig::default() }, [], [], Default::default());
-    let mut parts = NodeParts::new(Arc::new(Identity::from_seed(&[seed; 32])), trust);
+    let mut parts = parts(seed);
     parts.application = Application { inbox: Some(collector.recipient()), ..Application::default() };
     (start(parts).unwrap(), got)
+}
+
+/// An interface gets another address: the peer learns it, with one new version for a burst of changes, and none when nothing changed.
+#[test]
+fn peers_are_told_when_the_addresses_of_the_machine_change() {
+    actix::System::new().block_on(async {
+        let here: Rc<RefCell<Vec<IpAddr>>> = Rc::new(RefCell::new(vec![[127, 0, 0, 1].into()]));
+        let looks = Rc::new(Cell::new(0_usize));
+        let mut parts = parts(7);
+        parts.here = {
+            let (here, looks) = (Rc::clone(&here), Rc::clone(&looks));
+            Rc::new(move || {
+                looks.set(looks.get() + 1);
+                here.borrow().clone()
+            })
+        };
+        let (a, (b, _)) = (start(parts).unwrap(), node(8));
+        let wildcard = a.listen("tcp://0.0.0.0:0".parse().unwrap()).await.unwrap();
+        let port = wildcard[0].port().unwrap();
+        let at = |host: &str| EndpointAddress::new(TransportKind::new("tcp"), host, Some(port), "");
+        let session = b.connect(a.id(), [at("127.0.0.1")]).await.unwrap();
+        let receipt = session.send(Outgoing::new(MessageClass::Critical, &b"hello"[..])).unwrap();
+        let follower = Context::run(16, AddressesActor::new(Rc::clone(&a.addresses), Duration::from_millis(20)));
+
+        let version = || a.services().own_addresses().unwrap().version;
+        let first = version();
+        *here.borrow_mut() = vec![[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
+        for _ in 0..3 {
+            follower.do_send(AddressesChanged);
+        }
+        let told = async {
+            loop {
+                let status = b.sessions(Some(a.id())).await.unwrap().pop().unwrap();
+                if status.peer_addresses.contains(&at("127.0.0.2")) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+        assert_eq!(version(), first + 1, "a burst is told once");
+
+        let before = looks.get();
+        follower.do_send(AddressesChanged);
+        while looks.get() == before {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(version(), first + 1, "the same list is not told again");
+        drop(receipt);
+        a.shutdown(Duration::ZERO).await;
+        b.shutdown(Duration::ZERO).await;
+    });
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bowline_messages::link::{Binding, LinkInfo};
+use bowline_messages::session::DialStatus;
 use bowline_messages::{EndpointAddress, TransportKind};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -160,6 +161,19 @@ impl Keeper {
         self.targets.iter().filter(|(_, target)| !target.withdrawn).map(|(address, _)| address.clone()).collect()
     }
 
+    /// How the attempts stand, by address.
+    pub fn status(&self, now: Instant) -> Vec<DialStatus> {
+        let shown = self.targets.iter().filter(|(_, target)| !target.withdrawn);
+        shown
+            .map(|(address, target)| DialStatus {
+                address: address.clone(),
+                under_way: target.is_dialling(now),
+                failures: target.failures,
+                next_in: target.next.saturating_duration_since(now),
+            })
+            .collect()
+    }
+
     /// The attempts to make now, given the links there are.
     pub fn orders(&mut self, now: Instant, links: &[&LinkInfo]) -> Vec<DialOrder> {
         let dialling = self.targets.values().filter(|target| target.is_dialling(now)).count();
@@ -301,6 +315,22 @@ mod tests {
         }
         assert_eq!(keeper.orders(now, &[]).len(), 2);
         assert_eq!(keeper.orders(now, &[]), []);
+    }
+
+    #[test]
+    fn the_status_tells_what_is_under_way_what_failed_and_when_it_is_tried_again() {
+        let now = Instant::now();
+        let mut keeper = keeper(2);
+        keeper.add(now, address("tcp://a:1"), Source::Given, Binding::Any);
+        let never =
+            DialStatus { address: address("tcp://a:1"), under_way: false, failures: 0, next_in: Duration::ZERO };
+        assert_eq!(keeper.status(now), std::slice::from_ref(&never));
+        keeper.orders(now, &[]);
+        assert_eq!(keeper.status(now), [DialStatus { under_way: true, ..never }]);
+        keeper.on_failure(now, &address("tcp://a:1"), false);
+        let failed = keeper.status(now).remove(0);
+        assert!(!failed.under_way && failed.failures == 1 && failed.next_in > Duration::ZERO, "{failed:?}");
+        assert_eq!(keeper.status(now + failed.next_in).remove(0).next_in, Duration::ZERO);
     }
 
     #[test]

@@ -223,6 +223,11 @@ impl Trust {
         }
     }
 
+    /// Takes back that a command accepted a peer; what the configuration says about it stays.
+    pub fn withdraw(&mut self, peer: &PeerId) {
+        self.named.remove(peer);
+    }
+
     /// Peers that commands of this process's life accepted.
     pub fn named(&self) -> impl Iterator<Item = &PeerId> {
         self.named.iter()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -143,11 +144,24 @@ pub struct ReceiveConfig {
     pub overwrite: bool,
     /// Files that are received at once; further ones are refused. Default: 8.
     pub files_max: usize,
+    /// Of these, files of one peer; at most `files_max`. Less leaves more room for others. Default: 4.
+    pub files_per_peer: usize,
+    /// How long a file may bring no byte before it is given up and its place is free again. Longer bears with links that are gone for a
+    /// while and with senders that have nothing to say; shorter frees the place of one that never goes on. Default: 2 min.
+    #[serde(with = "super::duration")]
+    pub stall_timeout: Duration,
 }
 
 impl Default for ReceiveConfig {
     fn default() -> Self {
-        Self { dir: String::new(), bytes_max: 4 << 30, overwrite: false, files_max: 8 }
+        Self {
+            dir: String::new(),
+            bytes_max: 4 << 30,
+            overwrite: false,
+            files_max: 8,
+            files_per_peer: 4,
+            stall_timeout: Duration::from_secs(120),
+        }
     }
 }
 
@@ -155,6 +169,16 @@ impl ReceiveConfig {
     pub(super) fn check(&self, checks: &mut Checks) {
         checks.size("receive.bytes_max", self.bytes_max, 1..=1 << 50);
         checks.number("receive.files_max", self.files_max, 1..=1_000);
+        checks.number("receive.files_per_peer", self.files_per_peer, 1..=1_000);
+        let fits = self.files_per_peer <= self.files_max;
+        checks.ensure(
+            "receive.files_per_peer",
+            fits,
+            self.files_per_peer,
+            "it is more than receive.files_max allows for all",
+        );
+        let stall = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+        checks.duration("receive.stall_timeout", self.stall_timeout, stall);
     }
 }
 

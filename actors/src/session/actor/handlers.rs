@@ -161,6 +161,7 @@ impl Handler<StatusQuery> for SessionActor {
             links: self.machine.link_statuses(now),
             choices: self.machine.choices(now),
             peer_addresses: self.group.keeper.borrow().addresses(),
+            dials: self.group.keeper.borrow().status(now),
             queued_messages,
             queued_bytes,
             messages_accepted,

@@ -4,13 +4,14 @@
 //!   Opening ──ok──▶ Open ──broken──▶ Waiting ──back-off over──▶ Opening …
 //! ```
 
+use std::io::ErrorKind;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::{ActorFutureExt, AsyncContext, Handler, ResponseActFuture};
 use bowline_messages::repair::Reopen;
-use bowline_messages::transport::{Listen, ListenAddresses, ListenerStatus, Unlisten};
+use bowline_messages::transport::{Listen, ListenAddresses, ListenCause, ListenError, ListenerStatus, Unlisten};
 use bowline_messages::{EndpointAddress, EventKind};
 use rand::RngExt;
 
@@ -143,7 +144,7 @@ impl TransportActor {
 }
 
 impl Handler<Listen> for TransportActor {
-    type Result = ResponseActFuture<Self, Result<Vec<EndpointAddress>, String>>;
+    type Result = ResponseActFuture<Self, Result<Vec<EndpointAddress>, ListenError>>;
 
     fn handle(&mut self, Listen { address }: Listen, _: &mut Self::Context) -> Self::Result {
         // Port 0 asks for a new listener each time; anything else that is open already is that listener.
@@ -161,9 +162,26 @@ impl Handler<Listen> for TransportActor {
             Err(error) => {
                 actor.count_error("listen");
                 actor.emit(EventKind::ListenFailed { address, error: error.to_string() });
-                Err(error.to_string())
+                Err(ListenError { cause: cause_of(&error), reason: error.to_string() })
             }
         }))
+    }
+}
+
+/// Whose fault it is, as far as the operating system tells.
+fn cause_of(error: &TransportError) -> ListenCause {
+    match error {
+        TransportError::Io(error) if error.kind() == ErrorKind::AddrInUse => ListenCause::InUse,
+        TransportError::Io(error) if error.kind() == ErrorKind::PermissionDenied => ListenCause::NotPermitted,
+        TransportError::Io(error) if error.kind() == ErrorKind::AddrNotAvailable => ListenCause::NotHere,
+        TransportError::Io(_)
+        | TransportError::Address { .. }
+        | TransportError::Binding { .. }
+        | TransportError::TimedOut(_)
+        | TransportError::Authentication(_)
+        | TransportError::Protocol { .. }
+        | TransportError::Unsupported { .. }
+        | TransportError::Closed => ListenCause::Other,
     }
 }
 

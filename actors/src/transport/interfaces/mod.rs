@@ -9,7 +9,7 @@ mod state;
 mod table;
 
 pub use medium::medium_of;
-pub use monitor::{InterfaceMonitor, InterfaceSubscribers, SubscribeInterfaces};
+pub use monitor::{AddressesChanged, InterfaceMonitor, InterfaceSubscribers, SubscribeInterfaces};
 #[cfg(not(target_os = "linux"))]
 pub(crate) use table::address_of;
 pub use table::{InterfaceTable, reachable_addresses};

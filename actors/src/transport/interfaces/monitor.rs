@@ -13,26 +13,54 @@ use bowline_messages::link::InterfaceChanged;
 use super::InterfaceTable;
 use crate::supervision::Context;
 
+/// The addresses of this machine may be others than before. From the monitor to who subscribed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct AddressesChanged;
+
 /// Who is told; shared by all lives of the monitor.
 #[derive(Clone, Default)]
-pub struct InterfaceSubscribers(Rc<RefCell<Vec<Recipient<InterfaceChanged>>>>);
+pub struct InterfaceSubscribers(Rc<RefCell<Lists>>);
+
+#[derive(Default)]
+struct Lists {
+    interfaces: Vec<Recipient<InterfaceChanged>>,
+    addresses: Vec<Recipient<AddressesChanged>>,
+}
 
 impl fmt::Debug for InterfaceSubscribers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InterfaceSubscribers({})", self.0.borrow().len())
+        let lists = self.0.borrow();
+        write!(f, "InterfaceSubscribers({}, {})", lists.interfaces.len(), lists.addresses.len())
     }
 }
 
 impl InterfaceSubscribers {
-    /// Adds one.
+    /// Adds one that is told of interfaces that come and go.
     pub fn add(&self, subscriber: Recipient<InterfaceChanged>) {
-        self.0.borrow_mut().push(subscriber);
+        self.0.borrow_mut().interfaces.push(subscriber);
+    }
+
+    /// Adds one that is told of every change of interfaces or their addresses, without which.
+    pub fn add_to_addresses(&self, subscriber: Recipient<AddressesChanged>) {
+        self.0.borrow_mut().addresses.push(subscriber);
+    }
+
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    fn tell_addresses(&self) {
+        let mut lists = self.0.borrow_mut();
+        lists.addresses.retain(Recipient::connected);
+        for subscriber in &lists.addresses {
+            // As seldom as below: once for each datagram of the operating system's.
+            subscriber.do_send(AddressesChanged);
+        }
     }
 
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     fn tell(&self, change: &InterfaceChanged) {
-        self.0.borrow_mut().retain(Recipient::connected);
-        for subscriber in self.0.borrow().iter() {
+        let mut lists = self.0.borrow_mut();
+        lists.interfaces.retain(Recipient::connected);
+        for subscriber in &lists.interfaces {
             // Interfaces change seldom, and a change that is lost would cost a time-out: sent past the mailbox's bound.
             subscriber.do_send(change.clone());
         }
@@ -148,6 +176,7 @@ mod watch {
 
     impl Watch {
         fn on_datagram(&mut self, datagram: &[u8], monitor: &mut InterfaceMonitor) -> io::Result<()> {
+            let mut moved = false;
             for report in netlink::parse(datagram) {
                 if report == Report::Done {
                     self.next_phase(monitor)?;
@@ -156,9 +185,14 @@ mod watch {
                 let change = self.interfaces.on_report(report);
                 // Whatever it was: an address may belong to another interface now.
                 monitor.table.forget();
-                if let Some(change) = change.filter(|_| self.phase == Phase::Watching) {
+                let watching = self.phase == Phase::Watching;
+                moved |= watching;
+                if let Some(change) = change.filter(|_| watching) {
                     tell(monitor, &change);
                 }
+            }
+            if moved {
+                monitor.subscribers.tell_addresses();
             }
             Ok(())
         }
@@ -171,6 +205,8 @@ mod watch {
                     Phase::Addresses
                 }
                 Phase::Addresses | Phase::Watching => {
+                    // What happened before the first look, or between two of them, nobody has told.
+                    monitor.subscribers.tell_addresses();
                     let before = monitor.before.take();
                     for change in before.map_or_else(Vec::new, |before| self.interfaces.since(&before)) {
                         tell(monitor, &change);

@@ -1,6 +1,6 @@
 //! Which interface an address belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,6 +33,12 @@ impl InterfaceTable {
     }
 }
 
+/// The addresses of interfaces that can carry traffic now; empty when the operating system does not tell.
+fn usable() -> BTreeSet<IpAddr> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    all.into_iter().filter(|found| found.is_loopback() || found.is_oper_up()).map(|found| found.ip()).collect()
+}
+
 /// All local addresses with their interfaces; empty when the operating system does not tell.
 fn look() -> BTreeMap<IpAddr, Interface> {
     let addresses = if_addrs::get_if_addrs().unwrap_or_default();
@@ -47,10 +53,10 @@ fn look() -> BTreeMap<IpAddr, Interface> {
         .collect()
 }
 
-/// The addresses under which others can reach this machine: those of its interfaces, IPv4 first, without link-local ones, which mean
+/// The addresses under which others can reach this machine: those of its interfaces that are up, IPv4 first, without link-local ones, which mean
 /// nothing elsewhere. Loopback addresses only where there are no others: then everybody who can reach it is on this machine.
 pub fn reachable_addresses() -> Vec<IpAddr> {
-    let all: Vec<IpAddr> = look().into_keys().collect();
+    let all = usable();
     let far: Vec<IpAddr> = all.iter().copied().filter(|ip| !ip.is_loopback() && !is_link_local(ip)).collect();
     if far.is_empty() { all.into_iter().filter(IpAddr::is_loopback).collect() } else { far }
 }
