@@ -148,6 +148,9 @@ fn the_same_seed_gives_the_same_log_and_no_fault_breaks_the_promise() {
     );
 }
 
+/// How long a week of two idle nodes may take in a release build.
+const WEEK_WITHIN: Duration = Duration::from_secs(200);
+
 #[test]
 fn a_week_of_two_idle_nodes_is_cheap() {
     let hours = if cfg!(debug_assertions) { 2 } else { 168 };
@@ -172,4 +175,6 @@ fn a_week_of_two_idle_nodes_is_cheap() {
     });
     let took = began.elapsed();
     eprintln!("{hours} virtual hours in {took:.2?}: {:.0} times real time", hours as f64 * 3600.0 / took.as_secs_f64());
+    // Ten times what the specification asks for: a busy machine is no failure, a loop that spins is.
+    assert!(cfg!(debug_assertions) || took < WEEK_WITHIN, "{hours} virtual hours took {took:?}");
 }

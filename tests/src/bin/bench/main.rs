@@ -5,6 +5,7 @@
 //! reached are those of the first release (`docs/benchmarks.md`).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program answers on its standard output")]
 
+mod micro;
 mod striping;
 mod subjects;
 mod table;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use table::Row;
 
@@ -79,7 +80,9 @@ fn main() -> ExitCode {
             }
         }
     }
-    let micro = if arguments.wants("micro") { micro() } else { Value::Null };
+    if arguments.wants("micro") {
+        rows.extend(show(micro::measure()));
+    }
     let missed = rows.iter().filter(|row| row.verdict() == Some(false)).count();
     println!("\n{missed} of {} figures missed", rows.iter().filter(|row| row.verdict().is_some()).count());
     let report = json!({
@@ -88,7 +91,6 @@ fn main() -> ExitCode {
         "runs": runs,
         "failover_runs": failover_runs,
         "rows": rows.iter().map(Row::report).collect::<Vec<_>>(),
-        "micro": micro,
         "missed": missed,
         "skipped": skipped,
     });
@@ -148,26 +150,6 @@ fn failover(programs: &subjects::Programs, runs: usize) -> Result<Vec<Row>, Stri
 #[cfg(not(target_os = "linux"))]
 fn failover(_: &subjects::Programs, _: usize) -> Result<Vec<Row>, String> {
     Err("network namespaces are Linux's".into())
-}
-
-/// The benches within one process, as they print themselves: supervision, cryptography and topology.
-fn micro() -> Value {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut reports = serde_json::Map::new();
-    for name in ["supervision", "crypto", "topology"] {
-        println!("\n{name}");
-        let output = std::process::Command::new(&cargo)
-            .args(["bench", "--quiet", "--package", "bowline-actors", "--bench", name])
-            .output();
-        let report = match output {
-            Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
-            Ok(output) => format!("failed: {}", String::from_utf8_lossy(&output.stderr).trim_end()),
-            Err(error) => format!("cargo: {error}"),
-        };
-        println!("{report}");
-        reports.insert(name.into(), report.lines().collect::<Vec<_>>().into());
-    }
-    reports.into()
 }
 
 #[cfg(test)]
