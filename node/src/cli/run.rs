@@ -160,6 +160,7 @@ async fn start(loaded: Loaded, global: &Global, log: telemetry::LogControl) -> R
         actix_rt::spawn(server);
         servers.push(handle);
     }
+    running.tidy_folder();
     running.follow_book(&PeerBook::new()).await;
     Ok(Started { running, servers, _socket: socket_file })
 }

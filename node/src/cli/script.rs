@@ -28,6 +28,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let files = script::find(&args.files).map_err(unreadable)?;
+    if files.is_empty() {
+        let folders: Vec<String> = args.files.iter().map(|folder| folder.display().to_string()).collect();
+        return Err(Failure::new(Exit::Usage, format_args!("there is no *.script file in {}", folders.join(", "))));
+    }
     let output = global.output();
     let options = Options { seed: args.seed, rewrite: args.rewrite };
     let mut failed = 0_usize;

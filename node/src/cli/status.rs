@@ -66,6 +66,9 @@ fn text(status: &StatusReport) -> String {
 fn troubles(status: &StatusReport) -> String {
     let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
     let mut text = String::new();
+    for kind in &status.transports_silent {
+        text.push_str(&format!("  {kind}: does not answer\n"));
+    }
     for transport in &status.transports {
         if transport.breaker != BreakerState::Closed {
             text.push_str(&format!("  {}: breaker {}\n", transport.kind, word(&transport.breaker)));

@@ -1,5 +1,6 @@
 //! Forwarded ports: a local port whose connections go to a port of a peer's machine.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use bowline_actors::session::stream::SessionStream;
 use bowline_messages::MessageClass;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::protocol::{ForwardAsked, ForwardEvent, PeerAsked};
@@ -31,7 +32,7 @@ const CONNECTIONS_WAITING: usize = 64;
 /// connections under way are cut.
 ///
 /// # Errors
-/// Those of `Running::connect`; [`Exit::False`] or [`Exit::Permission`] when the port cannot be listened on.
+/// Those of `Running::visit`; [`Exit::False`] or [`Exit::Permission`] when the port cannot be listened on.
 pub(crate) async fn forward(
     shared: &Shared,
     asked: ForwardAsked,
@@ -40,8 +41,10 @@ pub(crate) async fn forward(
         .await
         .map_err(|error| Failure::at(std::path::Path::new(&asked.listen.to_string()), &error, Exit::False))?;
     let address = listener.local_addr().map_err(|error| Failure::new(Exit::False, error))?;
+    let (held, ended) = oneshot::channel();
     let far = Arc::new(Far {
-        session: Renewed::new(connect(shared.remote.clone(), asked.peer.clone()).await?),
+        session: Renewed::new(visit(shared.remote.clone(), asked.peer.clone(), ended).await?),
+        _held: held,
         remote: shared.remote.clone(),
         peer: asked.peer,
         label: Label::Forward { port: asked.port },
@@ -58,9 +61,26 @@ pub(crate) async fn forward(
     Ok(receiver)
 }
 
-/// The session with a peer, found or made from any thread.
-async fn connect(remote: Remote, peer: PeerAsked) -> Result<SessionHandle, Failure> {
-    remote.run(move |running| async move { Ok(running.connect(&peer).await?.0) }).await
+/// The session with a peer, found or made from any thread. The peer is accepted until `ended` comes, or nobody can send it any more.
+async fn visit(
+    remote: Remote,
+    peer: PeerAsked,
+    ended: oneshot::Receiver<Infallible>,
+) -> Result<SessionHandle, Failure> {
+    let visiting = remote.run(move |running| async move {
+        let (visit, session, _) = running.visit(&peer).await?;
+        actix_rt::spawn(async move {
+            let _ = ended.await;
+            drop(visit);
+        });
+        Ok(session)
+    });
+    visiting.await
+}
+
+/// The session with a peer that is visited already.
+async fn again(remote: Remote, peer: PeerAsked) -> Result<SessionHandle, Failure> {
+    remote.run(move |running| async move { Ok(running.visit(&peer).await?.1) }).await
 }
 
 /// Where the connections of one forwarding go.
@@ -70,12 +90,14 @@ struct Far {
     remote: Remote,
     peer: PeerAsked,
     label: Label,
+    /// Dropped with the last connection: the peer is not needed any more.
+    _held: oneshot::Sender<Infallible>,
 }
 
 impl Far {
     /// A stream to the port over there, over a session made anew when the last one has ended, once the peer has connected its end.
     async fn reach(&self) -> Result<SessionStream, String> {
-        let again = || connect(self.remote.clone(), self.peer.clone());
+        let again = || again(self.remote.clone(), self.peer.clone());
         let session = self.session.get(|session| !session.is_closed(), again).await;
         let session = session.map_err(|failure| failure.to_string())?;
         let stream = open(&session, &self.label, MessageClass::Critical);

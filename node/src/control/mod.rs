@@ -7,7 +7,7 @@
 //! | `client` | the side of the commands |
 //! | `server` | the routes |
 //! | `remote` | from the server's threads to the node's |
-//! | `running`, `resolve`, `seeking`, `trust`, `transfers`, `forwards`, `renewed`, `events` | what is done there |
+//! | `running`, `resolve`, `seeking`, `visits`, `why`, `trust`, `transfers`, `forwards`, `renewed`, `events` | what is done there |
 
 pub(crate) mod client;
 mod events;
@@ -23,3 +23,5 @@ pub(crate) mod server;
 pub(crate) mod socket;
 mod transfers;
 mod trust;
+mod visits;
+mod why;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bowline_messages::config::{TrustPolicy, duration};
 use bowline_messages::repair::RepairStatus;
 use bowline_messages::transport::TransportStatus;
-use bowline_messages::{EndpointAddress, MessageClass, PeerId};
+use bowline_messages::{EndpointAddress, MessageClass, PeerId, TransportKind};
 use serde::{Deserialize, Serialize};
 
 use super::report::SessionReport;
@@ -85,9 +85,40 @@ pub(crate) struct StatusReport {
     /// Its transports with their listeners and breakers; one that does not answer is left out.
     #[serde(default)]
     pub(crate) transports: Vec<TransportStatus>,
+    /// Transports that did not answer in time.
+    #[serde(default)]
+    pub(crate) transports_silent: Vec<TransportKind>,
     /// What was repaired lately.
     #[serde(default)]
     pub(crate) repairs: Vec<RepairStatus>,
+}
+
+/// `GET /v1/why`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WhyReport {
+    /// The session.
+    #[serde(flatten)]
+    pub(crate) session: SessionReport,
+    /// Where the peer is dialled as long as more links are wanted.
+    #[serde(default)]
+    pub(crate) dials: Vec<DialReport>,
+}
+
+/// How dials of one address stand. `null`: there was none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DialReport {
+    /// The address.
+    pub(crate) address: EndpointAddress,
+    /// Whether an attempt is under way.
+    pub(crate) under_way: bool,
+    /// Attempts that failed since one succeeded.
+    pub(crate) failures: u32,
+    /// How long until the next attempt, when none is under way.
+    pub(crate) next_in_us: Option<u64>,
+    /// How long ago the last one failed, when the node still remembers.
+    pub(crate) failed_ago_us: Option<u64>,
+    /// Why.
+    pub(crate) error: Option<String>,
 }
 
 /// One line of `GET /v1/peers`.

@@ -12,7 +12,7 @@ use bowline_messages::config::{NodeConfig, PeerBook, TrustPolicy};
 use bowline_messages::event::EventKind;
 use bowline_messages::session::{Outgoing, ReceiptState, SessionStatus};
 use bowline_messages::supervision::TreeNode;
-use bowline_messages::{EndpointAddress, MessageClass, PeerId, Ticket};
+use bowline_messages::{EndpointAddress, MessageClass, PeerId, Ticket, TransportKind};
 
 use super::protocol::{
     BroadcastAsked, BroadcastResult, Connected, NodeReport, PeerAsked, PeerReport, Reloaded, StatusReport,
@@ -20,9 +20,11 @@ use super::protocol::{
 use super::report::{SessionReport, micros};
 use super::resolve::{Resolved, resolve};
 use super::seeking::{Commanded, Seeking, plan, sought};
+use super::visits::Visits;
 use crate::config::{Loaded, Source};
 use crate::exit::{Exit, Failure};
 use crate::node::{Node, trust_lists};
+use crate::services::file;
 use crate::services::state::ServiceState;
 use crate::telemetry::LogControl;
 
@@ -48,7 +50,9 @@ pub(crate) struct Running {
     /// When it started.
     pub(crate) started: Instant,
     /// Whom commands connected to.
-    commanded: RefCell<Commanded>,
+    pub(super) commanded: RefCell<Commanded>,
+    /// Whom commands need as long as they run.
+    pub(super) visits: RefCell<Visits>,
 }
 
 /// Why dials failed, in one line: for each address what it last said. `own`: what names this node over there.
@@ -73,16 +77,24 @@ fn gone(error: NodeError) -> Failure {
     Failure::new(exit, error)
 }
 
+/// Whom a command means, and where that may be.
+pub(super) struct Target {
+    pub(super) peer: PeerId,
+    addresses: Vec<EndpointAddress>,
+    /// Those that the command itself gives.
+    given: BTreeSet<EndpointAddress>,
+}
+
 /// A session that a command asked for.
-struct Begun {
+pub(super) struct Begun {
     peer: PeerId,
-    session: SessionHandle,
+    pub(super) session: SessionHandle,
     /// Whether the command or the configuration says where the peer is.
     addressed: bool,
 }
 
 /// What a user can do about an exclusion.
-fn way_back(peer: &PeerId) -> String {
+pub(super) fn way_back(peer: &PeerId) -> String {
     format!("`bowline trust readmit {peer}` lets it back in")
 }
 
@@ -96,7 +108,16 @@ impl Running {
         log: LogControl,
         started: Instant,
     ) -> Self {
-        Self { node, services, source, loaded: RefCell::new(loaded), log, started, commanded: RefCell::default() }
+        Self {
+            node,
+            services,
+            source,
+            loaded: RefCell::new(loaded),
+            log,
+            started,
+            commanded: RefCell::default(),
+            visits: RefCell::default(),
+        }
     }
 
     /// The configuration in force.
@@ -147,8 +168,11 @@ impl Running {
         // A part that does not answer in time must not hide the others: that is when somebody looks.
         let within = |part| tokio::time::timeout(PART_TIMEOUT, part);
         let transports = self.node.responsive_transports(PART_TIMEOUT).await;
+        let answered = |kind: &&TransportKind| transports.iter().any(|status| status.kind == **kind);
+        let transports_silent = self.node.transport_kinds().filter(|kind| !answered(kind)).cloned().collect();
         let repairs = within(self.node.repairs()).await.ok().and_then(Result::ok).unwrap_or_default();
-        Ok(StatusReport { node: self.report().await?, sessions: self.sessions(None).await?, transports, repairs })
+        let (node, sessions) = (self.report().await?, self.sessions(None).await?);
+        Ok(StatusReport { node, sessions, transports, transports_silent, repairs })
     }
 
     /// `GET /v1/peers`: those of the peer book by name, then other sessions, then who is excluded.
@@ -189,48 +213,40 @@ impl Running {
         resolve(text, &self.loaded.borrow().config.peers, known)
     }
 
-    /// `GET /v1/why`.
-    pub(crate) async fn why(&self, text: &str) -> Result<SessionReport, Failure> {
-        let peer = self.resolve(text).await?.peer;
-        let session = self.sessions(Some(peer)).await?.pop();
-        session.ok_or_else(|| {
-            let none = format!("there is no session with {}", peer.short());
-            match self.opinion(&peer).1 {
-                Some(reason) => {
-                    Failure::new(Exit::False, format_args!("{none}: it is excluded, {reason}")).hint(way_back(&peer))
-                }
-                None => Failure::new(Exit::False, none).hint("make one with `bowline connect`"),
-            }
-        })
-    }
-
-    /// Finds or makes the session with a peer and waits until a link carries it.
+    /// Waits until a link carries a session.
     ///
     /// # Errors
-    /// [`Exit::Usage`] when the peer is not known, [`Exit::False`] when no address of it is, [`Exit::Permission`] when it is denied,
-    /// [`Exit::TimedOut`] with the reasons why dials failed.
-    pub(crate) async fn connect(&self, asked: &PeerAsked) -> Result<(SessionHandle, SessionReport), Failure> {
-        let begun = self.begin(asked).await?;
-        if let Some(report) = self.linked(&begun, asked.timeout, false).await? {
-            return Ok((begun.session, report));
-        }
-        let failure = Failure::new(Exit::False, format_args!("no address of {} is known", begun.peer.short()));
-        Err(failure.hint("say where it is with --to URI"))
+    /// [`Exit::False`] when no address of the peer is known, [`Exit::TimedOut`] with the reasons why dials failed.
+    pub(super) async fn linked_at_once(&self, begun: &Begun, limit: Duration) -> Result<SessionReport, Failure> {
+        let none = || Failure::new(Exit::False, format_args!("no address of {} is known", begun.peer.short()));
+        let report = self.linked(begun, limit, false).await?;
+        report.ok_or_else(|| none().hint("say where it is with --to URI"))
     }
 
-    /// Names a peer and finds or makes the session with it.
-    async fn begin(&self, asked: &PeerAsked) -> Result<Begun, Failure> {
+    /// Whom a command means.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when the peer is not known.
+    pub(super) async fn target(&self, asked: &PeerAsked) -> Result<Target, Failure> {
         let Resolved { peer, mut addresses, by_ticket } = self.resolve(&asked.peer).await?;
         let mut given: BTreeSet<EndpointAddress> = asked.to.iter().cloned().collect();
         given.extend(addresses.iter().filter(|_| by_ticket).cloned());
         addresses.extend(asked.to.iter().cloned());
-        let addressed = !addresses.is_empty();
-        let session = self.node.connect(peer, addresses).await.map_err(|error| match self.opinion(&peer).1 {
+        Ok(Target { peer, addresses, given })
+    }
+
+    /// Names a peer and finds or makes the session with it.
+    ///
+    /// # Errors
+    /// [`Exit::Permission`] when it is denied.
+    pub(super) async fn begin(&self, Target { peer, addresses, .. }: &Target) -> Result<Begun, Failure> {
+        let peer = *peer;
+        let session = self.node.connect(peer, addresses.iter().cloned()).await;
+        let session = session.map_err(|error| match self.opinion(&peer).1 {
             Some(_) => gone(error).hint(way_back(&peer)),
             None => gone(error),
         })?;
-        self.commanded.borrow_mut().entry(peer).or_default().extend(given);
-        Ok(Begun { peer, session, addressed })
+        Ok(Begun { peer, session, addressed: !addresses.is_empty() })
     }
 
     /// Waits until a link carries a session. `None`: no address of the peer is known and it has not dialled itself, `patient` as long as
@@ -283,18 +299,21 @@ impl Running {
     /// that is all that was asked for where peers have to be named.
     ///
     /// # Errors
-    /// Those of [`Running::connect`].
-    pub(crate) async fn connect_report(&self, asked: &PeerAsked) -> Result<Connected, Failure> {
+    /// [`Exit::Usage`] when the peer is not known, [`Exit::False`] when no address of it is, [`Exit::Permission`] when it is denied,
+    /// [`Exit::TimedOut`] with the reasons why dials failed.
+    pub(crate) async fn connect(&self, asked: &PeerAsked) -> Result<Connected, Failure> {
         let start = clock::now();
+        let target = self.target(asked).await?;
+        let begun = self.begin(&target).await?;
+        self.commanded.borrow_mut().entry(target.peer).or_default().extend(target.given);
         let links = if self.config().trust.policy == TrustPolicy::Open {
-            self.connect(asked).await?.1.links
+            self.linked_at_once(&begun, asked.timeout).await?.links
         } else {
-            let begun = self.begin(asked).await?;
             self.linked(&begun, asked.timeout, true).await?.map(|report| report.links).unwrap_or_default()
         };
         let usable = links.into_iter().filter(|link| link.state.is_usable());
         Ok(Connected {
-            peer: self.resolve(&asked.peer).await?.peer,
+            peer: target.peer,
             links: usable.map(|link| link.remote).collect(),
             took_us: micros(clock::now().saturating_duration_since(start)),
         })
@@ -347,11 +366,19 @@ impl Running {
         let (allowed, denied) = trust_lists(&fresh.config);
         self.node.services().trust.borrow_mut().reconfigure(&fresh.config.trust, allowed, denied);
         self.services.configure(&fresh.config);
+        self.tidy_folder();
         *self.loaded.borrow_mut() = fresh;
         self.part_with_the_unwanted(&before).await;
         self.follow_book(&before.peers).await;
         tracing::info!(changed = report.changed, needs_restart = ?report.needs_restart, "configuration read again");
         Ok(report)
+    }
+
+    /// Removes what an earlier receiver left in the folder that files go into at any time, meanwhile.
+    pub(crate) fn tidy_folder(&self) {
+        if let Some(dir) = self.services.folder() {
+            actix_rt::spawn(file::sweep(dir));
+        }
     }
 
     /// Ends the sessions with peers that are not accepted any more, and gives up seeking those that were in the peer book.

@@ -21,6 +21,7 @@ use super::remote::Remote;
 use super::socket::ControlListener;
 use super::{events, forwards, transfers};
 use crate::exit::{Exit, Failure};
+use crate::services::file;
 use crate::services::state::ServiceState;
 
 /// Bytes of a JSON request, at most.
@@ -170,7 +171,7 @@ async fn forget(shared: Data<Shared>, Json(asked): Json<TrustAsked>) -> HttpResp
 }
 
 async fn connect(shared: Data<Shared>, Json(asked): Json<PeerAsked>) -> HttpResponse {
-    answer(shared.remote.run(move |running| async move { running.connect_report(&asked).await }).await)
+    answer(shared.remote.run(move |running| async move { running.connect(&asked).await }).await)
 }
 
 async fn broadcast(shared: Data<Shared>, Json(asked): Json<BroadcastAsked>) -> HttpResponse {
@@ -233,6 +234,7 @@ async fn receive(shared: Data<Shared>, Json(asked): Json<ReceiveAsked>) -> HttpR
     if let Err(error) = std::fs::create_dir_all(&asked.dir) {
         return failed(Failure::at(&asked.dir, &error, Exit::False));
     }
+    file::sweep(asked.dir.clone()).await;
     let files = shared.services.receive(asked.dir.clone(), asked.bytes_max, asked.overwrite);
     let ready = ReceiveLine::Ready { ready: asked.dir };
     let all =

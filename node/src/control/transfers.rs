@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,13 +38,13 @@ pub(super) fn open(session: &SessionHandle, label: &Label, class: MessageClass) 
 /// Sends pings and reports their answers, until all are sent or nobody listens any more.
 ///
 /// # Errors
-/// Those of [`Running::connect`]; [`Exit::False`] when the peer does not answer pings at all.
+/// Those of [`Running::visit`]; [`Exit::False`] when the peer does not answer pings at all.
 pub(crate) async fn ping(
-    running: &Running,
+    running: &Rc<Running>,
     asked: PingAsked,
     pongs: &mpsc::Sender<Result<Pong, Failure>>,
 ) -> Result<(), Failure> {
-    let (session, report) = running.connect(&asked.peer).await?;
+    let (_visit, session, report) = running.visit(&asked.peer).await?;
     let size = asked.size.clamp(*PING_BYTES.start(), *PING_BYTES.end());
     let limit = asked.peer.timeout.min(PONG_TIMEOUT).max(asked.interval);
     let mut stream = open(&session, &Label::Echo, MessageClass::Realtime)?;
@@ -85,14 +86,14 @@ async fn exchange(stream: &mut SessionStream, seq: u32, size: usize) -> io::Resu
 /// Sends what `blocks` gives as a file.
 ///
 /// # Errors
-/// Those of [`Running::connect`]; [`Exit::False`] when the peer refuses the file or the session ends.
+/// Those of [`Running::visit`]; [`Exit::False`] when the peer refuses the file or the session ends.
 pub(crate) async fn send(
-    running: &Running,
+    running: &Rc<Running>,
     peer: &PeerAsked,
     asked: SendAsked,
     blocks: mpsc::Receiver<io::Result<Bytes>>,
 ) -> Result<Sent, Failure> {
-    let (session, report) = running.connect(peer).await?;
+    let (_visit, session, report) = running.visit(peer).await?;
     let start = clock::now();
     let label = Label::File { name: asked.name, bytes: asked.bytes };
     let mut stream = open(&session, &label, MessageClass::Bulk)?;

@@ -116,7 +116,8 @@ async fn receive(state: &ServiceState, peer: PeerId, name: &str, announced: Opti
         }
     };
     reception.tell(peer, name, event).await;
-    finish(stream).await;
+    // One that never reads the answer does not keep its place for it.
+    let _ = tokio::time::timeout(reception.rules.stall, finish(stream)).await;
 }
 
 async fn connect(state: &ServiceState, peer: PeerId, port: u16, mut stream: SessionStream) {

@@ -3,21 +3,24 @@
 //! After the label, the receiver answers [`Consent`]. Then come blocks, each `length u32 ‖ bytes`; a block of length 0 is
 //! followed by the BLAKE3 digest of all bytes, and the receiver answers [`Outcome`].
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+mod partial;
 
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bowline_messages::config::print_duration;
 use futures_util::future::Either;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::file_name::{numbered, plain_name};
+use self::partial::Partial;
+pub(crate) use self::partial::sweep;
+use super::file_name::plain_name;
 use super::label::{Consent, read_answer, write_answer};
 
 /// Bytes in one block. Disk and digest take a block at a time off the arbiter.
 pub(crate) const BLOCK_BYTES: usize = 256 * 1024;
-/// Names that are tried before a file is refused because all are taken.
-const NAMES_TRIED: u32 = 1000;
 
 /// What a received file may be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub(crate) struct ReceiveRules {
     pub(crate) bytes_max: u64,
     /// Whether it may replace one of the same name.
     pub(crate) overwrite: bool,
+    /// How long it may bring no byte before it is given up.
+    pub(crate) stall: Duration,
 }
 
 /// What became of a file, as the receiver tells the sender.
@@ -69,6 +74,9 @@ pub(crate) enum FileError {
     /// The peer broke the rules of the transfer.
     #[error("the peer broke the rules of the transfer: {0}")]
     Protocol(&'static str),
+    /// No byte came for too long. The peer's fault, or nothing carries its session.
+    #[error("no byte came for {}", print_duration(*.0))]
+    Stalled(Duration),
     /// The folder or the file made trouble here.
     #[error("{path}: {error}", path = path.display())]
     Disk {
@@ -184,11 +192,11 @@ pub(crate) async fn receive(
     let partial = match prepared {
         Ok(partial) => partial,
         Err(error) => {
-            write_answer(stream, &Consent::Refused(public_reason(&error))).await?;
+            tell(stream, &Consent::Refused(public_reason(&error)), rules.stall).await?;
             return Err(error);
         }
     };
-    write_answer(stream, &Consent::Accepted).await?;
+    tell(stream, &Consent::Accepted, rules.stall).await?;
     let result = match receive_blocks(stream, partial, announced, rules, progress).await {
         Ok((partial, digest)) => partial.keep(plain_name(name), digest, rules.clone()).await,
         Err(error) => Err(error),
@@ -197,8 +205,18 @@ pub(crate) async fn receive(
         Ok(stored) => Outcome::Stored { name: file_name(&stored.path), bytes: stored.bytes },
         Err(error) => Outcome::Failed(public_reason(error)),
     };
-    write_answer(stream, &outcome).await?;
+    tell(stream, &outcome, rules.stall).await?;
     result
+}
+
+/// Writes an answer, unless the peer has no room for it for too long.
+async fn tell(
+    stream: &mut (impl AsyncWrite + Unpin),
+    answer: &impl Serialize,
+    limit: Duration,
+) -> Result<(), FileError> {
+    let told = tokio::time::timeout(limit, write_answer(stream, answer)).await;
+    Ok(told.map_err(|_| FileError::Stalled(limit))??)
 }
 
 async fn receive_blocks(
@@ -209,7 +227,9 @@ async fn receive_blocks(
     mut progress: impl FnMut(u64),
 ) -> Result<(Partial, blake3::Hash), FileError> {
     loop {
-        let length = stream.read_u32().await? as usize;
+        let mut head = [0; 4];
+        read_steadily(stream, &mut head, rules.stall).await?;
+        let length = u32::from_be_bytes(head) as usize;
         if length > BLOCK_BYTES {
             return Err(FileError::Protocol("a block is too long"));
         }
@@ -224,18 +244,35 @@ async fn receive_blocks(
             return Err(FileError::Size { announced, received });
         }
         let mut block = vec![0; length];
-        stream.read_exact(&mut block).await?;
+        read_steadily(stream, &mut block, rules.stall).await?;
         partial = partial.write(block).await?;
         progress(partial.bytes);
     }
     let mut digest = [0; 32];
-    stream.read_exact(&mut digest).await?;
+    read_steadily(stream, &mut digest, rules.stall).await?;
     // `blake3::Hash` compares in constant time, which does no harm.
     let digest = blake3::Hash::from_bytes(digest);
     if let Some(announced) = announced.filter(|announced| *announced != partial.bytes) {
         return Err(FileError::Size { announced, received: partial.bytes });
     }
     if digest == partial.hasher.finalize() { Ok((partial, digest)) } else { Err(FileError::Digest) }
+}
+
+/// Fills a buffer. However long that takes in all, there may be no longer pause than `stall`.
+async fn read_steadily(
+    stream: &mut (impl AsyncRead + Unpin),
+    into: &mut [u8],
+    stall: Duration,
+) -> Result<(), FileError> {
+    let mut filled = 0;
+    while filled < into.len() {
+        let read = tokio::time::timeout(stall, stream.read(&mut into[filled..])).await;
+        match read.map_err(|_| FileError::Stalled(stall))?? {
+            0 => return Err(FileError::Stream(ErrorKind::UnexpectedEof.into())),
+            read => filled += read,
+        }
+    }
+    Ok(())
 }
 
 /// What the peer is told: never a path of this machine.
@@ -246,6 +283,7 @@ fn public_reason(error: &FileError) -> String {
         FileError::Refused(_)
         | FileError::TooLarge(_)
         | FileError::Size { .. }
+        | FileError::Stalled(_)
         | FileError::Digest
         | FileError::Protocol(_) => error.to_string(),
     }
@@ -253,95 +291,6 @@ fn public_reason(error: &FileError) -> String {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// A file under way: a temporary one in the folder, removed unless it is kept.
-#[derive(Debug)]
-struct Partial {
-    path: PathBuf,
-    file: File,
-    hasher: blake3::Hasher,
-    bytes: u64,
-    kept: bool,
-}
-
-impl Partial {
-    async fn create(dir: &Path) -> Result<Self, FileError> {
-        let dir = dir.to_owned();
-        off_the_arbiter(move || {
-            let disk = |path: &Path, error| FileError::Disk { path: path.to_owned(), error };
-            std::fs::create_dir_all(&dir).map_err(|error| disk(&dir, error))?;
-            let mut random = [0; 8];
-            ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
-                .map_err(|_| disk(&dir, io::Error::other("no random numbers")))?;
-            let path = dir.join(format!(".bowline-{:016x}.part", u64::from_be_bytes(random)));
-            // `create_new` follows no link and opens nothing that is there.
-            let file =
-                OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| disk(&path, error))?;
-            Ok(Self { path, file, hasher: blake3::Hasher::new(), bytes: 0, kept: false })
-        })
-        .await
-    }
-
-    async fn write(mut self, block: Vec<u8>) -> Result<Self, FileError> {
-        off_the_arbiter(move || {
-            self.hasher.update(&block);
-            match self.file.write_all(&block) {
-                Ok(()) => {
-                    self.bytes += block.len() as u64;
-                    Ok(self)
-                }
-                Err(error) => Err(FileError::Disk { path: self.path.clone(), error }),
-            }
-        })
-        .await
-    }
-
-    /// Gives the complete file its name.
-    async fn keep(mut self, name: String, digest: blake3::Hash, rules: ReceiveRules) -> Result<Stored, FileError> {
-        off_the_arbiter(move || {
-            let placed = self.file.sync_all().and_then(|()| place(&self.path, &rules.dir, &name, rules.overwrite));
-            let path = placed.map_err(|error| FileError::Disk { path: rules.dir.join(&name), error })?;
-            self.kept = true;
-            Ok(Stored { path, bytes: self.bytes, digest })
-        })
-        .await
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.kept {
-            // A leftover is named so that its owner sees what it is; there is no more to do about it here.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Moves a complete file to its name. Without `overwrite` the name is taken first, atomically and following no link, so that
-/// two files that arrive at once never meet.
-fn place(partial: &Path, dir: &Path, name: &str, overwrite: bool) -> io::Result<PathBuf> {
-    if overwrite {
-        let path = dir.join(name);
-        std::fs::rename(partial, &path)?;
-        return Ok(path);
-    }
-    for n in 0..NAMES_TRIED {
-        let path = dir.join(numbered(name, n));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(placeholder) => {
-                drop(placeholder);
-                std::fs::rename(partial, &path).inspect_err(|_| {
-                    // The empty file that held the name is ours.
-                    let _ = std::fs::remove_file(&path);
-                })?;
-                return Ok(path);
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::Error::new(ErrorKind::AlreadyExists, "all names for it are taken"))
 }
 
 async fn off_the_arbiter<T: Send + 'static>(

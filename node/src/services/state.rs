@@ -1,10 +1,11 @@
 //! What a node is willing to do for its peers now, shared by the actor that serves them and the control interface.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bowline_messages::PeerId;
-use bowline_messages::config::NodeConfig;
+use bowline_messages::config::{NodeConfig, ReceiveConfig};
 use bowline_messages::session::Inbox;
 use tokio::sync::mpsc;
 
@@ -42,6 +43,7 @@ struct Inner {
     /// What `bowline receive` falls back on.
     defaults: Option<ReceiveRules>,
     files_max: usize,
+    files_per_peer: usize,
     /// Running `bowline receive` commands; the last one gets the files.
     receivers: Vec<Receiver>,
     /// Running `bowline events` commands.
@@ -119,10 +121,11 @@ impl ServiceState {
             dir: receive.dir.clone().into(),
             bytes_max: receive.bytes_max,
             overwrite: receive.overwrite,
+            stall: receive.stall_timeout,
         };
         let mut inner = self.lock();
         inner.forward = ForwardRules::new(&config.forward, &config.peers);
-        inner.files_max = receive.files_max;
+        (inner.files_max, inner.files_per_peer) = (receive.files_max, receive.files_per_peer);
         inner.receive = (!receive.dir.is_empty()).then(|| rules.clone());
         inner.defaults = Some(rules);
     }
@@ -130,17 +133,15 @@ impl ServiceState {
     /// The right to do one more thing for a peer, unless it has as much of it as is allowed.
     pub(crate) fn permit(self: &Arc<Self>, kind: Kind, peer: PeerId) -> Option<Permit> {
         let mut inner = self.lock();
-        let limit = match kind {
+        let per_peer = match kind {
             Kind::Echo => ECHOES_MAX,
-            Kind::File => inner.files_max,
+            Kind::File => inner.files_per_peer,
             Kind::Forward => inner.forward.connections_max,
         };
-        // Files are limited over all peers: they share one disk.
-        let open: usize = match kind {
-            Kind::File => inner.open.iter().filter(|((kind, _), _)| *kind == Kind::File).map(|(_, open)| open).sum(),
-            Kind::Echo | Kind::Forward => inner.open.get(&(kind, peer)).copied().unwrap_or(0),
-        };
-        if open >= limit {
+        let of_peer = inner.open.get(&(kind, peer)).copied().unwrap_or(0);
+        // Files are limited over all peers, too: they share one disk.
+        let all = || inner.open.iter().filter(|((open, _), _)| *open == kind).map(|(_, open)| open).sum::<usize>();
+        if of_peer >= per_peer || (kind == Kind::File && all() >= inner.files_max) {
             return None;
         }
         *inner.open.entry((kind, peer)).or_default() += 1;
@@ -150,6 +151,11 @@ impl ServiceState {
     /// The rule that lets a peer reach a port, if there is one.
     pub(crate) fn forward_rule(&self, peer: PeerId, port: u16) -> Option<bowline_messages::config::ForwardRule> {
         self.lock().forward.rule(peer, port).cloned()
+    }
+
+    /// The folder that files are received into at any time, if there is one.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        self.lock().receive.as_ref().map(|rules| rules.dir.clone())
     }
 
     /// Where a file would go now; `None` when files are not received.
@@ -168,7 +174,7 @@ impl ServiceState {
     /// Receives files as a command asks, until it lets go of the events.
     pub(crate) fn receive(
         &self,
-        dir: std::path::PathBuf,
+        dir: PathBuf,
         bytes_max: Option<u64>,
         overwrite: Option<bool>,
     ) -> mpsc::Receiver<ReceiveLine> {
@@ -178,6 +184,7 @@ impl ServiceState {
         let rules = ReceiveRules {
             bytes_max: bytes_max.or(defaults.as_ref().map(|rules| rules.bytes_max)).unwrap_or(u64::MAX),
             overwrite: overwrite.or(defaults.as_ref().map(|rules| rules.overwrite)).unwrap_or(false),
+            stall: defaults.as_ref().map_or(ReceiveConfig::default().stall_timeout, |rules| rules.stall),
             dir,
         };
         inner.receivers.push(Receiver { rules, events });
@@ -228,6 +235,21 @@ mod tests {
         let files = [state.permit(Kind::File, peer(1)), state.permit(Kind::File, peer(2))];
         assert!(files.iter().all(Option::is_some));
         assert!(state.permit(Kind::File, peer(3)).is_none());
+    }
+
+    #[test]
+    fn one_peer_leaves_places_for_the_files_of_others() {
+        let mut config = NodeConfig::default();
+        (config.receive.files_max, config.receive.files_per_peer) = (3, 2);
+        let state = ServiceState::new(&config);
+        let greedy = [state.permit(Kind::File, peer(1)), state.permit(Kind::File, peer(1))];
+        assert!(greedy.iter().all(Option::is_some));
+        assert!(state.permit(Kind::File, peer(1)).is_none(), "it has its share");
+        let other = state.permit(Kind::File, peer(2)).unwrap();
+        assert!(state.permit(Kind::File, peer(3)).is_none(), "all places are taken");
+        drop(greedy);
+        assert!(state.permit(Kind::File, peer(1)).is_some());
+        drop(other);
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use super::*;
 use tokio::io::DuplexStream;
 
+/// Of virtual time where a test waits for it.
+const STALL: Duration = Duration::from_secs(120);
+
 fn rules(dir: &Path) -> ReceiveRules {
-    ReceiveRules { dir: dir.to_owned(), bytes_max: 1 << 20, overwrite: false }
+    ReceiveRules { dir: dir.to_owned(), bytes_max: 1 << 20, overwrite: false, stall: STALL }
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -159,4 +162,42 @@ async fn a_folder_that_cannot_be_written_is_said_without_its_path() {
     let (sent, _) = transfer(b"1", "a", None, &rules(&file)).await;
     let Err(FileError::Refused(why)) = sent else { panic!("a refusal was expected") };
     assert!(why.starts_with("it cannot be stored") && !why.contains("secret-place"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_brings_no_byte_for_too_long_is_given_up_and_both_sides_know_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut here, mut there) = tokio::io::duplex(64 * 1024);
+    let rules = rules(dir.path());
+    let sender = async {
+        assert_eq!(read_answer::<Consent>(&mut here).await.unwrap(), Consent::Accepted);
+        here.write_u32(1000).await.unwrap();
+        here.write_all(&[7; 500]).await.unwrap();
+        read_answer::<Outcome>(&mut here).await.unwrap()
+    };
+    let (outcome, received) = tokio::join!(sender, receive(&mut there, "a", None, &rules, |_| {}));
+    assert!(matches!(received, Err(FileError::Stalled(STALL))), "{received:?}");
+    assert_eq!(outcome, Outcome::Failed("no byte came for 2min".into()));
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_file_that_keeps_coming_arrives() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut here, mut there) = tokio::io::duplex(64 * 1024);
+    let rules = rules(dir.path());
+    let sender = async {
+        read_answer::<Consent>(&mut here).await.unwrap();
+        here.write_u32(5).await.unwrap();
+        for byte in *b"hello" {
+            tokio::time::sleep(STALL / 2).await;
+            here.write_all(&[byte]).await.unwrap();
+        }
+        here.write_u32(0).await.unwrap();
+        here.write_all(blake3::hash(b"hello").as_bytes()).await.unwrap();
+        read_answer::<Outcome>(&mut here).await.unwrap()
+    };
+    let (outcome, received) = tokio::join!(sender, receive(&mut there, "a", None, &rules, |_| {}));
+    assert_eq!(received.unwrap().bytes, 5);
+    assert_eq!(outcome, Outcome::Stored { name: "a".into(), bytes: 5 });
 }
