@@ -177,6 +177,8 @@ fn failure(error: TransportError) -> LinkFailure {
         | TransportError::Binding { .. }
         | TransportError::TimedOut(_)
         | TransportError::Authentication(_)
+        | TransportError::Refused(_)
+        | TransportError::TurnedAway
         | TransportError::Unsupported { .. } => LinkFailure::Transport(error.to_string()),
     }
 }

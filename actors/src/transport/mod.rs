@@ -15,6 +15,7 @@ pub mod memory;
 #[cfg(feature = "quic")]
 pub mod quic;
 mod read_size;
+mod refusal;
 pub mod registry;
 pub mod socket;
 pub mod tcp;
@@ -31,6 +32,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bowline_messages::link::{Binding, Interface};
+use bowline_messages::wire::Refusal;
 use bowline_messages::{EndpointAddress, PeerId, TransportKind};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
@@ -111,6 +113,12 @@ pub enum TransportError {
         /// What was asked.
         what: &'static str,
     },
+    /// The other end turned the connection away before any handshake, and said why.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// The other end turned the connection away before any handshake; the transport has no room for the reason.
+    #[error("turned away: the other end takes no more connections now, or none from here")]
+    TurnedAway,
     /// The listener, the endpoint or the whole transport is closed.
     #[error("closed")]
     Closed,
@@ -159,8 +167,8 @@ pub trait Incoming {
     /// Does the transport's own handshake.
     fn accept(self: Box<Self>) -> LocalBoxFuture<'static, Result<Box<dyn Link>, TransportError>>;
 
-    /// Turns it away as cheaply as the transport can. `packet` is a framed refusal that is written first where that needs no
-    /// handshake of the transport's own.
+    /// Turns it away as cheaply as the transport can. `packet` is a framed refusal that is what the other end is told, as
+    /// well as the transport can say it without a handshake of its own.
     fn refuse(self: Box<Self>, packet: Bytes);
 }
 

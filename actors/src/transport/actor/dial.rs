@@ -72,9 +72,27 @@ pub enum DialError {
 impl From<EstablishError> for DialError {
     fn from(error: EstablishError) -> Self {
         match error {
-            EstablishError::Transport(error) => Self::Transport(error),
+            EstablishError::Transport(error) => error.into(),
             EstablishError::Handshake(error) => Self::Handshake(error),
             EstablishError::Refused(refusal) => Self::Handshake(HandshakeError::Refused(refusal)),
+        }
+    }
+}
+
+impl From<TransportError> for DialError {
+    /// A refusal is the same whether it comes before the transport's own handshake or after.
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Refused(refusal) => Self::Handshake(HandshakeError::Refused(refusal)),
+            TransportError::Address { .. }
+            | TransportError::Io(_)
+            | TransportError::Binding { .. }
+            | TransportError::TimedOut(_)
+            | TransportError::Authentication(_)
+            | TransportError::Protocol { .. }
+            | TransportError::Unsupported { .. }
+            | TransportError::TurnedAway
+            | TransportError::Closed => Self::Transport(error),
         }
     }
 }
@@ -117,6 +135,8 @@ impl DialError {
                 | TransportError::Io(_)
                 | TransportError::TimedOut(_)
                 | TransportError::Authentication(_)
+                | TransportError::Refused(_)
+                | TransportError::TurnedAway
                 | TransportError::Protocol { .. } => Blame::Host,
             },
         }
@@ -228,7 +248,7 @@ async fn connect(dial: Dial, parts: TransportParts, slots: Arc<Semaphore>) -> Re
         // The semaphore is never closed.
         let _slot = slots.acquire().await.map_err(|_| DialError::Transport(TransportError::Closed))?;
         let options = DialOptions { expect: dial.peer, binding: dial.binding, timeout: limit };
-        let link = parts.transport.dial(&dial.address, options).await.map_err(DialError::Transport)?;
+        let link = parts.transport.dial(&dial.address, options).await?;
         let entropy = (parts.entropy)().map_err(DialError::Handshake)?;
         let config = dial.handshake.unwrap_or(parts.handshake);
         let machine = match dial.mode {

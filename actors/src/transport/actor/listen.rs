@@ -181,6 +181,8 @@ fn cause_of(error: &TransportError) -> ListenCause {
         | TransportError::Authentication(_)
         | TransportError::Protocol { .. }
         | TransportError::Unsupported { .. }
+        | TransportError::Refused(_)
+        | TransportError::TurnedAway
         | TransportError::Closed => ListenCause::Other,
     }
 }

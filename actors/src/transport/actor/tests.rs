@@ -20,6 +20,7 @@ use crate::session::handshake::{HandshakeConfig, ResumeTicket, may_number};
 use crate::session::seal::RotationLimits;
 use crate::supervision::{ChildSpec, SupervisorSpec};
 use crate::transport::memory::{Change, Cut, MemoryNetwork, Path};
+use crate::transport::registry::{Registry, TransportContext};
 use crate::transport::tcp::TcpTransport;
 use crate::transport::{DialOptions, LaneBuffers, Link, TransportError};
 
@@ -108,6 +109,26 @@ async fn silent_strangers_are_counted_refused_and_forgotten() {
     let status = case.b.status().await;
     assert_eq!((status.handshakes_inbound, status.connections), (0, 0));
     case.a.dial(&case.b, &case.address).await.unwrap();
+}
+
+#[cfg(all(feature = "tls", feature = "quic", feature = "ws"))]
+#[actix::test]
+async fn a_refusal_before_any_handshake_has_its_reason_over_every_transport_that_can_say_one() {
+    let registry = Registry::builtin();
+    for scheme in ["tcp", "tls", "ws", "wss", "quic"] {
+        let kind = TransportKind::new(scheme);
+        let built = |seed: u8| {
+            let identity = Arc::new(Identity::from_seed(&[seed; 32]));
+            registry.build(&kind, &TransportContext::new(identity)).unwrap().unwrap()
+        };
+        let a = Node::start(1, built(1));
+        let b = Node::start_with(2, built(2), |parts| parts.config.connections_max = 0);
+        let address = b.listen(&format!("{scheme}://127.0.0.1:0")).await;
+        let error = a.dial(&b, &address).await.unwrap_err();
+        let told = matches!(error, DialError::Handshake(HandshakeError::Refused(Refusal::TooManyConnections)));
+        let turned_away = matches!(error, DialError::Transport(TransportError::TurnedAway));
+        assert!(if scheme == "quic" { turned_away } else { told }, "{scheme}: {error}");
+    }
 }
 
 #[actix::test]

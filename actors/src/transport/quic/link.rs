@@ -133,7 +133,7 @@ pub(super) fn failure(kind: &TransportKind, error: ConnectionError) -> Transport
             TransportError::Authentication(error.to_string())
         }
         ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) == REFUSED => {
-            TransportError::Io(io::ErrorKind::ConnectionRefused.into())
+            TransportError::TurnedAway
         }
         ConnectionError::TimedOut => TransportError::Io(io::ErrorKind::TimedOut.into()),
         ConnectionError::Reset => TransportError::Io(io::ErrorKind::ConnectionReset.into()),

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
 use super::{TcpLink, TcpTransport};
@@ -20,7 +21,7 @@ use crate::transport::{Incoming, Link, Listener, TransportError, socket};
 /// When the process is out of file descriptors, accepting pauses this long: connections wait in the operating system.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Refused connections that are kept open until the peer has read why; more are dropped at once.
-pub(super) const LINGERING_MAX: usize = 32;
+const LINGERING_MAX: usize = 32;
 /// How long a refused connection is kept open at most.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -83,8 +84,26 @@ pub(crate) trait AcceptsTcp: Clone + 'static {
     /// [`TransportError`].
     fn accept(self, stream: TcpStream) -> impl Future<Output = Result<Box<dyn Link>, TransportError>>;
 
-    /// Turns a connection away, with this packet as the reason where the transport can say one without a handshake of its own.
-    fn refuse(self, _stream: TcpStream, _packet: Bytes) {}
+    /// Turns a connection away for the reason in this packet.
+    fn refuse(self, stream: TcpStream, packet: Bytes);
+}
+
+/// Connections that are turned away, each kept open a moment so that the peer can read why. A clone counts as the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusals(Arc<Semaphore>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LINGERING_MAX)))
+    }
+}
+
+impl Refusals {
+    /// Writes these words and closes; drops the connection at once when too many are being told already.
+    pub(crate) fn say(&self, stream: TcpStream, words: Bytes) {
+        let Ok(permit) = self.0.clone().try_acquire_owned() else { return };
+        actix_rt::spawn(tell_and_close(stream, words, permit));
+    }
 }
 
 /// An open listener of a transport over TCP.
@@ -146,8 +165,7 @@ impl AcceptsTcp for TcpTransport {
     }
 
     fn refuse(self, stream: TcpStream, packet: Bytes) {
-        let Ok(permit) = self.lingering.try_acquire_owned() else { return };
-        actix_rt::spawn(tell_and_close(stream, packet, permit));
+        self.refusals.say(stream, packet);
     }
 }
 

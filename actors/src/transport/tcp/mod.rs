@@ -4,16 +4,14 @@ mod link;
 mod listener;
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bowline_messages::{EndpointAddress, TransportKind};
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::Semaphore;
 
 pub(crate) use link::TcpLink;
 #[cfg(feature = "tls")]
 pub(crate) use listener::AcceptsTcp;
-pub(crate) use listener::{StreamListener, is_exhaustion};
+pub(crate) use listener::{Refusals, StreamListener, is_exhaustion};
 
 use super::interfaces::InterfaceTable;
 use super::socket::{self, SocketTuning};
@@ -29,14 +27,14 @@ pub struct TcpTransport {
     tuning: Rc<SocketTuning>,
     interfaces: InterfaceTable,
     /// Refused connections that are being told so.
-    lingering: Arc<Semaphore>,
+    refusals: Refusals,
 }
 
 impl TcpTransport {
     /// A transport with this tuning; `interfaces` tells over which interface a link runs.
     pub fn new(tuning: SocketTuning, interfaces: InterfaceTable) -> Self {
-        let lingering = Arc::new(Semaphore::new(listener::LINGERING_MAX));
-        Self { kind: TransportKind::new(SCHEME), tuning: Rc::new(tuning), interfaces, lingering }
+        let refusals = Refusals::default();
+        Self { kind: TransportKind::new(SCHEME), tuning: Rc::new(tuning), interfaces, refusals }
     }
 }
 

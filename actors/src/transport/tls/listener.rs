@@ -1,9 +1,10 @@
 //! What the TLS listener makes of a connection.
 
 use bowline_messages::TransportKind;
+use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use super::{TlsLink, TlsTransport, accept};
+use super::{TlsLink, TlsTransport, accept, refusal_alert};
 use crate::transport::tcp::AcceptsTcp;
 use crate::transport::{Link, TransportError, socket};
 
@@ -17,5 +18,9 @@ impl AcceptsTcp for TlsTransport {
         let stream = accept(self.credentials.server(), stream, &self.kind).await?;
         let ends = socket::ends(stream.get_ref().0, &self.kind, None, &self.interfaces)?;
         Ok(Box::new(TlsLink::new(stream, ends)))
+    }
+
+    fn refuse(self, stream: TcpStream, packet: Bytes) {
+        self.refusals.say(stream, refusal_alert(&packet));
     }
 }

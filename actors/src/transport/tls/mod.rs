@@ -13,7 +13,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bowline_messages::{EndpointAddress, PeerId, TransportKind};
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
@@ -22,8 +24,8 @@ pub(crate) use self::certificate::Credentials;
 pub(crate) use self::link::TlsLink;
 use super::registry::TransportContext;
 use super::socket::{self, SocketTuning};
-use super::tcp::StreamListener;
-use super::{Capabilities, DialOptions, InterfaceTable, Link, Listener, Transport, TransportError};
+use super::tcp::{Refusals, StreamListener};
+use super::{Capabilities, DialOptions, InterfaceTable, Link, Listener, Transport, TransportError, refusal};
 
 /// The scheme.
 pub const SCHEME: &str = "tls";
@@ -37,6 +39,7 @@ pub struct TlsTransport {
     credentials: Rc<Credentials>,
     tuning: Rc<SocketTuning>,
     interfaces: InterfaceTable,
+    refusals: Refusals,
 }
 
 impl TlsTransport {
@@ -51,6 +54,7 @@ impl TlsTransport {
             credentials: Rc::new(credentials),
             tuning: Rc::new(context.tuning()),
             interfaces: context.interfaces.clone(),
+            refusals: Refusals::default(),
         })
     }
 }
@@ -72,6 +76,19 @@ pub(crate) async fn connect(
     connected.map(TlsStream::Client).map_err(|error| failure(address.kind(), error))
 }
 
+/// Alerts from this number on are our refusals, by their number: no other specification uses these.
+const ALERT_REFUSED: u8 = 224;
+
+/// The fatal alert that turns a connection away before the handshake, with the reason of a framed refusal (RFC 8446, sections 5.1
+/// and 6).
+pub(crate) fn refusal_alert(framed: &[u8]) -> Bytes {
+    const RECORD_OF_AN_ALERT: [u8; 5] = [21, 3, 3, 0, 2];
+    const FATAL: u8 = 2;
+    let code = u8::try_from(refusal::code(framed)).ok().and_then(|code| ALERT_REFUSED.checked_add(code));
+    let alert = [FATAL, code.unwrap_or(u8::MAX)];
+    [&RECORD_OF_AN_ALERT[..], &alert].concat().into()
+}
+
 /// What went wrong in a TLS handshake or connection.
 pub(crate) fn failure(kind: &TransportKind, error: std::io::Error) -> TransportError {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -82,6 +99,9 @@ pub(crate) fn failure(kind: &TransportKind, error: std::io::Error) -> TransportE
         }
         Some(inner @ rustls::Error::AlertReceived(alert)) if verify::is_about_certificates(*alert) => {
             TransportError::Authentication(inner.to_string())
+        }
+        Some(rustls::Error::AlertReceived(AlertDescription::Unknown(alert))) if *alert >= ALERT_REFUSED => {
+            TransportError::Refused(refusal::reason(u16::from(*alert - ALERT_REFUSED)))
         }
         Some(inner) => TransportError::Protocol { kind: kind.clone(), reason: inner.to_string() },
     }

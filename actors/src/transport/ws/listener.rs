@@ -1,11 +1,12 @@
 //! What the WebSocket listener makes of a connection.
 
 use bowline_messages::TransportKind;
+use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio_tungstenite::accept_async_with_config;
 
 use super::link::{OverTcp, WsLink};
-use super::{WsTransport, failure, limits};
+use super::{WsTransport, failure, limits, refusal_response};
 use crate::transport::tcp::AcceptsTcp;
 use crate::transport::{Link, TransportError, socket, tls};
 
@@ -23,6 +24,11 @@ impl AcceptsTcp for WsTransport {
                 upgrade(&self, stream).await
             }
         }
+    }
+
+    fn refuse(self, stream: TcpStream, packet: Bytes) {
+        let words = if self.credentials.is_some() { tls::refusal_alert(&packet) } else { refusal_response(&packet) };
+        self.refusals.say(stream, words);
     }
 }
 

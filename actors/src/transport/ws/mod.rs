@@ -7,6 +7,7 @@ mod listener;
 use std::rc::Rc;
 
 use bowline_messages::{EndpointAddress, TransportKind};
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -17,9 +18,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use self::link::{OverTcp, WsLink};
 use super::registry::TransportContext;
 use super::socket::{self, SocketTuning};
-use super::tcp::StreamListener;
+use super::tcp::{Refusals, StreamListener};
 use super::tls::{self, Credentials};
-use super::{Capabilities, DialOptions, InterfaceTable, Link, Listener, Transport, TransportError};
+use super::{Capabilities, DialOptions, InterfaceTable, Link, Listener, Transport, TransportError, refusal};
 
 /// The scheme without TLS.
 pub const SCHEME: &str = "ws";
@@ -39,6 +40,7 @@ pub struct WsTransport {
     credentials: Option<Rc<Credentials>>,
     tuning: Rc<SocketTuning>,
     interfaces: InterfaceTable,
+    refusals: Refusals,
 }
 
 impl WsTransport {
@@ -49,6 +51,7 @@ impl WsTransport {
             credentials: None,
             tuning: Rc::new(context.tuning()),
             interfaces: context.interfaces.clone(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -100,7 +103,23 @@ fn limits() -> WebSocketConfig {
         .max_frame_size(Some(MESSAGE_BYTES_MAX))
 }
 
+/// The header of a response that turns a connection away: the number of the reason.
+const REFUSAL_HEADER: &str = "bowline-refusal";
+
+/// The response that turns a connection away before the upgrade, with the reason of a framed refusal.
+fn refusal_response(framed: &[u8]) -> Bytes {
+    let code = refusal::code(framed);
+    let head = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n";
+    format!("{head}{REFUSAL_HEADER}: {code}\r\n\r\n").into()
+}
+
 fn failure(kind: &TransportKind, error: WsError) -> TransportError {
+    if let WsError::Http(response) = &error
+        && let Some(code) = response.headers().get(REFUSAL_HEADER)
+        && let Some(code) = code.to_str().ok().and_then(|code| code.parse().ok())
+    {
+        return TransportError::Refused(refusal::reason(code));
+    }
     match error {
         WsError::Io(error) => tls::failure(kind, error),
         WsError::ConnectionClosed | WsError::AlreadyClosed => TransportError::Closed,
