@@ -108,7 +108,7 @@ impl Pumped for HealthActor {
     }
 
     fn on_deadline(&mut self, ctx: &mut Self::Context) {
-        self.machine.on_timeout(clock::now());
+        self.machine.on_timeout(clock::now(), &mut self.parts.correlator.borrow_mut());
         let machine = &self.machine;
         self.replies.retain(|peer, _| machine.knows(peer));
         self.carry_out(ctx);

@@ -202,8 +202,10 @@ impl TransportHealth {
             }
             Turn::Rose => {
                 correlator.on_up(name);
-                if let Some(record) = self.records.get_mut(&name) {
-                    record.health.on_common_cause(None);
+                match self.records.get_mut(&name) {
+                    Some(record) => record.health.on_common_cause(None),
+                    // It is idle: it is watched again once something is reported about it.
+                    None => correlator.on_removed(now, name),
                 }
             }
             Turn::Fell => {
@@ -221,8 +223,9 @@ impl TransportHealth {
         }
     }
 
-    /// The deadline was reached; that it comes late says how starved this node is.
-    pub fn on_timeout(&mut self, now: Instant) {
+    /// The deadline was reached; that it comes late says how starved this node is. `correlator`: as for reports; it watches no link
+    /// that has no record any more, or idle ones would take the places of others and be counted among those that did not fall.
+    pub fn on_timeout(&mut self, now: Instant, correlator: &mut Correlator<LinkName>) {
         let Some(due) = self.tick_at.filter(|due| *due <= now) else { return };
         self.local.on_tick(now);
         let doubt = self.local.doubt(now);
@@ -234,7 +237,13 @@ impl TransportHealth {
         }
         self.doubted = doubts;
         let forget = self.config.forget;
-        self.records.retain(|_, record| now.saturating_duration_since(record.seen) < forget);
+        self.records.retain(|name, record| {
+            let kept = now.saturating_duration_since(record.seen) < forget;
+            if !kept {
+                correlator.on_removed(now, *name);
+            }
+            kept
+        });
         self.tick_at = None;
         if !self.records.is_empty() {
             self.set_tick(now);

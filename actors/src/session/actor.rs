@@ -84,12 +84,25 @@ pub struct SessionGroup {
     /// What the node's gauge was told last.
     memory: Cell<u64>,
     keeper: RefCell<Keeper>,
+    /// What the peer may still have delivered, where that is limited. Not the actor's, or a peer over whose messages it panics would
+    /// get a new budget each time.
+    budgets: RefCell<Option<Box<Budgets>>>,
+}
+
+/// The budgets of one peer.
+struct Budgets {
+    /// For messages.
+    messages: PeerBudget,
+    /// The same for what is read from its streams.
+    streams: PeerBudget,
 }
 
 impl SessionGroup {
     /// A group without links.
     pub fn new(ledger: Arc<Ledger>, services: Rc<Services>) -> Self {
         let wanted = services.session.borrow().links;
+        let budget = BudgetConfig::of(&services.session.borrow()).map(|budget| PeerBudget::new(&budget, clock::now()));
+        let budgets = budget.map(|budget| Box::new(Budgets { messages: budget, streams: budget }));
         let keeper = Keeper::new(wanted, ledger.local() > ledger.peer(), services.rng());
         Self {
             ledger,
@@ -100,6 +113,7 @@ impl SessionGroup {
             closing: RefCell::default(),
             memory: Cell::new(0),
             keeper: RefCell::new(keeper),
+            budgets: RefCell::new(budgets),
         }
     }
 
@@ -136,14 +150,8 @@ pub struct SessionActor {
     over: bool,
     /// How full the node is.
     pressure: Pressure,
-    /// What the peer may still have delivered, where that is limited.
-    budget: Option<Box<PeerBudget>>,
-    /// The same for what is read from its streams.
-    stream_budget: Option<Box<PeerBudget>>,
     /// Until when the peer is not told of its streams.
     withheld_until: Option<Instant>,
-    /// When the links' silence was last forgiven because this process was not running.
-    forgiven_at: Option<Instant>,
     /// Since when there are links, or the last hour of that began.
     good_since: Instant,
     /// Messages were handed to the application, which may answer at once.
@@ -158,7 +166,6 @@ impl SessionActor {
         let ledger = &group.ledger;
         let config = group.services.session.borrow().clone();
         let machine = Session::new(ledger.peer(), ledger.incarnation(), ledger.peer_incarnation(), config.clone());
-        let budget = BudgetConfig::of(&config).map(|budget| Box::new(PeerBudget::new(&budget, clock::now())));
         Self {
             machine,
             pump: Pump::new(),
@@ -171,10 +178,7 @@ impl SessionActor {
             links_seen: 0,
             over: false,
             pressure: Pressure::Calm,
-            stream_budget: budget.clone(),
-            budget,
             withheld_until: None,
-            forgiven_at: None,
             good_since: clock::now(),
             handed_over: false,
             put_off: false,
@@ -216,10 +220,12 @@ impl SessionActor {
         for keys in ledger.keys().values_mut() {
             let _ = keys.sealer.rotate(now);
         }
-        let links: Vec<_> = self.group.links.borrow().values().map(|slot| slot.join.clone()).collect();
+        // Its ticket is there until a record of the peer's opened on a link.
+        let join = |slot: &LinkSlot| LinkJoin { confirmed: slot.join.confirmed || slot.ticket.is_none(), ..slot.join.clone() };
+        let links: Vec<_> = self.group.links.borrow().values().map(|slot| join(slot)).collect();
         self.via = self.group.links.borrow().values().next().map(|slot| slot.join.info.clone());
         for join in links {
-            self.machine.on_link_up(now, ledger.local(), LinkJoin { confirmed: true, ..join });
+            self.machine.on_link_up(now, ledger.local(), join);
         }
     }
 

@@ -5,6 +5,10 @@
 //! waits for a gap to close is counted against the windows that this side announced, so that the peer cannot make it grow.
 
 mod announcing;
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod fuzz;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,11 +17,16 @@ use bowline_messages::{ChannelId, MessageClass};
 use bytes::{Bytes, BytesMut};
 
 use super::ranges::RangeSet;
+use super::skips::Skips;
 use super::streams::{Consumed, StreamRx, StreamTable};
-use super::tx_channel::window_cost;
+use super::tx_channel::{MESSAGE_OVERHEAD_BYTES, window_cost};
 
 /// Separate pieces of one message that are remembered: an honest sender cuts large messages into few.
 const PIECES_MAX: usize = 1024;
+/// The same for small ones, so that remembering the pieces takes no more memory than the message: so many,
+const PIECES_MIN: usize = 4;
+/// and one more for so many bytes, a third of what an honest sender's pieces have on the average at least.
+const PIECE_BYTES: usize = 64;
 
 /// Messages have lower numbers than this: the next one must still fit a variable-length integer (RFC 9000 §16).
 const SEQUENCE_END: u64 = 1 << 61;
@@ -52,6 +61,23 @@ impl InboundLimits {
             return Err(InboundError::Window);
         }
         Ok(())
+    }
+
+    /// Whether one more range of skipped messages may be remembered beside these. Between two of them an honest sender has a message
+    /// that it counts against the window, and it says nothing of what it skips beyond what it has sent.
+    fn check_skips(&self, session: u64, channels: u64, channel: u64) -> Result<(), InboundError> {
+        let most = |window: u64| window / MESSAGE_OVERHEAD_BYTES + 1;
+        // As for messages: the session's window may be overstepped by one channel's.
+        let all = most(self.session_window.saturating_add(self.channel_window)) + channels;
+        if channel > most(self.channel_window) || session > all {
+            return Err(InboundError::Window);
+        }
+        Ok(())
+    }
+
+    /// How many separate pieces of a message of this length are remembered.
+    fn pieces(total: usize) -> usize {
+        (PIECES_MIN + total / PIECE_BYTES).min(PIECES_MAX)
     }
 }
 
@@ -123,7 +149,7 @@ struct RxChannel {
     /// Whether it is on the list of those of which the peer is to be told.
     to_announce: bool,
     waiting: BTreeMap<u64, Slot>,
-    skipped: RangeSet,
+    skipped: Skips,
     /// A stream whose reader is done: forgotten once the peer knows.
     closing: bool,
 }
@@ -148,6 +174,10 @@ pub struct Inbound {
     rejected: BTreeSet<(ChannelId, u64)>,
     pub(crate) streams: StreamTable,
     held: u64,
+    /// Ranges of skipped messages that channels remember.
+    skips: u64,
+    /// The application's inspector has seen the message at the front of `deliver`.
+    shown: bool,
     /// Messages at the front of `deliver` that a life of the peer sent which is over.
     stale: usize,
     duplicates: u64,
@@ -169,6 +199,8 @@ impl Inbound {
             rejected: BTreeSet::new(),
             streams,
             held: 0,
+            skips: 0,
+            shown: false,
             stale: 0,
             duplicates: 0,
             delivered: 0,
@@ -265,7 +297,7 @@ impl Inbound {
             }
         }
         have.insert(range.start as u64..range.end as u64);
-        if have.len() > PIECES_MAX {
+        if have.len() > InboundLimits::pieces(total) {
             return Err(InboundError::Fragments);
         }
         if have.covers(0..total as u64) {
@@ -290,14 +322,15 @@ impl Inbound {
         if !self.open(id)? {
             return Ok(());
         }
+        let channels = self.channels.len() as u64;
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
         if until <= channel.next {
             return Ok(());
         }
+        let before = channel.skipped.len() as u64;
+        self.limits.check_skips(self.skips, channels, before)?;
         channel.skipped.insert(from.max(channel.next)..until);
-        if channel.skipped.len() > self.limits.channels {
-            return Err(InboundError::Skip);
-        }
+        self.skips = self.skips - before + channel.skipped.len() as u64;
         self.advance(id);
         Ok(())
     }
@@ -307,13 +340,16 @@ impl Inbound {
         if self.channels.contains_key(&id) {
             return Ok(true);
         }
-        if id.is_stream() && !self.streams.admit(id).map_err(|_| InboundError::Channels)? {
+        if id.is_stream() && self.streams.is_over(id) {
             return Ok(false);
         }
         // Twice, because a stream is remembered here for a round trip longer than there, and its end may come when no other
         // channel could be opened.
         if self.channels.len() >= self.limits.channels * 2 {
             return Err(InboundError::Channels);
+        }
+        if id.is_stream() {
+            self.streams.admit(id).map_err(|_| InboundError::Channels)?;
         }
         self.channels.insert(id, Box::default());
         Ok(true)
@@ -360,9 +396,9 @@ impl Inbound {
                 }
                 continue;
             }
-            let Some(skip) = channel.skipped.iter().next().filter(|range| range.start <= next) else { break };
-            channel.skipped.remove_lowest();
-            self.pass(id, skip.end);
+            let Some(end) = channel.skipped.take_from(next) else { break };
+            self.skips -= 1;
+            self.pass(id, end);
         }
         self.settle(id);
     }
@@ -460,9 +496,9 @@ impl Inbound {
         (count, sum)
     }
 
-    /// Bytes that wait for the application or for a gap to close.
+    /// Bytes that wait for the application or for a gap to close, with what it takes to remember which messages will not come.
     pub fn held(&self) -> u64 {
-        self.held
+        self.held + self.skips * MESSAGE_OVERHEAD_BYTES
     }
 
     fn take_batch(&mut self, most: usize) -> Vec<Received> {
@@ -475,8 +511,19 @@ impl Inbound {
         std::mem::replace(&mut self.deliver, VecDeque::with_capacity(room)).into()
     }
 
+    /// Whether the application's inspector has seen the next message for the application, however often it was tried to hand it over.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.shown
+    }
+
+    /// Notes that it has.
+    pub(crate) fn set_shown(&mut self) {
+        self.shown = !self.deliver.is_empty();
+    }
+
     /// Messages left the queue for the application. Those of a life of the peer that is over concern no channel any more.
     fn on_handed_over(&mut self, id: ChannelId, last: u64, count: u64, bytes: u64) {
+        self.shown = false;
         if self.stale > 0 {
             self.stale -= usize::try_from(count).unwrap_or(self.stale).min(self.stale);
             self.delivered += count;
@@ -537,6 +584,7 @@ impl Inbound {
     fn forget_stream(&mut self, id: ChannelId) {
         if let Some(channel) = self.channels.remove(&id) {
             self.held = self.held.saturating_sub(channel.held);
+            self.skips -= channel.skipped.len() as u64;
         }
         self.streams.forget(id);
     }
@@ -575,6 +623,7 @@ impl Inbound {
         self.rejected.clear();
         self.stale = self.deliver.len();
         self.streams.reset();
+        self.skips = 0;
         self.held = self.deliver.iter().map(|message| window_cost(message.payload.len())).sum();
     }
 

@@ -21,6 +21,7 @@ use bowline_messages::{LinkId, MessageClass};
 
 use super::machine::{Failover, Parts, Session, down_code};
 use super::path::{Path, RecordItem};
+use super::receive::old_key_kept;
 
 /// Probe time-outs without progress after which a link is failing.
 const VERDICT_TIMEOUTS: u32 = 3;
@@ -32,6 +33,10 @@ const PATIENCE_DOUBLINGS: u32 = 8;
 const IMPROVEMENT_AFTER: Duration = Duration::from_secs(1);
 /// A session counts as busy for this long after its last message.
 const BUSY_FOR: Duration = Duration::from_secs(2);
+/// A timer may fire so late without any doubt that this process was running.
+const LATENESS_BORNE: Duration = Duration::from_millis(50);
+/// The links' silence is forgiven so often at most: on a node that is always late verdicts come late, but they come.
+const FORGIVEN_EVERY: Duration = Duration::from_secs(2);
 /// The longest pause between probes of a failing link.
 const FAILING_PROBE_MAX: Duration = Duration::from_secs(1);
 
@@ -45,6 +50,7 @@ impl Session {
                 self.close_at(path),
                 Some(self.probe_at(now, path)),
                 improvement_at(path),
+                path.old_key_until,
             ]
         });
         paths.flatten().chain(self.watch.as_ref().map(|watch| watch.deadline())).min()
@@ -112,8 +118,18 @@ impl Session {
         for id in ids {
             self.check_path(now, id);
         }
+        self.age_keys(now, parts);
         self.report_seen(now);
         self.reroute(now, parts);
+    }
+
+    /// Forgets keys of epochs that are over.
+    fn age_keys(&mut self, now: Instant, parts: &mut Parts<'_>) {
+        let keep = old_key_kept(&self.config);
+        for (id, path) in &mut self.paths {
+            let keys = parts.keys.get_mut(id);
+            path.old_key_until = keys.and_then(|keys| keys.opener.age_previous(now, keep));
+        }
     }
 
     fn check_path(&mut self, now: Instant, id: LinkId) {
@@ -227,6 +243,17 @@ impl Session {
         if !self.paths.values().any(|path| path.info.id != from && path.state.is_usable()) {
             self.outputs.push_back(super::machine::Output::Emit(EventKind::FailoverStalled { peer: self.peer, from }));
         }
+    }
+
+    /// A timer fired so late. Says whether that casts doubt on this process: then the links' silence says nothing, unless that was said
+    /// a moment ago.
+    pub fn on_late(&mut self, now: Instant, late: Duration) -> bool {
+        let doubtful = late > LATENESS_BORNE;
+        if doubtful && self.forgiven_at.is_none_or(|at| now.saturating_duration_since(at) >= FORGIVEN_EVERY) {
+            self.forgiven_at = Some(now);
+            self.on_starved(now);
+        }
+        doubtful
     }
 
     /// Gives what dead links carried back to the outbox, to be sent over others.

@@ -145,6 +145,8 @@ pub struct Session {
     pub(super) busy_at: Option<Instant>,
     /// The link over which a message came last.
     pub(super) received_on: Option<LinkId>,
+    /// When the links' silence was last forgiven because this process was not running.
+    pub(super) forgiven_at: Option<Instant>,
     pub(super) close: Option<(CloseCode, String)>,
     /// Links on which the end was said already.
     pub(super) close_said: BTreeSet<LinkId>,
@@ -193,6 +195,7 @@ impl Session {
             links_version: 0,
             busy_at: None,
             received_on: None,
+            forgiven_at: None,
             close: None,
             close_said: BTreeSet::new(),
             idle_records: None,
@@ -211,12 +214,12 @@ impl Session {
         next
     }
 
-    /// A link joined. A duplicate of another (same transport and interface pair) replaces it or is closed again: the one dialled by the
-    /// smaller `PeerId` stays, and among two dialled by the same side the newer.
+    /// A link joined. Once the peer has shown that it let this side in, it is up; a duplicate of another (same transport and interface
+    /// pair) replaces it then or is closed again: the one dialled by the smaller `PeerId` stays, and among two dialled by the same
+    /// side the newer.
     pub fn on_link_up(&mut self, now: Instant, local: PeerId, join: LinkJoin) {
         let id = join.info.id;
         self.local = local;
-        self.peer_limits = Some(join.peer_limits);
         let window = WindowConfig {
             max_bytes: self.config.in_flight_bytes,
             queue_delay: self.config.queue_delay,
@@ -226,6 +229,10 @@ impl Session {
         if join.confirmed {
             // A fresh path is in `Initializing`, from where this step is possible.
             let _ = path.step(LinkStep::Connected);
+            self.peer_limits = Some(join.peer_limits);
+        } else {
+            // What an unproven attachment says may be an echo of long ago.
+            path.limits = Some(join.peer_limits);
         }
         // The side that dialled speaks first: the other may be waiting for its proof.
         path.probe_due = join.confirmed;
@@ -234,15 +241,12 @@ impl Session {
         self.addresses_due = self.addresses.is_some();
         self.links_version += 1;
         self.paths.insert(id, Box::new(path));
-        if join.confirmed {
-            self.settle_twins(now, local, id);
-        }
     }
 
-    /// The peer is behind a new link: it joins, unless it is a duplicate of one that stays.
+    /// A record of the peer's opened on a new link: it is up, unless it is a duplicate of one that stays.
     pub(super) fn settle_twins(&mut self, now: Instant, local: PeerId, newcomer: LinkId) {
         let Some(new) = self.paths.get(&newcomer).map(|path| path.info.clone()) else { return };
-        let living = self.paths.values().filter(|p| p.state.is_usable() && p.info.id != newcomer);
+        let living = self.paths.values().filter(|p| p.state.is_usable() && p.proven && p.info.id != newcomer);
         let twin = living.map(|p| &p.info).find(|info| same_way(info, &new)).cloned();
         let by_smaller = |info: &LinkInfo| info.initiator == (local < self.peer);
         if twin.as_ref().is_some_and(|twin| by_smaller(twin) && !by_smaller(&new)) {
@@ -277,10 +281,10 @@ impl Session {
         // The peer settles duplicates as this side does, and may be done with it earlier.
         let duplicate = || self.paths.values().any(|other| same_way(&other.info, &path.info));
         let on_purpose = match reason {
-            LinkFailure::ClosedHere(_) => true,
+            // A link that the peer refuses was never up: it has not failed, and its way is none that flaps.
+            LinkFailure::ClosedHere(_) | LinkFailure::Refused(_) => true,
             LinkFailure::ClosedByPeer => duplicate(),
             LinkFailure::Transport(_)
-            | LinkFailure::Refused(_)
             | LinkFailure::Unacknowledged(_)
             | LinkFailure::Stalled(_)
             | LinkFailure::Silent(_)

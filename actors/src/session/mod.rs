@@ -38,6 +38,7 @@ mod room;
 pub mod rtt;
 pub mod scheduler;
 pub mod seal;
+mod skips;
 pub mod stream;
 mod streams;
 mod transmit;

@@ -4,10 +4,15 @@
 //! skipped (expired, superseded, sent at most once and lost) or when the session ends. What was put into records is described by
 //! [`SentItem`]s, which the session machine keeps per record and gives back as acknowledged or lost.
 
+#[cfg(test)]
+mod audit;
 mod feedback;
 mod filling;
+#[cfg(test)]
+mod fuzz;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -268,6 +273,7 @@ impl Outbox {
     /// Puts a channel into the ready queue of its next message's class, if it has one that may go.
     fn enqueue(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
+        pass_skipped(id, channel, &mut self.lost);
         if channel.queued {
             return;
         }
@@ -400,6 +406,24 @@ impl Outbox {
     /// Whether the session has ended.
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+}
+
+/// Goes past messages of a channel that are to be skipped and have become the next to be sent: the peer is told now. Not before,
+/// because then it would have to remember gaps that no window bounds.
+fn pass_skipped(id: ChannelId, channel: &mut TxChannel, lost: &mut [VecDeque<SentItem>; CLASSES]) {
+    let passed = channel.pass_skipped();
+    if !passed.is_empty() {
+        tell_skipped(id, passed, lost);
+    }
+}
+
+/// Has the peer told that messages will not come.
+fn tell_skipped(id: ChannelId, skipped: Range<u64>, lost: &mut [VecDeque<SentItem>; CLASSES]) {
+    let queue = &mut lost[MessageClass::Critical.index()];
+    match queue.back_mut() {
+        Some(SentItem::Skip { channel, until, .. }) if *channel == id && *until == skipped.start => *until = skipped.end,
+        _ => queue.push_back(SentItem::Skip { channel: id, from: skipped.start, until: skipped.end }),
     }
 }
 

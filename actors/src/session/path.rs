@@ -9,7 +9,7 @@ use bowline_messages::link::{IllegalLinkStep, LinkInfo, LinkState, LinkStats, Li
 use bowline_messages::{ChannelId, LinkId};
 
 use super::acks::AckTracker;
-use super::outbox::{CLASSES, SentItem};
+use super::outbox::{CLASSES, PeerLimits, SentItem};
 use super::policy::{Forecast, Tuning};
 use super::rtt::Rtt;
 use super::window::{SendMark, Window, WindowConfig};
@@ -36,7 +36,7 @@ enum Fate {
     Lost,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct SentRecord {
     sent_at: Instant,
     bytes: u32,
@@ -82,12 +82,15 @@ pub(crate) struct AckOutcome {
     pub(crate) data: bool,
     /// Whether a round-trip time was measured.
     pub(crate) measured: bool,
+    /// Items that the peer will not acknowledge: it left them out for so long that they are not remembered any more.
+    pub(crate) left_out: Vec<RecordItem>,
 }
 
 impl AckOutcome {
     /// As new, with the room it has.
     pub(crate) fn clear(&mut self) {
         self.items.clear();
+        self.left_out.clear();
         (self.news, self.data, self.measured) = (false, false, false);
     }
 }
@@ -150,6 +153,10 @@ pub(crate) struct Path {
     pub(crate) left: bool,
     /// From what its state was concluded last.
     pub(crate) evidence: Option<Box<Evidence>>,
+    /// What the peer takes as it said on this link; none once that counts for the session.
+    pub(crate) limits: Option<PeerLimits>,
+    /// When the key of the peer's epoch before is forgotten.
+    pub(crate) old_key_until: Option<Instant>,
 }
 
 /// Whether a record's item has the message in question, or a piece of it.
@@ -209,6 +216,8 @@ impl Path {
             advice: Advice::Keep,
             left: false,
             evidence: None,
+            limits: None,
+            old_key_until: None,
         }
     }
 
@@ -350,7 +359,7 @@ impl Path {
                 self.carried = false;
             }
         }
-        self.forget_done();
+        self.forget_done(&mut out.left_out);
     }
 
     fn drain_step(&mut self, now: Instant, sample: Duration) {
@@ -384,17 +393,23 @@ impl Path {
         if self.drain.is_some() { self.window.min_bytes() } else { self.window.bytes(self.rtt.min()) }
     }
 
-    fn forget_done(&mut self) {
-        while let Some(record) = self.records.front() {
+    fn forget_done(&mut self, left_out: &mut Vec<RecordItem>) {
+        while let Some(&record) = self.records.front() {
+            let many = self.records.len() > LOST_REMEMBERED_MAX;
             let done = match record.fate {
                 Fate::Acknowledged => true,
-                Fate::Lost => self.records.len() > LOST_REMEMBERED_MAX,
-                Fate::Outstanding => false,
+                Fate::Lost => many,
+                // A peer that acknowledges what came behind it on its lane, and never this one, cannot make it stay for ever.
+                Fate::Outstanding => many && self.overtook(self.first_counter, &record),
             };
             if !done {
                 break;
             }
             let items = record.items as usize;
+            if record.fate == Fate::Outstanding {
+                left_out.extend(self.items.range(..items));
+                self.count_lost(&record);
+            }
             self.items.drain(..items);
             self.records.pop_front();
             self.first_counter += 1;
@@ -429,6 +444,25 @@ impl Path {
         lost
     }
 
+    fn count_lost(&mut self, record: &SentRecord) {
+        self.window.on_lost(record.bytes as usize);
+        self.stats.records_lost += 1;
+        self.outstanding -= 1;
+        self.outstanding_data -= u32::from(record.data);
+        self.outstanding_content -= u32::from(record.content);
+    }
+
+    /// Whether a later record of its lane was acknowledged than this one.
+    fn overtook(&self, counter: u64, record: &SentRecord) -> bool {
+        self.acknowledged.get(usize::from(record.lane)).is_some_and(|behind| counter < *behind)
+    }
+
+    /// Records that are remembered.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> (usize, usize) {
+        (self.records.len(), self.items.len())
+    }
+
     /// The oldest outstanding messages, up to a number of bytes, for a copy over another link.
     pub(crate) fn oldest_data(&self, budget: usize) -> Vec<SentItem> {
         let (mut found, mut from, mut bytes) = (Vec::new(), 0, 0);
@@ -461,9 +495,7 @@ impl Path {
     /// Whether a later record of the same lane was acknowledged although the oldest one with messages was not.
     fn is_overtaken(&self) -> bool {
         self.outstanding_data > 0
-            && self.oldest_data_record().is_some_and(|(counter, record)| {
-                self.acknowledged.get(usize::from(record.lane)).is_some_and(|behind| counter < *behind)
-            })
+            && self.oldest_data_record().is_some_and(|(counter, record)| self.overtook(counter, record))
     }
 
     /// Notes that the link passed other records than the oldest with messages.

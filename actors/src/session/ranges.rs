@@ -69,11 +69,6 @@ impl RangeSet {
         self.ranges.last().map(|range| range.end - 1)
     }
 
-    /// Forgets the lowest range.
-    pub fn remove_lowest(&mut self) {
-        self.keep_highest(self.ranges.len().saturating_sub(1));
-    }
-
     /// Forgets the lowest ranges until at most `most` are left.
     pub fn keep_highest(&mut self, most: usize) {
         let surplus = self.ranges.len().saturating_sub(most);

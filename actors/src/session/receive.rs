@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bowline_messages::config::SessionConfig;
 use bowline_messages::event::EventKind;
 use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 use bowline_messages::wire::frame::MessageFrame;
@@ -107,6 +108,9 @@ impl Session {
             return;
         };
         path.stats.records_received += 1;
+        if keys.opener.previous_epoch().is_some() {
+            path.old_key_until = keys.opener.age_previous(now, old_key_kept(&self.config));
+        }
         let bytes = frames.len();
         if !path.proven {
             path.proven = true;
@@ -214,12 +218,12 @@ impl Session {
     }
 
     fn on_proven(&mut self, now: Instant, link: LinkId) {
-        if let Some(path) = self.paths.get_mut(&link)
-            && path.state == LinkState::Initializing
-            && path.step(LinkStep::Connected).is_ok()
-        {
-            path.progress_at = now;
-            path.probe_due = true;
+        if let Some(path) = self.paths.get_mut(&link) {
+            self.peer_limits = path.limits.take().or(self.peer_limits);
+            if path.state == LinkState::Initializing && path.step(LinkStep::Connected).is_ok() {
+                path.progress_at = now;
+                path.probe_due = true;
+            }
             let local = self.local;
             self.settle_twins(now, local, link);
         }
@@ -286,6 +290,7 @@ impl Session {
         if outcome.measured {
             self.watch_round_trip(now, ack.link);
         }
+        self.orphans.append(&mut outcome.left_out);
         let news = outcome.news;
         if news {
             self.on_progress(now, ack.link, outcome.data);
@@ -304,6 +309,12 @@ impl Session {
     fn on_violation(&mut self, now: Instant, link: LinkId, what: String) {
         self.remove(now, link, LinkFailure::Protocol(what), true);
     }
+}
+
+/// How long the key of an epoch is kept after a record of the next one came out of order: records that are on their way for longer are
+/// lost, because the sender has given the link up.
+pub(super) fn old_key_kept(config: &SessionConfig) -> Duration {
+    config.last_link_timeout.max(config.failover_timeout)
 }
 
 #[inline]

@@ -68,6 +68,11 @@ impl ReplayWindow {
         bits[word(number)] |= bit(number);
     }
 
+    /// Whether every number below this one was marked, and no other: nothing with a lower number can still come.
+    pub fn is_complete_below(&self, number: RecordNumber) -> bool {
+        self.bits.is_none() && self.next == number.0
+    }
+
     /// The first number newer than everything that was marked.
     pub const fn next(&self) -> RecordNumber {
         RecordNumber(self.next)

@@ -311,6 +311,8 @@ impl fmt::Debug for Sealer {
 struct PreviousEpoch {
     epoch: u16,
     key: LessSafeKey,
+    /// When its age was first asked for.
+    since: Option<Instant>,
 }
 
 /// Opens the records of one direction of a link.
@@ -402,13 +404,25 @@ impl Opener {
         let key = secret.key();
         decrypt(&key, self.link, header.number, head, body)?;
         let old = std::mem::replace(&mut self.key, key);
-        self.previous = Some(Box::new(PreviousEpoch { epoch: self.epoch, key: old }));
+        // The sender's numbers go on over its epochs: when all before this one came, nothing can come that the old key would open.
+        let done = self.window.is_complete_below(header.number);
+        self.previous = (!done).then(|| Box::new(PreviousEpoch { epoch: self.epoch, key: old, since: None }));
         self.secret = secret;
         self.epoch = header.epoch;
         Ok(())
     }
 
-    /// Forgets the key of the epoch before: its records are acknowledged, or were declared lost.
+    /// Forgets the key of the epoch before once it was kept for this long since this was first asked; gives when that will be.
+    pub fn age_previous(&mut self, now: Instant, keep: Duration) -> Option<Instant> {
+        let until = *self.previous.as_mut()?.since.get_or_insert(now) + keep;
+        if until > now {
+            return Some(until);
+        }
+        self.forget_previous();
+        None
+    }
+
+    /// Forgets the key of the epoch before.
     pub fn forget_previous(&mut self) {
         self.previous = None;
     }

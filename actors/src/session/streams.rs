@@ -224,18 +224,23 @@ impl StreamTable {
         Some(id)
     }
 
+    /// Whether whatever comes for a stream is a duplicate: it lives no more, or never did although this side opens it.
+    pub(crate) fn is_over(&self, id: ChannelId) -> bool {
+        let number = u64::from(id.0 & STREAMS_MAX);
+        !self.live.contains_key(&id) && (!self.is_theirs(id) || self.ended.contains(number))
+    }
+
     /// Whether a message for this stream may be taken in: the stream lives, or it is the peer's and new. `false`: it has ended, so
     /// whatever comes for it is a duplicate.
     ///
     /// # Errors
     /// The peer leaves so many gaps between the numbers of its streams that they are not remembered.
     pub(crate) fn admit(&mut self, id: ChannelId) -> Result<bool, TooManyGaps> {
+        if self.is_over(id) {
+            return Ok(false);
+        }
         if self.live.contains_key(&id) {
             return Ok(true);
-        }
-        let number = u64::from(id.0 & STREAMS_MAX);
-        if !self.is_theirs(id) || self.ended.contains(number) {
-            return Ok(false);
         }
         if self.ended.len() > GAPS_MAX {
             return Err(TooManyGaps);
@@ -285,6 +290,20 @@ impl StreamTable {
     /// The life of the peer's process that streams belong to now.
     pub(crate) fn life(&self) -> u32 {
         self.life
+    }
+
+    /// What a stream holds that was not read: messages, and what they count against the window. None: it does not live.
+    #[cfg(test)]
+    pub(crate) fn unread(&self, id: ChannelId) -> Option<(u64, u64)> {
+        let stream = self.live.get(&id)?;
+        Some((stream.parts.len() as u64, stream.parts.iter().map(|(_, cost)| cost).sum()))
+    }
+
+    /// How many streams of the peer live, how many are yet to be taken, and how many gaps are remembered.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let theirs = self.live.keys().filter(|id| self.is_theirs(**id)).count();
+        (theirs, self.opened.len(), self.ended.len())
     }
 
     /// The session is lost, or the peer's process: every reader is told, and the numbers begin anew.

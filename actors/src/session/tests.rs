@@ -24,6 +24,7 @@ use super::streams::StreamTable;
 use super::trust::Behaviour;
 
 mod edges;
+mod fuzz;
 mod health;
 mod replayed_attach;
 mod world;

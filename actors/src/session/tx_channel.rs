@@ -1,6 +1,7 @@
 //! The sending half of one channel: messages accepted and not final yet, oldest first.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::task::Waker;
 
 use bowline_messages::session::ReceiptState;
@@ -59,7 +60,7 @@ pub(crate) fn window_cost(length: usize) -> u64 {
 }
 
 /// Counted for every message, however short, so that a flood of empty ones is bounded as well. Part of the wire contract.
-const MESSAGE_OVERHEAD_BYTES: u64 = 32;
+pub(crate) const MESSAGE_OVERHEAD_BYTES: u64 = 32;
 
 /// The sending half of one channel.
 #[derive(Debug)]
@@ -112,12 +113,18 @@ impl TxChannel {
         self.entries.get_mut(usize::try_from(sequence.checked_sub(self.base)?).ok()?)
     }
 
-    /// The first message with something unsent, past those that are to be skipped.
-    pub(crate) fn head(&mut self) -> Option<&Entry> {
+    /// The first message with something unsent. Those that are to be skipped are passed beforehand: `TxChannel::pass_skipped`.
+    pub(crate) fn head(&self) -> Option<&Entry> {
+        self.entry(self.next_unsent)
+    }
+
+    /// Goes past messages that are to be skipped before the first with something unsent, and gives their numbers.
+    pub(crate) fn pass_skipped(&mut self) -> Range<u64> {
+        let from = self.next_unsent;
         while self.entry(self.next_unsent).is_some_and(|entry| entry.phase == Phase::Skipped) {
             self.next_unsent += 1;
         }
-        self.entry(self.next_unsent)
+        from..self.next_unsent
     }
 
     /// Whether the peer's window allows the first byte of a message of this length. A message larger than the whole window may go

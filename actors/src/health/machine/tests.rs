@@ -48,7 +48,7 @@ impl World {
 
     fn tick(&mut self) {
         if self.health.deadline().is_some_and(|at| at <= self.now) {
-            self.health.on_timeout(self.now);
+            self.health.on_timeout(self.now, &mut self.correlator);
             self.drain();
         }
     }

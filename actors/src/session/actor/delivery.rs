@@ -54,7 +54,9 @@ impl SessionActor {
                 }
                 self.application_gone = false;
                 self.handed_over = true;
-                self.budget = budget;
+                if let Some((budgets, budget)) = self.group.budgets.borrow_mut().as_mut().zip(budget) {
+                    budgets.messages = budget;
+                }
             }
         }
         self.deliver_streams(application.streams.as_ref());
@@ -63,7 +65,9 @@ impl SessionActor {
     /// What the readers of streams took is on a budget of the same size, so that messages do not wait for it. It cannot be held back;
     /// while it is not paid for, the peer is not told of it, so that its windows close.
     fn limit_streams(&mut self, now: Instant) {
-        let Some(budget) = &mut self.stream_budget else { return };
+        let group = self.group.clone();
+        let mut budgets = group.budgets.borrow_mut();
+        let Some(budget) = budgets.as_mut().map(|budgets| &mut budgets.streams) else { return };
         let (messages, bytes) = self.group.ledger.inbound().take_read();
         budget.charge(messages, bytes, now);
         let wait = budget.debt(now);
@@ -79,15 +83,17 @@ impl SessionActor {
     fn on_limited(&mut self, now: Instant, wait: Duration) {
         let retry_at = now + wait;
         self.retry_at = Some(self.retry_at.map_or(retry_at, |at| at.max(retry_at)));
-        if self.budget.as_mut().is_some_and(|budget| budget.limits(now)) {
+        let news = self.group.budgets.borrow_mut().as_mut().is_some_and(|budgets| budgets.messages.limits(now));
+        if news {
             let peer = self.group.ledger.peer();
             self.emit(EventKind::PeerLimited { peer });
         }
     }
 
     /// How many messages may be handed over now, and what is left of the peer's budget then; or how long to wait.
-    fn allowance(&self, now: Instant, most: usize) -> Result<(usize, Option<Box<PeerBudget>>), Duration> {
-        let Some(mut budget) = self.budget.clone() else { return Ok((most, None)) };
+    fn allowance(&self, now: Instant, most: usize) -> Result<(usize, Option<PeerBudget>), Duration> {
+        let budget = self.group.budgets.borrow().as_ref().map(|budgets| budgets.messages);
+        let Some(mut budget) = budget else { return Ok((most, None)) };
         let config = &self.group.services.session.borrow();
         let at_once = usize::try_from(config.peer_messages_per_second).unwrap_or(most);
         let most = if at_once == 0 { most } else { most.min(at_once) };
@@ -97,9 +103,12 @@ impl SessionActor {
         Ok((messages, Some(budget)))
     }
 
-    /// Shows the next message to the inspector. `false`: it was set aside instead.
+    /// Shows the next message to the inspector, once. `false`: it was set aside instead.
     fn inspect(&self, inspector: &dyn Fn(bowline_messages::PeerId, &bowline_messages::session::Received)) -> bool {
         let ledger = &self.group.ledger;
+        if ledger.inbound().is_shown() {
+            return true;
+        }
         let Some(message) = ledger.inbound().next_delivery().cloned() else { return true };
         let key: InHand = (false, message.channel.0, message.sequence);
         {
@@ -116,6 +125,7 @@ impl SessionActor {
         }
         inspector(ledger.peer(), &message);
         ledger.strikes().in_hand = None;
+        ledger.inbound().set_shown();
         true
     }
 

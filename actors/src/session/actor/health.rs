@@ -5,11 +5,6 @@ use bowline_messages::health::{HealthReport, LinkObserved, LinkOpinion, LinkTurn
 
 use super::*;
 
-/// A timer may fire so late without any doubt that this process was running.
-const LATENESS_BORNE: Duration = Duration::from_millis(50);
-/// The links' silence is forgiven so often at most: on a node that is always late verdicts come late, but they come.
-const FORGIVEN_EVERY: Duration = Duration::from_secs(2);
-
 impl SessionActor {
     /// Reports what was seen of the links.
     pub(super) fn report_seen(&self, all: Vec<(TransportKind, LinkObserved)>, ctx: &mut Context<Self>) {
@@ -47,12 +42,8 @@ impl SessionActor {
 
     /// A timer that fires late says that this process was not running: then the links' silence says nothing.
     pub(super) fn doubt_lateness(&mut self, now: Instant) {
-        if self.pump.late() > LATENESS_BORNE {
+        if self.machine.on_late(now, self.pump.late()) {
             metrics::counter!("bowline_late_timers_total").increment(1);
-            if self.forgiven_at.is_none_or(|at| now.saturating_duration_since(at) >= FORGIVEN_EVERY) {
-                self.forgiven_at = Some(now);
-                self.machine.on_starved(now);
-            }
         }
     }
 }

@@ -62,7 +62,7 @@ impl Outbox {
     pub fn on_delivered(&mut self, id: ChannelId, next: u64, window: u64) -> Result<u64, FalseDelivery> {
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(0) };
         // Messages that were skipped in another order than their own are passed over first.
-        channel.head();
+        pass_skipped(id, channel, &mut self.lost);
         if next > channel.next_unsent {
             return Err(FalseDelivery { channel: id, next });
         }
@@ -82,7 +82,8 @@ impl Outbox {
         channel.confirmed = channel.confirmed.max(next);
         let finalised = channel.base - before;
         let wakers = channel.take_waiters(channel.base);
-        let gone = channel.finished && channel.entries.is_empty();
+        // Only a stream's number is never used again: what is sent on another channel later must not begin at 0 anew.
+        let gone = id.is_stream() && channel.finished && channel.entries.is_empty();
         if gone {
             self.channels.remove(&id);
         } else {
@@ -125,13 +126,10 @@ impl Outbox {
         self.queued_bytes -= freed.len();
         channel.outcomes.insert(sequence..sequence + 1, state);
         let wakers = channel.waiters.remove(&sequence).unwrap_or_default();
-        if channel.next_unsent == sequence {
-            channel.next_unsent += 1;
-        }
-        let queue = &mut self.lost[MessageClass::Critical.index()];
-        match queue.back_mut() {
-            Some(SentItem::Skip { channel, until, .. }) if *channel == id && *until == sequence => *until += 1,
-            _ => queue.push_back(SentItem::Skip { channel: id, from: sequence, until: sequence + 1 }),
+        if sequence < channel.next_unsent {
+            tell_skipped(id, sequence..sequence + 1, &mut self.lost);
+        } else {
+            pass_skipped(id, channel, &mut self.lost);
         }
         wakers.into_iter().for_each(Waker::wake);
         self.wake_room();
@@ -199,15 +197,8 @@ impl Outbox {
             channel.outstanding = 0;
             channel.window = limits.channel_window;
             channel.queued = false;
-            let skipped = channel.entries.iter().enumerate().filter(|(_, entry)| entry.phase == Phase::Skipped);
-            for (at, _) in skipped {
-                let from = channel.base + at as u64;
-                let skip = SentItem::Skip { channel: id, from, until: from + 1 };
-                self.lost[MessageClass::Critical.index()].push_back(skip);
-            }
             if channel.base > 0 {
-                let skip = SentItem::Skip { channel: id, from: 0, until: channel.base };
-                self.lost[MessageClass::Critical.index()].push_back(skip);
+                tell_skipped(id, 0..channel.base, &mut self.lost);
             }
             self.enqueue(id);
             wakers.into_iter().for_each(Waker::wake);
@@ -252,7 +243,11 @@ impl Outbox {
             for (at, entry) in channel.entries.iter().enumerate() {
                 let sequence = channel.base + at as u64;
                 match entry.phase {
-                    Phase::Skipped => again.push(SentItem::Skip { channel: *id, from: sequence, until: sequence + 1 }),
+                    // The peer is told of the others when they are the next to be sent.
+                    Phase::Skipped if sequence < channel.next_unsent => {
+                        again.push(SentItem::Skip { channel: *id, from: sequence, until: sequence + 1 });
+                    }
+                    Phase::Skipped => {}
                     Phase::InFlight | Phase::Waiting if entry.is_live() => {
                         again.push(SentItem::Fragment { channel: *id, sequence, offset: 0, length: entry.sent });
                     }
@@ -294,6 +289,11 @@ impl Outbox {
             channel.base += 1;
             self.queued_messages -= 1;
             self.queued_bytes -= entry.payload.len();
+            if entry.outstanding {
+                let cost = window_cost(entry.length as usize);
+                channel.outstanding = channel.outstanding.saturating_sub(cost);
+                self.outstanding = self.outstanding.saturating_sub(cost);
+            }
             let state = if entry.was_on_wire() { ReceiptState::Unknown } else { ReceiptState::NotSent };
             unknown += u64::from(entry.was_on_wire());
             if entry.phase != Phase::Skipped {

@@ -52,6 +52,7 @@ impl Outbox {
                 let (outstanding, window) = (channel.outstanding, channel.window);
                 move |length: u32| outstanding == 0 || outstanding + window_cost(length as usize) <= window
             };
+            pass_skipped(id, channel, &mut self.lost);
             let Some(head) = channel.head() else { return Next::ChannelDone };
             if head.class.index() != class || (head.sent == 0 && !window_open(head.length)) {
                 return Next::ChannelDone;
