@@ -85,7 +85,7 @@ pub enum EventKind {
         /// Messages that were on a wire to the old process: their receipts say unknown.
         unknown: u64,
     },
-    /// A link joined its session.
+    /// A link joined its session: a record of the peer's opened on it.
     LinkUp {
         /// The peer.
         peer: PeerId,

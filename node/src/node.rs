@@ -252,3 +252,27 @@ pub(crate) fn trust_lists(config: &NodeConfig) -> (Vec<PeerId>, Vec<PeerId>) {
     let denied = config.trust.deny.iter().copied().chain(of(PeerTrust::Deny));
     (allowed.collect(), denied.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn life(builder: NodeBuilder) -> Incarnation {
+        actix::System::new().block_on(async {
+            let node = builder.start().await.unwrap_or_else(|failure| panic!("{failure:?}"));
+            let life = node.services().incarnation;
+            node.shutdown(std::time::Duration::ZERO).await;
+            life
+        })
+    }
+
+    #[test]
+    fn an_identity_that_is_kept_gets_its_life_from_the_clock_unless_it_is_told() {
+        let kept = || Node::builder().identity(Arc::new(Identity::from_seed(&[7; 32])));
+        // September 2020: no process and no machine has been running for that long.
+        assert!(life(kept()) > Incarnation(1_600_000_000));
+        assert_eq!(life(kept().incarnation(Incarnation(5))), Incarnation(5));
+        assert_eq!(life(Node::builder()), Incarnation(1), "somebody new has one life");
+    }
+}

@@ -81,6 +81,12 @@ impl<K: Ord + Copy> Correlator<K> {
         self.links.retain(|link, watched| !watched.gone || falls.iter().any(|fall| fall.link == *link));
     }
 
+    /// How many links are watched.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
     /// A link works (again).
     pub fn on_up(&mut self, link: K) {
         if let Some(watched) = self.links.get_mut(&link) {

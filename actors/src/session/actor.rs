@@ -221,7 +221,8 @@ impl SessionActor {
             let _ = keys.sealer.rotate(now);
         }
         // Its ticket is there until a record of the peer's opened on a link.
-        let join = |slot: &LinkSlot| LinkJoin { confirmed: slot.join.confirmed || slot.ticket.is_none(), ..slot.join.clone() };
+        let join =
+            |slot: &LinkSlot| LinkJoin { confirmed: slot.join.confirmed || slot.ticket.is_none(), ..slot.join.clone() };
         let links: Vec<_> = self.group.links.borrow().values().map(|slot| join(slot)).collect();
         self.via = self.group.links.borrow().values().next().map(|slot| slot.join.info.clone());
         for join in links {

@@ -422,7 +422,9 @@ fn pass_skipped(id: ChannelId, channel: &mut TxChannel, lost: &mut [VecDeque<Sen
 fn tell_skipped(id: ChannelId, skipped: Range<u64>, lost: &mut [VecDeque<SentItem>; CLASSES]) {
     let queue = &mut lost[MessageClass::Critical.index()];
     match queue.back_mut() {
-        Some(SentItem::Skip { channel, until, .. }) if *channel == id && *until == skipped.start => *until = skipped.end,
+        Some(SentItem::Skip { channel, until, .. }) if *channel == id && *until == skipped.start => {
+            *until = skipped.end
+        }
         _ => queue.push_back(SentItem::Skip { channel: id, from: skipped.start, until: skipped.end }),
     }
 }

@@ -25,6 +25,7 @@ use super::trust::Behaviour;
 
 mod edges;
 mod fuzz;
+mod guards;
 mod health;
 mod replayed_attach;
 mod world;

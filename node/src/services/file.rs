@@ -300,4 +300,6 @@ async fn off_the_arbiter<T: Send + 'static>(
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

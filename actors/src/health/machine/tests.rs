@@ -206,3 +206,28 @@ fn errors_in_a_burst_are_a_failure_to_come() {
     let said: Vec<Advice> = (0..4).filter_map(|_| broken(&mut world)).map(|opinion| opinion.advice).collect();
     assert_eq!(said.last(), Some(&Advice::Leave), "{said:?}");
 }
+
+#[test]
+fn idle_links_are_not_counted_among_those_that_did_not_fall() {
+    let mut world = World::new();
+    let report = |world: &mut World, number: u8| {
+        let report = HealthReport { peer: peer(number), observed: vec![observed()], turns: Vec::new(), reply: None };
+        world.health.on_report(world.now, &report, &mut world.correlator);
+    };
+    // Many links over one interface, of which two still carry something when the others have been forgotten.
+    (1..=8).for_each(|number| report(&mut world, number));
+    for _ in 0..140 {
+        world.now += HALF;
+        world.tick();
+        (1..=2).for_each(|number| report(&mut world, number));
+    }
+    assert_eq!(world.health.links(), 2);
+    world.turn(peer(1), Turn::Fell);
+    world.turn(peer(2), Turn::Fell);
+    let causes = world.events.iter().filter(|event| matches!(event, EventKind::CommonCause { .. }));
+    assert_eq!(causes.count(), 1, "all that are left fell together: {:?}", world.events);
+    // One that was idle and is well again takes no place either.
+    world.turn(peer(3), Turn::Fell);
+    world.turn(peer(3), Turn::Rose);
+    assert_eq!(world.correlator.len(), 2);
+}

@@ -74,6 +74,7 @@ impl SessionActor {
         let news = !wait.is_zero() && budget.limits(now);
         self.withheld_until = (!wait.is_zero()).then(|| now + wait);
         self.group.ledger.inbound().withhold_streams(!wait.is_zero());
+        drop(budgets);
         if news {
             self.emit(EventKind::PeerLimited { peer: self.group.ledger.peer() });
         }

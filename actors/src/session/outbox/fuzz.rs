@@ -67,7 +67,14 @@ struct World {
 impl World {
     fn new() -> Self {
         let outbox = Outbox::new(LIMITS, WINDOW);
-        Self { outbox, now: Instant::now(), pushed: BTreeMap::new(), items: Vec::new(), streams: 0, told: BTreeMap::new() }
+        Self {
+            outbox,
+            now: Instant::now(),
+            pushed: BTreeMap::new(),
+            items: Vec::new(),
+            streams: 0,
+            told: BTreeMap::new(),
+        }
     }
 
     fn apply(&mut self, act: Act) {
@@ -76,7 +83,8 @@ impl World {
             Act::Push(class, channel, length, delivery, expires) => {
                 let payload: Vec<u8> = (0..length).map(|at| (at + self.pushed.len() * 7) as u8).collect();
                 let message = Outgoing {
-                    delivery: [Delivery::ExactlyOnce, Delivery::LatestOnly, Delivery::AtMostOnce][usize::from(delivery)],
+                    delivery: [Delivery::ExactlyOnce, Delivery::LatestOnly, Delivery::AtMostOnce]
+                        [usize::from(delivery)],
                     ..Outgoing::new(MessageClass::ALL[class], payload).on(ChannelId(channel))
                 };
                 let expires = expires.map(|millis| self.now + Duration::from_millis(millis));
@@ -141,23 +149,20 @@ impl World {
         self.items.extend(items);
         let mut reader = FrameReader::new(out.freeze());
         while let Some(frame) = reader.next().unwrap() {
-            match frame {
-                Frame::Message(m) => {
-                    assert_eq!(self.pushed.get(&(m.channel, m.sequence)), Some(&m.payload));
-                    self.tell(m.channel, m.sequence + 1);
-                }
-                Frame::Fragment(f) => {
-                    let whole = &self.pushed[&(f.channel, f.sequence)];
-                    assert_eq!(whole.len() as u64, f.total);
-                    assert_eq!(whole.slice(f.offset as usize..f.offset as usize + f.payload.len()), f.payload);
-                    self.tell(f.channel, f.sequence + 1);
-                }
-                Frame::Skip { channel, from, until } => {
-                    let sent = self.outbox.channels.get(&channel).map_or(0, |channel| channel.next_unsent);
-                    assert!(from < until && until <= sent, "{from}..{until} of what is sent below {sent}");
-                    self.tell(channel, until);
-                }
-                other => panic!("{other:?}"),
+            if let Frame::Message(m) = frame {
+                assert_eq!(self.pushed.get(&(m.channel, m.sequence)), Some(&m.payload));
+                self.tell(m.channel, m.sequence + 1);
+            } else if let Frame::Fragment(f) = frame {
+                let whole = &self.pushed[&(f.channel, f.sequence)];
+                assert_eq!(whole.len() as u64, f.total);
+                assert_eq!(whole.slice(f.offset as usize..f.offset as usize + f.payload.len()), f.payload);
+                self.tell(f.channel, f.sequence + 1);
+            } else if let Frame::Skip { channel, from, until } = frame {
+                let sent = self.outbox.channels.get(&channel).map_or(0, |channel| channel.next_unsent);
+                assert!(from < until && until <= sent, "{from}..{until} of what is sent below {sent}");
+                self.tell(channel, until);
+            } else {
+                panic!("{frame:?}");
             }
         }
     }

@@ -155,6 +155,29 @@ fn keys_rule_the_previous_epoch_is_kept_until_it_is_forgotten() {
 }
 
 #[test]
+fn keys_rule_the_previous_epoch_is_not_kept_when_nothing_of_it_can_come() {
+    let (mut sealer, mut opener) = pair();
+    for epoch in 0..3 {
+        assert!(opener.open(seal(&mut sealer, b"in order")).is_ok());
+        assert_eq!((opener.epoch(), opener.previous_epoch()), (epoch, None));
+        sealer.rotate(crate::clock::now()).unwrap();
+    }
+}
+
+#[test]
+fn keys_rule_the_previous_epoch_is_forgotten_after_a_while() {
+    let (mut sealer, mut opener) = pair();
+    let [late, _] = [seal(&mut sealer, b"late"), seal(&mut sealer, b"later")];
+    sealer.rotate(crate::clock::now()).unwrap();
+    assert!(opener.open(seal(&mut sealer, b"new")).is_ok());
+    let (now, keep) = (crate::clock::now(), Duration::from_secs(15));
+    assert_eq!(opener.age_previous(now, keep), Some(now + keep));
+    assert_eq!(opener.age_previous(now + keep / 2, keep), Some(now + keep), "from the first time on");
+    assert_eq!(opener.open(late).unwrap().1, "late");
+    assert_eq!((opener.age_previous(now + keep, keep), opener.previous_epoch()), (None, None));
+}
+
+#[test]
 fn keys_rule_a_sender_that_moved_on_unheard_is_followed_up_to_a_bound() {
     let (mut sealer, mut opener) = pair();
     for _ in 0..EPOCH_JUMP_MAX {

@@ -190,12 +190,17 @@ fn a_refusal_behind_the_handshake_is_the_reason_until_a_record_has_opened() {
     };
     assert!(said(&world.ends[0]) > 0 && world.ends[0].session.link(one).is_none(), "{:?}", world.ends[0].events);
     assert_eq!(world.state(0), ReceiptState::OnWire, "it may have been read");
+    let up = |end: &End| end.events.iter().filter(|event| matches!(event, EventKind::LinkUp { .. })).count();
+    let penalty = |world: &World| world.ends[0].session.penalty(world.now, &info(one, true, "tcp"));
+    assert_eq!((up(&world.ends[0]), penalty(&world)), (0, 0.0), "it was never up and has not failed");
+    assert_eq!((started(&world.ends[0]), failed(&world.ends[0], one)), (0, false));
 
     let mut world = World::new();
     let one = world.link(1, "tcp", 5 * MS, 0);
     world.run(100 * MS);
     refuse(&mut world, one);
     assert!(said(&world.ends[0]) == 0 && world.ends[0].session.link(one).is_some());
+    assert_eq!((up(&world.ends[0]), up(&world.ends[1])), (1, 1));
 }
 
 #[test]

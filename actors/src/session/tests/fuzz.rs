@@ -161,18 +161,48 @@ fn harmless() -> impl Strategy<Value = Made> {
 #[derive(Debug, Clone)]
 enum Act {
     /// The other side of `side` sends these frames over one of the links; the last so many bytes are missing.
-    Record { side: usize, link: Index, frames: Vec<Made>, cut: usize },
-    Send { side: usize, class: u8, channel: u32, length: usize, delivery: u8, expires: Option<u64> },
-    OpenStream { side: usize },
-    Read { side: usize, stream: Index, most: usize, close: bool },
+    Record {
+        side: usize,
+        link: Index,
+        frames: Vec<Made>,
+        cut: usize,
+    },
+    Send {
+        side: usize,
+        class: u8,
+        channel: u32,
+        length: usize,
+        delivery: u8,
+        expires: Option<u64>,
+    },
+    OpenStream {
+        side: usize,
+    },
+    Read {
+        side: usize,
+        stream: Index,
+        most: usize,
+        close: bool,
+    },
     /// A new link, in place of one where there are many.
-    Link { name: usize, millis: u32 },
+    Link {
+        name: usize,
+        millis: u32,
+    },
     Reset(Index),
     Hole(Index, bool, bool),
     Run(u64),
-    Late { side: usize, millis: u64 },
-    Appetite { side: usize, messages: usize },
-    ActorRestarts { side: usize },
+    Late {
+        side: usize,
+        millis: u64,
+    },
+    Appetite {
+        side: usize,
+        messages: usize,
+    },
+    ActorRestarts {
+        side: usize,
+    },
 }
 
 fn act(frame: BoxedStrategy<Made>, hostile: bool) -> impl Strategy<Value = Act> {
@@ -237,8 +267,7 @@ impl Fuzz {
         let mut world = World::with_config(config());
         // The application reads when it is told to, here.
         world.ends.iter_mut().for_each(|end| end.appetite = 0);
-        let mut fuzz =
-            Self { world, seen: Default::default(), links: Vec::new(), next: 1, sent: Default::default() };
+        let mut fuzz = Self { world, seen: Default::default(), links: Vec::new(), next: 1, sent: Default::default() };
         fuzz.link(0, 5);
         fuzz.link(1, 9);
         fuzz.run(Duration::from_millis(100));
@@ -270,8 +299,12 @@ impl Fuzz {
             Act::Send { side, class, channel, length, delivery, expires } => {
                 let content = vec![*length as u8; *length];
                 let message = Outgoing {
-                    delivery: [Delivery::ExactlyOnce, Delivery::LatestOnly, Delivery::AtMostOnce, Delivery::ExactlyOnce]
-                        [usize::from(*delivery) % 4],
+                    delivery: [
+                        Delivery::ExactlyOnce,
+                        Delivery::LatestOnly,
+                        Delivery::AtMostOnce,
+                        Delivery::ExactlyOnce,
+                    ][usize::from(*delivery) % 4],
                     ..Outgoing::new(MessageClass::ALL[usize::from(*class)], content).on(ChannelId(*channel))
                 };
                 let expires = expires.map(|millis| now + Duration::from_millis(millis));

@@ -135,8 +135,12 @@ fn a_link_that_is_about_to_fail_is_left_once_and_nothing_is_sent_again() {
 #[test]
 fn without_another_link_a_spare_is_wanted_and_the_link_is_used_on() {
     let (mut world, ids) = busy(&[("tcp", 5 * MS)]);
-    say(&mut world, opinion(ids[0], Advice::Leave));
-    assert!(left(&world).is_empty() && world.ends[0].health.contains(&Output::WantSpare));
+    for _ in 0..3 {
+        say(&mut world, opinion(ids[0], Advice::Leave));
+    }
+    assert!(left(&world).is_empty());
+    let wanted = world.ends[0].health.iter().filter(|output| **output == Output::WantSpare);
+    assert_eq!(wanted.count(), 1, "however often the monitor says the same");
     let before = world.ends[1].got.len();
     talk(&mut world, 100);
     world.run(100 * MS);
@@ -165,12 +169,81 @@ fn a_session_that_was_not_running_begins_its_waiting_anew() {
         world.now += Duration::from_secs(1);
         let now = world.now;
         if starved {
-            world.ends[0].session.on_starved(now);
+            assert!(!world.ends[0].session.on_late(now, 50 * MS), "as late as timers are");
+            assert!(world.ends[0].session.on_late(now, Duration::from_secs(1)));
         }
         world.ends[0].with(|session, parts| session.on_timeout(now, parts));
         let suspected = state(&world, ids[0]) != LinkState::Active || state(&world, ids[1]) != LinkState::Active;
         assert_eq!(suspected, !starved);
     }
+}
+
+#[test]
+fn lateness_is_forgiven_now_and_then_so_that_a_node_that_is_always_late_still_judges_its_links() {
+    let (mut world, ids) = busy(&[("tcp", 5 * MS), ("ws", 8 * MS)]);
+    world.line(ids[0]).hole = [true, true];
+    let began = world.now;
+    while state(&world, ids[0]).is_usable() && world.now < began + Duration::from_secs(10) {
+        let now = world.now;
+        world.ends[0].session.on_late(now, 60 * MS);
+        talk(&mut world, 10);
+    }
+    assert!(world.now < began + Duration::from_secs(2), "{:?}", world.now - began);
+}
+
+#[test]
+fn a_session_that_ends_leaves_no_record_of_its_links_with_the_monitors() {
+    let (mut world, ids) = busy(&[("tcp", 5 * MS), ("ws", 8 * MS)]);
+    world.ends[0].health.clear();
+    world.ends[0].session.abandon(&LinkFailure::ClosedHere("the session ends".into()));
+    world.pump_side(0);
+    let gone = |id: LinkId| {
+        world.ends[0]
+            .health
+            .iter()
+            .any(|output| matches!(output, Output::Turned(_, turn) if turn.link == id && turn.turn == Turn::Gone))
+    };
+    assert!(ids.into_iter().all(gone), "{:?}", world.ends[0].health);
+}
+
+#[test]
+fn records_that_were_rejected_before_a_link_was_watched_are_no_errors_of_now() {
+    let mut world = World::new();
+    let one = world.link(1, "tcp", 5 * MS, 0);
+    world.run(100 * MS);
+    let forge = |world: &mut World, count: usize| {
+        let mut packet = BytesMut::new();
+        for _ in 0..count {
+            packet.extend_from_slice(&[0, 0, 0, 40]);
+            packet.extend_from_slice(&[0x10; 40]);
+        }
+        let now = world.now;
+        world.ends[0].with(|session, parts| session.on_arrived(now, one, packet, parts));
+    };
+    let errors = |world: &World| observed(world).iter().map(|seen| seen.errors).sum::<u32>();
+    forge(&mut world, 7);
+    talk(&mut world, 2_000);
+    assert!(!observed(&world).is_empty());
+    assert_eq!(errors(&world), 0, "nobody knows when they came");
+    forge(&mut world, 3);
+    talk(&mut world, 1_000);
+    assert_eq!(errors(&world), 3);
+}
+
+#[test]
+fn one_failure_is_one_penalty_whether_it_was_concluded_first_or_not() {
+    let (mut world, ids) = busy(&[("tcp", 5 * MS), ("ws", 8 * MS)]);
+    let penalty = |world: &World| world.ends[0].session.penalty(world.now, &info(ids[0], true, "tcp"));
+    world.line(ids[0]).hole = [true, true];
+    while state(&world, ids[0]).is_usable() {
+        talk(&mut world, 10);
+    }
+    let concluded = penalty(&world);
+    assert!(concluded > 0.0);
+    while world.ends[0].session.link(ids[0]).is_some() {
+        talk(&mut world, 50);
+    }
+    assert!(penalty(&world) > 0.0 && penalty(&world) <= concluded, "{} after {concluded}", penalty(&world));
 }
 
 #[test]

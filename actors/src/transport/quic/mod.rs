@@ -6,6 +6,8 @@
 
 mod link;
 mod listener;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
