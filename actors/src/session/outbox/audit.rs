@@ -20,8 +20,9 @@ impl Outbox {
         assert!(messages <= self.limits.queue_messages + self.channels.len());
         assert!(bytes <= self.limits.queue_bytes.max(self.limits.message_bytes) + self.limits.message_bytes);
         assert!(self.expiring.len() <= 3 * self.limits.queue_messages + EXPIRIES_KEPT, "{}", self.expiring.len());
-        let ready: usize = self.ready.iter().map(VecDeque::len).sum();
-        assert!(ready <= self.limits.channels * 2, "{ready} ready channels");
+        let ready: Vec<_> = self.ready.iter().flatten().collect();
+        let once: BTreeSet<_> = ready.iter().collect();
+        assert_eq!(ready.len(), once.len(), "a channel is ready twice: {ready:?}");
     }
 
     /// How many descriptions of lost messages wait to be sent again.
