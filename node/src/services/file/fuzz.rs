@@ -86,9 +86,9 @@ proptest! {
         const MOST: u64 = 8000;
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("in");
-        let rules = ReceiveRules { dir: dir.clone(), bytes_max: MOST, overwrite };
+        let rules = ReceiveRules { dir: dir.clone(), bytes_max: MOST, overwrite, stall: std::time::Duration::from_secs(60) };
         let (wire, content) = write(&pieces);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let result = runtime.block_on(async {
             let (mut here, mut there) = tokio::io::duplex(1 << 20);
             here.write_all(&wire).await.unwrap();
@@ -125,7 +125,7 @@ proptest! {
         if let Some(label) = Label::decode(&bytes) {
             prop_assert_eq!(Label::decode(&label.encode()), Some(label));
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let read = runtime.block_on(async {
             let (mut here, mut there) = tokio::io::duplex(1 << 17);
             here.write_u16(length.unwrap_or(bytes.len() as u16)).await.unwrap();
