@@ -167,7 +167,7 @@ impl Running {
     }
 
     /// Where a peer is sought without any visit.
-    fn sought(&self, peer: PeerId, commanded: Option<&BTreeSet<EndpointAddress>>) -> Vec<EndpointAddress> {
+    pub(super) fn sought(&self, peer: PeerId, commanded: Option<&BTreeSet<EndpointAddress>>) -> Vec<EndpointAddress> {
         let loaded = self.loaded.borrow();
         sought(loaded.config.peers.values().find(|entry| entry.id == peer), commanded)
     }

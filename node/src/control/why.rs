@@ -93,13 +93,16 @@ impl Running {
 
     fn why_no_session(&self, peer: PeerId, events: &[Event]) -> Failure {
         let none = format!("there is no session with {}", peer.short());
-        match self.opinion(&peer).1 {
-            Some(reason) => {
-                Failure::new(Exit::False, format_args!("{none}: it is excluded, {reason}")).hint(way_back(&peer))
-            }
-            None => Failure::new(Exit::False, format_args!("{none}: {}", history(events, peer, self.uptime())))
-                .hint("make one with `bowline connect`"),
+        if let Some(reason) = self.opinion(&peer).1 {
+            return Failure::new(Exit::False, format_args!("{none}: it is excluded, {reason}")).hint(way_back(&peer));
         }
+        let failure = Failure::new(Exit::False, format_args!("{none}: {}", history(events, peer, self.uptime())));
+        let sought = !self.sought(peer, self.commanded.borrow().get(&peer)).is_empty();
+        failure.hint(if sought {
+            "it is sought: a new one is begun within seconds"
+        } else {
+            "make one with `bowline connect`"
+        })
     }
 }
 

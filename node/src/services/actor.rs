@@ -62,7 +62,17 @@ async fn serve(state: Arc<ServiceState>, peer: PeerId, label: Vec<u8>, mut strea
         Label::Forward { .. } => Kind::Forward,
     };
     let Some(_permit) = state.permit(kind, peer) else {
-        refuse(stream, "too many of these at once").await;
+        refuse(
+            stream,
+            match kind {
+                Kind::Echo => "it answers as many of your pings as it does at once",
+                Kind::File => {
+                    "it receives as many files as it does at once, from you or from all; try again when one is done"
+                }
+                Kind::Forward => "as many of your connections are open there as may be",
+            },
+        )
+        .await;
         return;
     };
     match label {
