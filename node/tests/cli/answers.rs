@@ -67,6 +67,20 @@ fn events_are_watched_for_as_long_as_asked() {
 }
 
 #[test]
+fn what_a_killed_receiver_left_is_removed_by_the_next_one() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let left = dirs.each_ref().map(|dir| dir.path().join(".bowline-00112233445566aa.part"));
+    for file in &left {
+        std::fs::write(file, "half").unwrap();
+    }
+    let node = Node::start(&format!("receive.dir = {:?}", dirs[0].path()));
+    until("the folder of the configuration is tidy", || (!left[0].exists()).then_some(()));
+    let dir = dirs[1].path().to_str().unwrap();
+    assert_eq!(code(&run(node.home(), &["receive", "--dir", dir, "--timeout", "100ms"])), 4);
+    assert!(!left[1].exists());
+}
+
+#[test]
 fn a_folder_without_a_script_is_a_mistake() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("notes.txt"), "").unwrap();

@@ -173,7 +173,10 @@ async fn a_file_that_brings_no_byte_for_too_long_is_given_up_and_both_sides_know
         assert_eq!(read_answer::<Consent>(&mut here).await.unwrap(), Consent::Accepted);
         here.write_u32(1000).await.unwrap();
         here.write_all(&[7; 500]).await.unwrap();
-        read_answer::<Outcome>(&mut here).await.unwrap()
+        let began = tokio::time::Instant::now();
+        let outcome = read_answer::<Outcome>(&mut here).await.unwrap();
+        assert!((STALL..2 * STALL).contains(&began.elapsed()), "{:?}", began.elapsed());
+        outcome
     };
     let (outcome, received) = tokio::join!(sender, receive(&mut there, "a", None, &rules, |_| {}));
     assert!(matches!(received, Err(FileError::Stalled(STALL))), "{received:?}");
