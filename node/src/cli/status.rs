@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use bowline_messages::TransportKind;
 use bowline_messages::config::parse_duration;
 use bowline_messages::repair::BreakerState;
 use hyper::Method;
@@ -62,13 +63,15 @@ fn text(status: &StatusReport) -> String {
     text
 }
 
+/// Transports that are wedged.
+fn silent(transports: &[TransportKind]) -> String {
+    transports.iter().map(|kind| format!("  {kind}: does not answer\n")).collect()
+}
+
 /// Breakers that are not closed, and what was repaired: nothing, as long as all is well.
 fn troubles(status: &StatusReport) -> String {
     let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
-    let mut text = String::new();
-    for kind in &status.transports_silent {
-        text.push_str(&format!("  {kind}: does not answer\n"));
-    }
+    let mut text = silent(&status.transports_silent);
     for transport in &status.transports {
         if transport.breaker != BreakerState::Closed {
             text.push_str(&format!("  {}: breaker {}\n", transport.kind, word(&transport.breaker)));
@@ -142,4 +145,15 @@ pub(crate) fn links_table(links: &[LinkReport]) -> String {
         ]);
     }
     if table.is_empty() { String::new() } else { table.print() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_that_does_not_answer_is_named() {
+        assert_eq!(silent(&[]), "");
+        assert_eq!(silent(&[TransportKind::new("tcp")]), "  tcp: does not answer\n");
+    }
 }
