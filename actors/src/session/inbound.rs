@@ -118,15 +118,15 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// An empty half. `streams` tells which stream numbers belong to whom.
-    pub(crate) fn new(limits: InboundLimits, streams: StreamTable) -> Self {
+    /// An empty half, of the side with the larger or the smaller `PeerId`: that tells which stream numbers belong to whom.
+    pub fn new(limits: InboundLimits, larger_side: bool) -> Self {
         Self {
             limits,
             channels: BTreeMap::new(),
             deliver: VecDeque::new(),
             announce: VecDeque::new(),
             rejected: BTreeSet::new(),
-            streams,
+            streams: StreamTable::new(larger_side),
             held: 0,
             skips: 0,
             shown: false,

@@ -13,7 +13,6 @@ use bowline_messages::{Incarnation, LinkId, PeerId};
 use super::inbound::{Inbound, InboundLimits};
 use super::machine::KeyRing;
 use super::outbox::{Outbox, OutboxLimits};
-use super::streams::StreamTable;
 
 /// A session's window is so many channel windows. Part of the wire contract.
 pub const SESSION_WINDOW_CHANNELS: u64 = 4;
@@ -80,7 +79,7 @@ impl Ledger {
             peer,
             incarnation,
             outbox: Mutex::new(Outbox::new(outbox, channel_window)),
-            inbound: Mutex::new(Inbound::new(inbound, StreamTable::new(local > peer))),
+            inbound: Mutex::new(Inbound::new(inbound, local > peer)),
             keys: Mutex::default(),
             peer_incarnation: Mutex::default(),
             next_link: AtomicU64::new(0),

@@ -20,7 +20,6 @@ use super::inbound::{Inbound, InboundLimits};
 use super::machine::{KeyRing, LinkJoin, LinkKeys, Output, Parts, Session};
 use super::outbox::{Outbox, OutboxLimits, PeerLimits};
 use super::seal::{Opener, RotationLimits, Sealer, TrafficSecret};
-use super::streams::StreamTable;
 use super::trust::Behaviour;
 
 mod edges;

@@ -161,7 +161,7 @@ proptest! {
 
     #[test]
     fn whatever_arrives_is_delivered_once_in_order_and_counted(acts in prop::collection::vec(act(), 1..150)) {
-        let mut inbound = Inbound::new(LIMITS, StreamTable::new(true));
+        let mut inbound = Inbound::new(LIMITS, true);
         let mut marks = Default::default();
         for act in acts {
             apply(&mut inbound, &mut marks, act);

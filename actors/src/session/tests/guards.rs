@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use bowline_messages::session::SendError;
+
 use super::super::inbound::InboundError;
 use super::super::path::{Path, RecordItem};
 use super::super::window::WindowConfig;
@@ -29,7 +31,7 @@ fn what_is_skipped_ahead_is_counted_and_bounded_by_the_window() {
     const WINDOW: u64 = 3200;
     let limits =
         InboundLimits { channel_window: WINDOW, session_window: WINDOW * 4, message_bytes: 100, channels: 256 };
-    let mut inbound = Inbound::new(limits, StreamTable::new(true));
+    let mut inbound = Inbound::new(limits, true);
     let mut skip = |channel: u32, at: u64| {
         let result = inbound.on_skip(ChannelId(channel), at * 2 + 1, at * 2 + 2);
         inbound.audit();
@@ -52,7 +54,7 @@ fn what_is_skipped_ahead_is_counted_and_bounded_by_the_window() {
 fn pieces_of_a_small_message_are_few() {
     let limits =
         InboundLimits { channel_window: 1 << 20, session_window: 4 << 20, message_bytes: 1 << 16, channels: 4 };
-    let mut inbound = Inbound::new(limits, StreamTable::new(true));
+    let mut inbound = Inbound::new(limits, true);
     let piece = Bytes::from_static(b"x");
     let mut every_other =
         (0..200).map(|at| inbound.on_fragment(ChannelId(0), 0, MessageClass::Bulk, 400, at * 2, &piece));
@@ -65,7 +67,7 @@ fn pieces_of_a_small_message_are_few() {
 fn a_stream_that_finds_no_room_leaves_nothing_behind() {
     let limits =
         InboundLimits { channel_window: 1 << 20, session_window: 4 << 20, message_bytes: 1 << 16, channels: 2 };
-    let mut inbound = Inbound::new(limits, StreamTable::new(true));
+    let mut inbound = Inbound::new(limits, true);
     let open = |inbound: &mut Inbound, number| {
         let payload = Bytes::from_static(b"\x01label");
         inbound.on_message(ChannelId(ChannelId::STREAM_BASE + number), 0, MessageClass::Bulk, payload)
@@ -89,7 +91,8 @@ fn a_channel_that_was_given_up_does_not_begin_its_numbers_anew() {
     end.outbox.set_peer_limits(PeerLimits { channel_window: 1 << 20, message_bytes: 1 << 20, channels: 1 });
     end.outbox.audit();
     end.outbox.on_delivered(ChannelId(1), 1, 1 << 20).unwrap();
-    assert!(end.outbox.push(message(1), None).is_err(), "it would be taken for a duplicate of the first one");
+    let refused = end.outbox.push(message(1), None);
+    assert_eq!(refused, Err(SendError::Closed), "it would be taken for a duplicate of the first one");
 }
 
 /// A peer that acknowledges everything but one record.

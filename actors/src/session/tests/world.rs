@@ -85,7 +85,7 @@ impl End {
             id: PeerId::from_bytes([id; 32]),
             session: Session::new(peer, Incarnation(incarnation), None, Rc::new(config.clone())),
             outbox: Outbox::new(limits, window),
-            inbound: Inbound::new(inbound, StreamTable::new(id > 1)),
+            inbound: Inbound::new(inbound, id > 1),
             keys: BTreeMap::new(),
             got: Vec::new(),
             events: Vec::new(),
