@@ -159,13 +159,14 @@ impl Session {
         others.iter().zip(scores).map(alternative).collect()
     }
 
-    /// The evidence for a step that was taken for a reason, where something was concluded. `timeout`: the link's.
+    /// The evidence for a step that was taken for a reason, where something was concluded. Its time-out, and how long it is borne
+    /// that nothing comes back.
     pub(super) fn evidence_for(
         &self,
         now: Instant,
         id: LinkId,
         reason: &LinkFailure,
-        timeout: Duration,
+        (timeout, borne): (Duration, Duration),
     ) -> Option<Box<Evidence>> {
         let waited = |rule, waited: Duration, borne: Duration| {
             // It is certain once the time for a verdict is over; a suspicion is a part of that.
@@ -175,9 +176,9 @@ impl Session {
         let said = |layer, rule| Finding::new(layer, rule, Confidence::CERTAIN, &[]);
         let own = match reason {
             LinkFailure::Unacknowledged(time) => {
-                vec![waited(Rule::TimedOut, *time, super::liveness::verdict_after(timeout))]
+                vec![waited(Rule::TimedOut, *time, borne)]
             }
-            LinkFailure::Stalled(time) => vec![waited(Rule::Stalled, *time, super::liveness::verdict_after(timeout))],
+            LinkFailure::Stalled(time) => vec![waited(Rule::Stalled, *time, borne)],
             LinkFailure::Silent(time) => vec![waited(Rule::TimedOut, *time, *time)],
             LinkFailure::Transport(_) | LinkFailure::ClosedByPeer | LinkFailure::InterfaceDown(_) => {
                 vec![said(Layer::OperatingSystem, Rule::ReportedDown)]
@@ -210,6 +211,7 @@ impl Session {
         for path in self.paths.values_mut() {
             path.progress_at = now;
             path.failing_since = path.failing_since.map(|_| now);
+            path.withdrawn_since = path.withdrawn_since.map(|_| now);
         }
     }
 }

@@ -3,13 +3,15 @@
 //! 1. What the operating system or the transport says is believed at once (`Session::on_link_down`).
 //! 2. Data unacknowledged for a probe time-out is a suspicion: the link becomes `Degraded`, the oldest messages are copied to the
 //!    best other link within a byte budget, the link is probed. Acknowledged probes do not lift it: only data does.
-//! 3. Three probe time-outs without progress are the verdict: `Failing`; everything unacknowledged goes over other links. If there
-//!    is no other link the messages stay where they are, since a reliable link that revives delivers them.
+//! 3. After three probe time-outs without progress everything unacknowledged goes over other links (*withdrawal*). If there is no other
+//!    link the messages stay where they are, since a reliable link that revives delivers them.
 //!    What was overtaken on its own lane, where order is kept, is lost: the peer's session crashed with it in hand, or the link drops some
 //!    records. It is sent again at once; what is acknowledged besides it is no progress until it is as well.
-//! 4. A late acknowledgement is a false alarm: back to `Degraded`, and to `Active` after a while without suspicion. A link that passes
+//! 4. Once the silence is longer than what the link has shown of late (`Patience`), and a link that carries nothing is given
+//!    `spare_patience`, it is the *verdict*: `Failing`. Nothing hangs on it any more but whether the peer and others are told.
+//! 5. A late acknowledgement is a false alarm: back to `Degraded`, and to `Active` after a while without suspicion. A link that passes
 //!    some records and not others is acquitted by those only that it did not pass.
-//! 5. A link that stays silent is closed after a time-out, a longer one when it is the last.
+//! 6. A link that stays silent is closed after a time-out, a longer one when it is the last.
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +25,10 @@ use super::machine::{Failover, Parts, Session, down_code};
 use super::path::{Path, RecordItem};
 use super::receive::old_key_kept;
 
-/// Probe time-outs without progress after which a link is failing.
-const VERDICT_TIMEOUTS: u32 = 3;
-/// The verdict never falls earlier than this: a process that was not scheduled for a moment is not a dead link.
-const VERDICT_MIN: Duration = Duration::from_millis(15);
+/// Probe time-outs without progress after which nothing is left on a link.
+const WITHDRAWAL_TIMEOUTS: u32 = 3;
+/// Nothing is withdrawn earlier than this: a process that was not scheduled for a moment is not a dead link.
+const WITHDRAWAL_MIN: Duration = Duration::from_millis(15);
 /// The wait between suspicions of the last link doubles so often, and stays at that.
 const PATIENCE_DOUBLINGS: u32 = 8;
 /// Without suspicion for this long a degraded link is active again.
@@ -46,7 +48,7 @@ impl Session {
         let paths = self.paths.values().flat_map(|path| {
             [
                 path.ack_deadline(),
-                self.suspicion_at(path),
+                self.suspicion_at(now, path),
                 self.close_at(path),
                 Some(self.probe_at(now, path)),
                 improvement_at(path),
@@ -62,31 +64,32 @@ impl Session {
     }
 
     /// When the link is suspected (again) if nothing is acknowledged until then.
-    fn suspicion_at(&self, path: &Path) -> Option<Instant> {
+    fn suspicion_at(&self, now: Instant, path: &Path) -> Option<Instant> {
         if path.state == LinkState::Failing {
             return None;
         }
         let since = path.waiting_since()?;
-        Some(since + self.patience(path))
+        let asked_again = asked_again_after(path);
+        let verdict = path.suspicions > 1 && path.state.is_usable() && self.has_sound_other(path.info.id);
+        Some(since + if verdict { asked_again.min(self.borne(now, path)) } else { asked_again })
     }
 
-    /// How long missing progress is borne: one time-out up to the suspicion, three up to the verdict.
-    fn patience(&self, path: &Path) -> Duration {
-        let timeout = path.probe_timeout();
-        match path.suspicions {
-            0 => timeout,
-            1 => verdict_after(timeout),
-            // The last link that works is not judged; it is asked again and again, less and less often.
-            // Each suspicion has to lie behind the one before, or the next one would be due at once, for ever.
-            more => {
-                let factor = if more <= PATIENCE_DOUBLINGS {
-                    1 << (more - 1)
-                } else {
-                    (more - PATIENCE_DOUBLINGS + 1) << (PATIENCE_DOUBLINGS - 1)
-                };
-                verdict_after(timeout).saturating_mul(factor)
-            }
+    /// How long missing progress is borne until the verdict.
+    pub(super) fn borne(&self, now: Instant, path: &Path) -> Duration {
+        let withdrawal = withdrawn_after(path.probe_timeout());
+        let most = self.config.spare_patience;
+        if path.withdrawn_since.is_some() || path.has_outstanding_content() {
+            // What is on a slow link takes its time, whatever round trips were before.
+            let queued = path.backlog().unwrap_or(path.withdrawn_backlog).min(most);
+            path.patience.verdict_after(now, withdrawal.max((queued * 2).min(most)), most)
+        } else {
+            withdrawal.max(most)
         }
+    }
+
+    /// Whether there is another link that works and is not suspected.
+    fn has_sound_other(&self, id: LinkId) -> bool {
+        self.paths.values().any(|path| path.info.id != id && path.state.is_usable() && path.suspicions == 0)
     }
 
     fn close_at(&self, path: &Path) -> Option<Instant> {
@@ -134,7 +137,7 @@ impl Session {
 
     fn check_path(&mut self, now: Instant, id: LinkId) {
         let Some(path) = self.paths.get(&id) else { return };
-        let suspicious = self.suspicion_at(path).is_some_and(|at| at <= now);
+        let suspicious = self.suspicion_at(now, path).is_some_and(|at| at <= now);
         let probe = self.probe_at(now, path) <= now;
         let improved = improvement_at(path).is_some_and(|at| at <= now);
         if self.close_at(path).is_some_and(|at| at <= now) {
@@ -156,11 +159,14 @@ impl Session {
 
     fn on_suspicion(&mut self, now: Instant, id: LinkId) {
         let carried = self.carries_traffic(id);
-        let other = self.paths.values().any(|p| p.info.id != id && p.state.is_usable() && p.suspicions == 0);
+        let other = self.has_sound_other(id);
+        let borne = self.paths.get(&id).map_or(Duration::MAX, |path| self.borne(now, path));
         let Some(path) = self.paths.get_mut(&id) else { return };
-        let waited = path.waiting_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let since = path.waiting_since().unwrap_or(now);
+        let waited = now.saturating_duration_since(since);
         // Probes were acknowledged since the oldest data was sent: the link lives, and does not carry.
-        let stalled = path.has_outstanding_data() && path.probe_answered_since_data();
+        let stalled = (path.withdrawn_since.is_some() && path.passes_others)
+            || (path.has_outstanding_data() && path.probe_answered_since_data());
         let reason = if stalled { LinkFailure::Stalled(waited) } else { LinkFailure::Unacknowledged(waited) };
         path.suspicions += 1;
         path.forecast.on_lost(now);
@@ -168,7 +174,7 @@ impl Session {
             watch.on_missed(now, id);
         }
         path.probe_due = true;
-        let first = path.suspicions == 1;
+        let (first, usable) = (path.suspicions == 1, path.state.is_usable());
         path.carried |= carried;
         let lost = path.lose_overtaken(now);
         if other && let Some(RecordItem::Data(item)) = lost.iter().find(|item| matches!(item, RecordItem::Data(_))) {
@@ -181,8 +187,36 @@ impl Session {
             let copies = path.oldest_data(self.config.hedge_bytes);
             self.hedges.extend(copies.into_iter().map(|item| (id, item)));
             self.mark_degraded(now, id, reason);
-        } else if other {
+        } else if other && usable && waited >= borne {
             self.on_verdict(now, id, reason);
+        } else if other && usable {
+            self.withdraw(now, id, since, &reason);
+        }
+    }
+
+    /// Everything that was on the link goes over others, whether it is dead or only late. What it had to pass counts until it shows that
+    /// it passes something.
+    fn withdraw(&mut self, now: Instant, id: LinkId, since: Instant, reason: &LinkFailure) {
+        let carried = self.carries_traffic(id);
+        let Some(path) = self.paths.get_mut(&id) else { return };
+        if !carried && !path.has_outstanding_content() {
+            return;
+        }
+        // Nothing but what it had to pass acquits it from now on.
+        path.note_missing(now);
+        path.passes_others |= matches!(reason, LinkFailure::Stalled(_));
+        path.withdrawn_since = Some(since);
+        path.withdrawn_backlog = path.backlog().unwrap_or(path.withdrawn_backlog);
+        path.degraded_at = Some(now);
+        let moved = std::mem::replace(&mut path.rerouted, true);
+        let lost = path.lose_all();
+        path.probe_due = true;
+        path.stats.frames_rerouted += lost.len() as u64;
+        let info = path.info.clone();
+        self.orphans.extend(lost);
+        if carried && !moved {
+            self.penalise(now, &info);
+            self.begin_failover(now, id, reason);
         }
     }
 
@@ -202,7 +236,8 @@ impl Session {
         }
         let Some(path) = self.paths.get_mut(&id) else { return };
         path.failing_since = Some(now);
-        path.rerouted = true;
+        path.withdrawn_since = None;
+        let moved = std::mem::replace(&mut path.rerouted, true);
         if matches!(reason, LinkFailure::Stalled(_)) {
             path.note_missing(now);
         }
@@ -211,9 +246,11 @@ impl Session {
         let lost = path.lose_all();
         path.stats.frames_rerouted += lost.len() as u64;
         let info = path.info.clone();
-        self.penalise(now, &info);
         self.orphans.extend(lost);
-        if carried {
+        if !moved {
+            self.penalise(now, &info);
+        }
+        if carried && !moved {
             self.begin_failover(now, id, &reason);
         }
         // Its own report is no news to the peer; it would take the echo for more than a suspicion and close the link.
@@ -374,9 +411,28 @@ impl Session {
     }
 }
 
-/// How long missing progress is borne until the verdict, for a link with this probe time-out.
-pub(super) fn verdict_after(timeout: Duration) -> Duration {
-    (timeout * VERDICT_TIMEOUTS).max(VERDICT_MIN)
+/// How long missing progress is borne before a link is asked again: one time-out up to the suspicion, three up to the withdrawal.
+fn asked_again_after(path: &Path) -> Duration {
+    let timeout = path.probe_timeout();
+    match path.suspicions {
+        0 => timeout,
+        1 => withdrawn_after(timeout),
+        // The last link that works is not judged; it is asked again and again, less and less often.
+        // Each suspicion has to lie behind the one before, or the next one would be due at once, for ever.
+        more => {
+            let factor = if more <= PATIENCE_DOUBLINGS {
+                1 << (more - 1)
+            } else {
+                (more - PATIENCE_DOUBLINGS + 1) << (PATIENCE_DOUBLINGS - 1)
+            };
+            withdrawn_after(timeout).saturating_mul(factor)
+        }
+    }
+}
+
+/// How long missing progress is borne until nothing is left on a link with this probe time-out.
+fn withdrawn_after(timeout: Duration) -> Duration {
+    (timeout * WITHDRAWAL_TIMEOUTS).max(WITHDRAWAL_MIN)
 }
 
 fn improvement_at(path: &Path) -> Option<Instant> {

@@ -225,7 +225,15 @@ impl Session {
             queue_delay: self.config.queue_delay,
             ..WindowConfig::default()
         };
-        let mut path = Path::new(now, join.info, join.lanes, join.handshake_rtt, join.ack_delay_max, window);
+        let mut path = Path::new(
+            now,
+            join.info,
+            join.lanes,
+            join.handshake_rtt,
+            join.ack_delay_max,
+            self.config.spare_patience,
+            window,
+        );
         if join.confirmed {
             // A fresh path is in `Initializing`, from where this step is possible.
             let _ = path.step(LinkStep::Connected);
@@ -370,7 +378,8 @@ impl Session {
         if let Some(turn) = turn_of(step, reason.as_ref()) {
             self.turned(&path.info, turn);
         }
-        let evidence = reason.as_ref().and_then(|reason| self.evidence_for(now, link, reason, path.probe_timeout()));
+        let times = (path.probe_timeout(), self.borne(now, path));
+        let evidence = reason.as_ref().and_then(|reason| self.evidence_for(now, link, reason, times));
         let kept = evidence.clone();
         self.outputs.push_back(Output::Emit(EventKind::LinkStep {
             peer: self.peer,

@@ -27,6 +27,7 @@ pub mod machine;
 pub mod outbox;
 mod outcomes;
 mod path;
+mod patience;
 pub mod policy;
 pub mod pressure;
 pub mod private_file;

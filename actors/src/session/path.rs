@@ -10,6 +10,7 @@ use bowline_messages::{ChannelId, LinkId};
 
 use super::acks::AckTracker;
 use super::outbox::{CLASSES, PeerLimits, SentItem};
+use super::patience::Patience;
 use super::policy::{Forecast, Tuning};
 use super::rtt::Rtt;
 use super::window::{SendMark, Window, WindowConfig};
@@ -131,6 +132,16 @@ pub(crate) struct Path {
     pub(crate) suspicions: u32,
     /// Whether it carried the session's traffic when the suspicions began: what follows moves it.
     pub(crate) carried: bool,
+    /// Since when nothing came back, once everything on it was given to other links while the verdict is open.
+    pub(crate) withdrawn_since: Option<Instant>,
+    /// Whether it passed something since, though not what it had to.
+    pub(crate) passes_others: bool,
+    /// How long that would have taken at the link's rate.
+    pub(crate) withdrawn_backlog: Duration,
+    /// How late it was of late.
+    pub(crate) patience: Patience,
+    /// Waits beyond this were outages.
+    patience_max: Duration,
     /// Since when it is in `Failing`.
     pub(crate) failing_since: Option<Instant>,
     /// Its unacknowledged messages were given to other links already.
@@ -181,6 +192,7 @@ impl Path {
         lanes: u8,
         initial_rtt: Duration,
         ack_delay_max: Duration,
+        patience_max: Duration,
         window: WindowConfig,
     ) -> Self {
         Self {
@@ -205,6 +217,11 @@ impl Path {
             eliciting_at: now,
             suspicions: 0,
             carried: false,
+            withdrawn_since: None,
+            withdrawn_backlog: Duration::ZERO,
+            passes_others: false,
+            patience: Patience::new(now),
+            patience_max,
             failing_since: None,
             rerouted: false,
             bare_records: 0,
@@ -300,6 +317,7 @@ impl Path {
         let mut bytes = 0;
         let mut late_only = true;
         let mut content = false;
+        let mut waited = Duration::ZERO;
         for (low, high) in ranges {
             let Some(end) = high.checked_sub(self.first_counter) else { continue };
             let start = low.saturating_sub(self.first_counter);
@@ -318,6 +336,7 @@ impl Path {
                 out.data |= record.data;
                 content |= record.content;
                 let (sent_at, mark) = (record.sent_at, record.mark);
+                waited = waited.max(now.saturating_duration_since(sent_at.max(self.progress_at)));
                 if fate == Fate::Outstanding {
                     late_only = false;
                     bytes += record.bytes as usize;
@@ -341,6 +360,7 @@ impl Path {
         }
         if let Some((_, sent_at, mark)) = largest {
             self.introduced = true;
+            self.passes_others |= self.withdrawn_since.is_some();
             self.bare_records = 0;
             if !late_only {
                 let sample = now.saturating_duration_since(sent_at);
@@ -354,9 +374,12 @@ impl Path {
             // on its own lane, where order is kept: the link passes some records and not others.
             let content = out.data || (self.outstanding_data == 0 && (content || self.outstanding_content == 0));
             if content && self.missing_since().is_none() && !self.is_overtaken() {
+                self.patience.on_progress(now, waited, self.patience_max);
                 self.progress_at = now;
                 self.suspicions = 0;
                 self.carried = false;
+                (self.withdrawn_since, self.passes_others) = (None, false);
+                self.rerouted &= self.state == LinkState::Failing;
             }
         }
         self.forget_done(&mut out.left_out);
@@ -512,7 +535,7 @@ impl Path {
     /// Since when it is known that the link does not pass everything. Not for what no longer has to come over it.
     pub(crate) fn missing_since(&self) -> Option<Instant> {
         self.missing
-            .filter(|_| self.outstanding_data > 0 || self.state == LinkState::Failing)
+            .filter(|_| self.outstanding_data > 0 || self.withdrawn_since.is_some() || self.state == LinkState::Failing)
             .map(|(_, _, since)| since)
     }
 
@@ -542,6 +565,11 @@ impl Path {
         self.outstanding_data > 0
     }
 
+    /// Whether records with something are unacknowledged that has to be sent again when it is lost.
+    pub(crate) fn has_outstanding_content(&self) -> bool {
+        self.outstanding_content > 0
+    }
+
     /// Whether any record that wants an acknowledgement is unacknowledged.
     pub(crate) fn has_outstanding(&self) -> bool {
         self.outstanding > 0
@@ -554,13 +582,20 @@ impl Path {
 
     /// From when missing progress counts.
     pub(crate) fn waiting_since(&self) -> Option<Instant> {
-        self.oldest_sent_at().map(|sent| sent.max(self.progress_at))
+        self.withdrawn_since.or_else(|| self.oldest_sent_at().map(|sent| sent.max(self.progress_at)))
     }
 
     /// Whether a probe was acknowledged that was sent after the oldest unacknowledged message.
     pub(crate) fn probe_answered_since_data(&self) -> bool {
         let mut behind_data = self.records.iter().skip_while(|r| r.fate != Fate::Outstanding || !r.data);
         behind_data.any(|r| r.fate == Fate::Acknowledged && r.bytes > 0)
+    }
+
+    /// How long the messages in flight take at the rate that was measured; `None` when there are none.
+    pub(crate) fn backlog(&self) -> Option<Duration> {
+        let bytes = Some(self.window.in_flight() as f64).filter(|_| self.outstanding_data > 0)?;
+        let seconds = self.window.rate().filter(|rate| *rate > 0.0).map_or(0.0, |rate| bytes / rate);
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
     /// Bytes that may still be put on it for a class; urgent classes may overstep the window a little.

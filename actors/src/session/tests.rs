@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 
 use super::inbound::{Inbound, InboundLimits};
 use super::machine::{KeyRing, LinkJoin, LinkKeys, Output, Parts, Session};
-use super::outbox::{Outbox, OutboxLimits, PeerLimits};
+use super::outbox::{Outbox, OutboxLimits, PeerLimits, SentItem};
+use super::path::RecordItem;
 use super::seal::{Opener, RotationLimits, Sealer, TrafficSecret};
 use super::trust::Behaviour;
 
@@ -27,6 +28,7 @@ mod fuzz;
 mod guards;
 mod health;
 mod replayed_attach;
+mod verdicts;
 mod world;
 
 use world::*;

@@ -148,7 +148,7 @@ fn a_stalled_link_is_acquitted_by_what_it_did_not_pass_and_by_nothing_else() {
     world.pump();
     let held = std::mem::take(&mut world.flights);
     world.line(one).largest = 500;
-    world.run(500 * MS);
+    world.run(Duration::from_secs(1));
     let state = |world: &World| {
         world.ends[0].session.link_statuses(world.now).iter().find(|s| s.info.id == one).map(|s| s.state)
     };
@@ -289,7 +289,7 @@ fn numbers_beyond_those_that_can_be_written_are_refused() {
 #[test]
 fn a_peer_that_asks_and_does_not_read_is_answered_a_bounded_number_of_times() {
     let now = Instant::now();
-    let mut path = Path::new(now, info(LinkId(1), true, "tcp"), 1, 10 * MS, 2 * MS, WindowConfig::default());
+    let mut path = Path::new(now, info(LinkId(1), true, "tcp"), 1, 10 * MS, 2 * MS, 800 * MS, WindowConfig::default());
     path.probe_due = false;
     let (mut answers, mut asked) = (0u64, 0);
     for counter in 0..100_000 {

@@ -1,0 +1,128 @@
+//! What is late is not dead: when a link is left, and when it is called failing.
+
+use super::*;
+
+fn failing(world: &World, id: LinkId) -> bool {
+    let fell =
+        |event: &EventKind| matches!(event, EventKind::LinkStep { link, to: LinkState::Failing, .. } if *link == id);
+    world.ends.iter().any(|end| end.events.iter().any(fell))
+}
+
+fn failovers(world: &World) -> u64 {
+    world.ends.iter().map(|end| end.session.failovers()).max().unwrap_or_default()
+}
+
+/// Two links, the first of which carries a message every 20 ms.
+fn busy() -> (World, LinkId, LinkId) {
+    let mut world = World::new();
+    let (one, two) = (world.link(1, "tcp", 5 * MS, 0), world.link(2, "ws", 20 * MS, 0));
+    world.run(Duration::from_secs(1));
+    world.drip(50, 20 * MS, |_, _| {});
+    (world, one, two)
+}
+
+fn talk(world: &mut World, count: u64) {
+    for number in 0..count {
+        world.roll(number);
+        world.run(20 * MS);
+    }
+}
+
+#[test]
+fn a_spare_whose_probes_are_late_is_not_called_failing_and_a_silent_one_is_within_its_patience() {
+    let (mut world, _, spare) = busy();
+    world.line(spare).latency = 300 * MS;
+    talk(&mut world, 100);
+    assert!(!failing(&world, spare), "{:?}", world.ends[0].events);
+    let (mut world, _, spare) = busy();
+    world.line(spare).hole = [true; 2];
+    let patience = world.config.spare_patience + world.config.probe;
+    talk(&mut world, u64::try_from((patience + 100 * MS).as_millis() / 20).unwrap());
+    assert!(failing(&world, spare), "{:?}", world.ends[0].events);
+    assert_eq!(failovers(&world), 0);
+}
+
+#[test]
+fn a_link_in_use_that_is_late_is_left_at_once_and_not_called_failing() {
+    let (mut world, used, _) = busy();
+    world.arrivals.clear();
+    world.line(used).latency = 70 * MS;
+    talk(&mut world, 25);
+    let gap = world.arrivals.windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap();
+    assert!(gap <= 60 * MS, "traffic waited for the verdict: {gap:?}");
+    assert_eq!(failovers(&world), 1, "{:?}", world.ends[0].events);
+    assert!(!failing(&world, used), "{:?}", world.ends[0].events);
+    world.run(Duration::from_secs(5));
+    world.assert_all_arrived(75);
+}
+
+#[test]
+fn a_silent_link_in_use_is_left_and_called_failing_with_one_failover() {
+    let (mut world, used, _) = busy();
+    world.line(used).hole = [true; 2];
+    talk(&mut world, 50);
+    assert!(failing(&world, used), "{:?}", world.ends[0].events);
+    assert_eq!(failovers(&world), 1, "{:?}", world.ends[0].events);
+}
+
+#[test]
+fn what_is_on_a_slow_link_takes_its_time() {
+    let mut world = World::new();
+    world.link(1, "tcp", 20 * MS, 0);
+    let slow = world.link(2, "ws", 20 * MS, 100_000);
+    world.run(Duration::from_secs(700));
+    let now = world.now;
+    let path = world.ends[0].session.paths.get_mut(&slow).unwrap();
+    assert_eq!(path.backlog(), None);
+    let borne = |session: &Session| session.borne(now, &session.paths[&slow]);
+    path.probe_due = false;
+    world.ends[0].session.chooser.forget(LinkId(2));
+    let item = SentItem::Messages { channel: ChannelId(0), first: 0, count: 1 };
+    let path = world.ends[0].session.paths.get_mut(&slow).unwrap();
+    let next = path.stats.records_sent;
+    path.on_sent(now, 0, next, 100, &[RecordItem::Data(item)], true);
+    let little = borne(&world.ends[0].session);
+    let path = world.ends[0].session.paths.get_mut(&slow).unwrap();
+    let rate = path.window.rate().unwrap();
+    path.on_sent(now, 0, next + 1, (rate * 0.2) as usize, &[RecordItem::Data(item)], true);
+    assert!(path.backlog().unwrap() >= 200 * MS);
+    let much = borne(&world.ends[0].session);
+    assert!(little < 400 * MS && much >= 400 * MS && much <= world.config.spare_patience, "{little:?} {much:?}");
+}
+
+/// It has no step to `Failing`: asking again must not be due at once for ever.
+#[test]
+fn a_link_that_was_never_proven_is_asked_less_and_less_often() {
+    let (mut world, _, _) = busy();
+    let id = LinkId(9);
+    let secret = |n: u8| TrafficSecret::new(Zeroizing::new([n; 32]));
+    let sealer = Sealer::new(id, secret(1), RotationLimits::default(), world.now);
+    world.ends[0].keys.insert(id, Box::new(LinkKeys { sealer, opener: Opener::new(id, secret(2)) }));
+    let join = LinkJoin {
+        info: info(id, false, "ble"),
+        lanes: 1,
+        handshake_rtt: 10 * MS,
+        ack_delay_max: 2 * MS,
+        confirmed: false,
+        peer_limits: peer_limits(&world.config),
+    };
+    let (mut now, end) = (world.now, &mut world.ends[0]);
+    let begun = now;
+    end.session.on_link_up(now, end.id, join);
+    end.session.paths.get_mut(&id).unwrap().probe_due = true;
+    for path in end.session.paths.values_mut().filter(|path| path.info.id != id) {
+        // The others answer at once.
+        path.lose_all();
+    }
+    for _ in 0..300 {
+        end.with(|s, parts| s.on_timeout(now, parts));
+        end.with(|s, parts| while s.poll_transmit(now, parts).is_some() {});
+        for path in end.session.paths.values_mut().filter(|path| path.info.id != id) {
+            path.lose_all();
+            path.suspicions = 0;
+        }
+        let Some(next) = end.session.deadline(now) else { break };
+        now = next.max(now + Duration::from_nanos(1));
+    }
+    assert!(now - begun > Duration::from_secs(3), "{:?}", now - begun);
+}
