@@ -78,13 +78,25 @@ impl Session {
     pub(super) fn borne(&self, now: Instant, path: &Path) -> Duration {
         let withdrawal = withdrawn_after(path.probe_timeout());
         let most = self.config.spare_patience;
+        if self.fell_silent_with_another(path) {
+            return withdrawal;
+        }
         if path.withdrawn_since.is_some() || path.has_outstanding_content() {
-            // What is on a slow link takes its time, whatever round trips were before.
-            let queued = path.backlog().unwrap_or(path.withdrawn_backlog).min(most);
-            path.patience.verdict_after(now, withdrawal.max((queued * 2).min(most)), most)
+            path.patience.verdict_after(now, path.rtt.smoothed(), withdrawal, most)
         } else {
             withdrawal.max(most)
         }
+    }
+
+    /// Whether nothing has come over the link since another one of the session fell silent, which is failing or was asked twice in
+    /// vain. That both are late by chance, and at the same moment, is not worth waiting for.
+    fn fell_silent_with_another(&self, path: &Path) -> bool {
+        let began = |other: &Path| match other.failing_since {
+            Some(_) => other.silent_since,
+            None => other.waiting_since().filter(|_| other.suspicions > 1),
+        };
+        let silent = |since: Instant| path.progress_at <= since + path.probe_timeout();
+        self.paths.values().any(|other| other.info.id != path.info.id && began(other).is_some_and(silent))
     }
 
     /// Whether there is another link that works and is not suspected.
@@ -206,7 +218,6 @@ impl Session {
         path.note_missing(now);
         path.passes_others |= matches!(reason, LinkFailure::Stalled(_));
         path.withdrawn_since = Some(since);
-        path.withdrawn_backlog = path.backlog().unwrap_or(path.withdrawn_backlog);
         path.degraded_at = Some(now);
         let moved = std::mem::replace(&mut path.rerouted, true);
         let lost = path.lose_all();
@@ -236,6 +247,7 @@ impl Session {
         }
         let Some(path) = self.paths.get_mut(&id) else { return };
         path.failing_since = Some(now);
+        path.silent_since = path.waiting_since();
         path.withdrawn_since = None;
         let moved = std::mem::replace(&mut path.rerouted, true);
         if matches!(reason, LinkFailure::Stalled(_)) {

@@ -25,6 +25,7 @@ use super::evidence::turn_of;
 use super::inbound::Inbound;
 use super::outbox::{Outbox, PeerLimits, SentItem};
 use super::path::{Path, RecordItem};
+use super::patience::Patience;
 use super::policy::{Candidate, Choice, Chooser, Damping, Health, Penalty, Requirements, Wanted};
 use super::room;
 use super::scheduler::Scheduler;
@@ -122,6 +123,8 @@ pub struct Session {
     pub(super) chooser: Chooser,
     pub(super) paths: BTreeMap<LinkId, Box<Path>>,
     pub(super) penalties: BTreeMap<Route, Penalty>,
+    /// How late links were, by route: a new link over the same one is as late.
+    lateness: BTreeMap<Route, Patience>,
     pub(super) scheduler: Scheduler,
     pub(super) outputs: VecDeque<Output>,
     /// What dead links carried, until the outbox takes it back.
@@ -179,6 +182,7 @@ impl Session {
             chooser: Chooser::new(damping, Requirements::default(), incarnation.0),
             paths: BTreeMap::new(),
             penalties: BTreeMap::new(),
+            lateness: BTreeMap::new(),
             scheduler: Scheduler::default(),
             outputs: VecDeque::new(),
             orphans: Vec::new(),
@@ -234,6 +238,9 @@ impl Session {
             self.config.spare_patience,
             window,
         );
+        if let Some(known) = self.lateness.get(&route(&path.info)) {
+            path.patience = *known;
+        }
         if join.confirmed {
             // A fresh path is in `Initializing`, from where this step is possible.
             let _ = path.step(LinkStep::Connected);
@@ -325,6 +332,7 @@ impl Session {
         if carried && !on_purpose && !path.rerouted {
             self.begin_failover(now, id, &reason);
         }
+        self.remember_lateness(now, &path);
         self.orphans.extend(path.lose_all());
         self.notices.remove(&id);
         self.notify_peer(id, down_code(&reason));
@@ -402,6 +410,21 @@ impl Session {
             let penalty = self.penalties.entry(route(info)).or_insert_with(|| Penalty::none(now));
             penalty.on_failure(now, self.chooser.damping());
         }
+    }
+
+    fn remember_lateness(&mut self, now: Instant, path: &Path) {
+        let route = route(&path.info);
+        if self.lateness.len() >= ROUTES_MAX
+            && !self.lateness.contains_key(&route)
+            && let Some(least) = self
+                .lateness
+                .iter()
+                .min_by(|(_, one), (_, other)| one.weight(now).total_cmp(&other.weight(now)))
+                .map(|(route, _)| route.clone())
+        {
+            self.lateness.remove(&least);
+        }
+        self.lateness.insert(route, path.patience);
     }
 
     pub(super) fn penalty(&self, now: Instant, info: &LinkInfo) -> f64 {

@@ -136,12 +136,12 @@ pub(crate) struct Path {
     pub(crate) withdrawn_since: Option<Instant>,
     /// Whether it passed something since, though not what it had to.
     pub(crate) passes_others: bool,
-    /// How long that would have taken at the link's rate.
-    pub(crate) withdrawn_backlog: Duration,
     /// How late it was of late.
     pub(crate) patience: Patience,
     /// Waits beyond this were outages.
     patience_max: Duration,
+    /// Since when nothing had come back when it was called failing.
+    pub(crate) silent_since: Option<Instant>,
     /// Since when it is in `Failing`.
     pub(crate) failing_since: Option<Instant>,
     /// Its unacknowledged messages were given to other links already.
@@ -218,10 +218,10 @@ impl Path {
             suspicions: 0,
             carried: false,
             withdrawn_since: None,
-            withdrawn_backlog: Duration::ZERO,
             passes_others: false,
             patience: Patience::new(now),
             patience_max,
+            silent_since: None,
             failing_since: None,
             rerouted: false,
             bare_records: 0,
@@ -374,7 +374,10 @@ impl Path {
             // on its own lane, where order is kept: the link passes some records and not others.
             let content = out.data || (self.outstanding_data == 0 && (content || self.outstanding_content == 0));
             if content && self.missing_since().is_none() && !self.is_overtaken() {
-                self.patience.on_progress(now, waited, self.patience_max);
+                // What was called failing, or was longer than that takes at most, was an outage.
+                if self.state != LinkState::Failing && waited <= self.patience_max {
+                    self.patience.on_progress(now, waited, self.suspicions > 0);
+                }
                 self.progress_at = now;
                 self.suspicions = 0;
                 self.carried = false;
@@ -589,13 +592,6 @@ impl Path {
     pub(crate) fn probe_answered_since_data(&self) -> bool {
         let mut behind_data = self.records.iter().skip_while(|r| r.fate != Fate::Outstanding || !r.data);
         behind_data.any(|r| r.fate == Fate::Acknowledged && r.bytes > 0)
-    }
-
-    /// How long the messages in flight take at the rate that was measured; `None` when there are none.
-    pub(crate) fn backlog(&self) -> Option<Duration> {
-        let bytes = Some(self.window.in_flight() as f64).filter(|_| self.outstanding_data > 0)?;
-        let seconds = self.window.rate().filter(|rate| *rate > 0.0).map_or(0.0, |rate| bytes / rate);
-        Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
     /// Bytes that may still be put on it for a class; urgent classes may overstep the window a little.

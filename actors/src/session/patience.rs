@@ -1,48 +1,72 @@
-//! How long missing progress is borne on one link before it is called failing: what the link itself has shown of late, and no less for a
-//! link that carries nothing. Pure.
+//! How long missing progress is borne on one link before it is called failing: what the link has shown of late. Pure.
 //!
 //! A time-out from the mean and the variation of round trips (RFC 9002) knows nothing of what happens once a minute: a record that is lost
-//! twice in a row on a reliable link arrives several round trips late, and the link is as well as before. So the longest waits that ended
-//! well are remembered, and forgotten by halves.
+//! on a reliable link arrives when it is sent again, two round trips later and some, and when that is lost as well after twice that
+//! (RFC 6298 §5, RFC 8985 §7), and the link is as well as before. If a share *p* of all acknowledgements is late, about *p*ᵏ are late by *k*
+//! losses in a row. The verdict waits for as many as make it practically impossible that the link is well.
 
 use std::time::{Duration, Instant};
 
-/// What a link of which nothing is known yet is taken for.
-const LONGEST_AT_FIRST: Duration = Duration::from_millis(100);
-/// In this time the memory of the longest wait halves.
-const HALF_LIFE: Duration = Duration::from_secs(120);
-/// A wait of so many times the longest one that is remembered is more than chance.
-const LONGEST_TIMES: u32 = 3;
+/// What counts half of what counts now, so long ago.
+const HALF_LIFE: Duration = Duration::from_secs(300);
+/// A link of which nothing is known is taken for one that was late with one acknowledgement in a hundred, counted so often.
+const LATE_AT_FIRST: f64 = 0.05;
+const ALL_AT_FIRST: f64 = 5.0;
+/// The share of late acknowledgements of a link that is hardly usable.
+const LATE_MOST: f64 = 0.5;
+/// One acknowledgement in so many may be late enough for a wrong verdict.
+const WRONG_ONE_IN: f64 = 1e6;
+/// What timers of transports add to the two round trips after which a record is sent again.
+const RESEND_MIN: Duration = Duration::from_millis(10);
 
-/// What a link has shown of how long an acknowledgement may take.
+/// How late the acknowledgements of a link were of late.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    longest: Duration,
+    /// Acknowledgements, those that were late, and how late these were together, in seconds. Old ones count less.
+    all: f64,
+    late: f64,
+    late_seconds: f64,
     at: Instant,
 }
 
 impl Patience {
     /// Nothing is known yet.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { longest: LONGEST_AT_FIRST, at: now }
+        Self { all: 0.0, late: 0.0, late_seconds: 0.0, at: now }
     }
 
-    /// Progress came after such a wait. One that is longer than `most` was an outage, and says nothing of how the link is otherwise.
-    pub(crate) fn on_progress(&mut self, now: Instant, waited: Duration, most: Duration) {
-        if waited <= most && waited >= self.longest(now) {
-            *self = Self { longest: waited, at: now };
-        }
+    /// Progress came after such a wait; it was `late` when the link was suspected meanwhile.
+    pub(crate) fn on_progress(&mut self, now: Instant, waited: Duration, late: bool) {
+        let remains = self.remains(now);
+        let late = f64::from(u8::from(late));
+        self.all = self.all * remains + 1.0;
+        self.late = self.late * remains + late;
+        self.late_seconds = self.late_seconds * remains + late * waited.as_secs_f64();
+        self.at = now;
     }
 
-    /// The longest wait that is remembered.
-    pub(crate) fn longest(&self, now: Instant) -> Duration {
+    /// How long missing progress is borne on a link with this round trip until the verdict: `least` at least, `most` at most unless that
+    /// is less.
+    pub(crate) fn verdict_after(&self, now: Instant, rtt: Duration, least: Duration, most: Duration) -> Duration {
+        let remains = self.remains(now);
+        let late = self.late * remains + LATE_AT_FIRST;
+        let share = (late / (self.all * remains + ALL_AT_FIRST)).clamp(f64::MIN_POSITIVE, LATE_MOST);
+        let losses = WRONG_ONE_IN.ln() / -share.ln();
+        // What one loss costs in theory counts like one that was measured.
+        let resent = (rtt.saturating_mul(2).saturating_add(RESEND_MIN)).as_secs_f64();
+        let one = (self.late_seconds * remains + resent) / (self.late * remains + 1.0);
+        let seconds = rtt.as_secs_f64() + one * (losses.exp2() - 1.0);
+        Duration::try_from_secs_f64(seconds).unwrap_or(most).min(most).max(least)
+    }
+
+    fn remains(&self, now: Instant) -> f64 {
         let halves = now.saturating_duration_since(self.at).as_secs_f64() / HALF_LIFE.as_secs_f64();
-        self.longest.mul_f64((-halves).exp2())
+        (-halves).exp2()
     }
 
-    /// How long missing progress is borne until the verdict: `least`, or what the link has shown, and for that no longer than `most`.
-    pub(crate) fn verdict_after(&self, now: Instant, least: Duration, most: Duration) -> Duration {
-        (self.longest(now) * LONGEST_TIMES).min(most).max(least)
+    /// How much is known: acknowledgements, of which old ones count less.
+    pub(crate) fn weight(&self, now: Instant) -> f64 {
+        self.all * self.remains(now)
     }
 }
 
@@ -51,39 +75,52 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
-    const MOST: Duration = Duration::from_millis(800);
+    const LEAST: Duration = Duration::from_millis(15);
+    const MOST: Duration = Duration::from_secs(1);
+    const RTT: Duration = Duration::from_millis(10);
 
-    fn quiet(start: Instant) -> (Patience, Instant) {
-        (Patience::new(start), start + HALF_LIFE * 20)
+    /// A link that acknowledges every half second for a quarter of an hour, every `nth` time late by 40 ms.
+    fn link(nth: Option<u32>) -> (Patience, Instant) {
+        let mut now = Instant::now();
+        let mut patience = Patience::new(now);
+        for count in 1..=1800_u32 {
+            now += 500 * MS;
+            let late = nth.is_some_and(|nth| count.is_multiple_of(nth));
+            patience.on_progress(now, if late { 40 * MS } else { RTT }, late);
+        }
+        (patience, now)
+    }
+
+    fn verdict((patience, now): (Patience, Instant)) -> Duration {
+        patience.verdict_after(now, RTT, LEAST, MOST)
     }
 
     #[test]
-    fn a_link_that_is_always_in_time_is_given_the_least() {
-        let (mut patience, now) = quiet(Instant::now());
-        patience.on_progress(now, 4 * MS, MOST);
-        assert_eq!(patience.verdict_after(now, 15 * MS, MOST), 15 * MS);
+    fn the_more_often_a_link_is_late_the_longer_it_is_waited_for() {
+        let new = verdict((Patience::new(Instant::now()), Instant::now()));
+        let (wired, radio, bad) = (verdict(link(None)), verdict(link(Some(150))), verdict(link(Some(20))));
+        // One loss more than what happens to it anyway is borne by every link: 30 ms here, then 60, then 120.
+        assert!(wired > 30 * MS && wired < 90 * MS, "{wired:?}");
+        assert!(radio > 190 * MS && radio < 400 * MS, "{radio:?}");
+        assert!(wired < new && new < bad && bad > 800 * MS, "{new:?} {bad:?}");
     }
 
     #[test]
-    fn a_new_link_and_one_that_was_late_are_given_more_and_that_is_forgotten() {
-        let start = Instant::now();
-        let (mut patience, now) = quiet(start);
-        assert_eq!(Patience::new(start).verdict_after(start, 15 * MS, MOST), LONGEST_AT_FIRST * LONGEST_TIMES);
-        patience.on_progress(now, 200 * MS, MOST);
-        patience.on_progress(now, 5 * MS, MOST);
-        assert_eq!(patience.verdict_after(now, 15 * MS, MOST), 600 * MS);
-        assert_eq!(patience.verdict_after(now + HALF_LIFE, 15 * MS, MOST), 300 * MS);
-        patience.on_progress(now + HALF_LIFE, 150 * MS, MOST);
-        assert_eq!(patience.longest(now + HALF_LIFE), 150 * MS);
+    fn what_was_long_ago_is_forgotten() {
+        let (mut patience, mut now) = link(Some(4));
+        let before = verdict((patience, now));
+        for _ in 0..600 {
+            now += 5000 * MS;
+            patience.on_progress(now, RTT, false);
+        }
+        assert!(verdict((patience, now)) < before / 5, "{before:?}");
+        assert!(patience.weight(now + HALF_LIFE) < patience.weight(now) * 0.51);
     }
 
     #[test]
-    fn an_outage_is_no_lateness_and_there_is_a_most_unless_time_outs_are_longer() {
-        let (mut patience, now) = quiet(Instant::now());
-        patience.on_progress(now, MOST + MS, MOST);
-        assert_eq!(patience.verdict_after(now, 15 * MS, MOST), 15 * MS);
-        patience.on_progress(now, 700 * MS, MOST);
-        assert_eq!(patience.verdict_after(now, 15 * MS, MOST), MOST);
-        assert_eq!(patience.verdict_after(now, 2 * MOST, MOST), 2 * MOST);
+    fn time_outs_that_are_longer_hold() {
+        let (patience, now) = link(Some(20));
+        assert_eq!(patience.verdict_after(now, RTT, 2 * MOST, MOST), 2 * MOST);
+        assert_eq!(Patience::new(now).verdict_after(now, Duration::MAX, LEAST, MOST), MOST);
     }
 }

@@ -18,8 +18,7 @@ use zeroize::Zeroizing;
 
 use super::inbound::{Inbound, InboundLimits};
 use super::machine::{KeyRing, LinkJoin, LinkKeys, Output, Parts, Session};
-use super::outbox::{Outbox, OutboxLimits, PeerLimits, SentItem};
-use super::path::RecordItem;
+use super::outbox::{Outbox, OutboxLimits, PeerLimits};
 use super::seal::{Opener, RotationLimits, Sealer, TrafficSecret};
 use super::trust::Behaviour;
 

@@ -143,7 +143,7 @@ impl Default for SessionConfig {
             ack_delay: Duration::from_millis(2),
             heartbeat: Duration::from_secs(5),
             probe: Duration::from_millis(500),
-            spare_patience: Duration::from_millis(800),
+            spare_patience: Duration::from_secs(1),
             failover_timeout: Duration::from_secs(5),
             last_link_timeout: Duration::from_secs(15),
             peer_lost_after: Duration::from_secs(300),
