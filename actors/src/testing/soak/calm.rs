@@ -92,8 +92,10 @@ pub struct Idle {
 pub struct Calm {
     /// As much as possible.
     pub throughput: Throughput,
-    /// Less than that.
+    /// Less than that, where each message takes the earliest arrival (`LoadBalanced`).
     pub spread: Spread,
+    /// The same, where each takes the link with the least under way (`LeastConnections`).
+    pub even: Spread,
     /// A thousand at once.
     pub at_once: AtOnce,
     /// Nothing.
@@ -105,7 +107,8 @@ pub(super) fn measure(seed: u64, lasts: Duration) -> Result<Calm, SoakError> {
     use crate::testing::sim::run;
     Ok(Calm {
         throughput: run(throughput(seed, lasts))?,
-        spread: run(spread(seed, lasts))?,
+        spread: run(spread(seed, lasts, PolicyName::LoadBalanced))?,
+        even: run(spread(seed, lasts, PolicyName::LeastConnections))?,
         at_once: run(at_once(seed))?,
         idle: run(idle(seed, lasts * 60))?,
     })
@@ -129,14 +132,14 @@ fn capacity() -> f64 {
 }
 
 /// Sends so many bulk messages. What is refused is not sent.
-fn send_bulk(world: &World, count: usize) {
+fn send_bulk(world: &World, count: usize, policy: PolicyName) {
     let sequence = Sequence { from: 0, to: 1, sort: BULK };
     let Some(session) = world.nodes[0].session(1) else { return };
     for _ in 0..count {
         let mut judge = world.shared.judge.borrow_mut();
         let content = compose(judge.deliveries.next(sequence), BULK_BYTES);
         let message = Outgoing::new(MessageClass::Bulk, content).on(ChannelId(BULK as u32));
-        let message = Outgoing { policy: Some(PolicyName::LoadBalanced), ..message };
+        let message = Outgoing { policy: Some(policy), ..message };
         if session.send(message).is_err() {
             return;
         }
@@ -167,7 +170,7 @@ async fn throughput(seed: u64, lasts: Duration) -> Result<Throughput, SoakError>
     let (mut before, mut measuring) = (0, false);
     while world.shared.now() < begins + lasts {
         let room = QUEUED_BYTES.saturating_sub(session.queued().1);
-        send_bulk(&world, room / BULK_BYTES);
+        send_bulk(&world, room / BULK_BYTES, PolicyName::LoadBalanced);
         tokio::time::sleep(FEED_EVERY).await;
         if !measuring && world.shared.now() >= begins {
             measuring = true;
@@ -196,7 +199,7 @@ async fn throughput(seed: u64, lasts: Duration) -> Result<Throughput, SoakError>
     })
 }
 
-async fn spread(seed: u64, lasts: Duration) -> Result<Spread, SoakError> {
+async fn spread(seed: u64, lasts: Duration, policy: PolicyName) -> Result<Spread, SoakError> {
     let world = stage(seed).await?;
     let (begins, mut debt) = (world.shared.now() + WARM_UP, 0.0);
     let (mut uncongested, mut variances) = (Share::default(), Vec::new());
@@ -206,7 +209,7 @@ async fn spread(seed: u64, lasts: Duration) -> Result<Spread, SoakError> {
         debt += capacity() * OFFERED * FEED_EVERY.as_secs_f64();
         let count = (debt / BULK_BYTES as f64) as usize;
         debt -= (count * BULK_BYTES) as f64;
-        send_bulk(&world, count);
+        send_bulk(&world, count, policy);
         tokio::time::sleep(FEED_EVERY).await;
         if world.shared.now() < second {
             continue;
