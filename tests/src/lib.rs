@@ -4,3 +4,4 @@ pub mod arrivals;
 #[cfg(target_os = "linux")]
 pub mod failover;
 pub mod programs;
+pub mod ways;

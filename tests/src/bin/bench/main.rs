@@ -5,6 +5,7 @@
 //! reached are those of the first release (`docs/benchmarks.md`).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program answers on its standard output")]
 
+mod at_work;
 mod micro;
 mod striping;
 mod subjects;
@@ -31,7 +32,7 @@ struct Arguments {
     /// Runs of each failover scenario [default: 10; 2 with --quick]
     #[arg(long)]
     failover_runs: Option<usize>,
-    /// Only workloads whose name contains this (`rtt`, `messages`, `cpu`, `setup`, `idle`, `striping`, `failover`, `micro`); may be
+    /// Only workloads whose name contains this (`rtt`, `messages`, `cpu`, `setup`, `idle`, `striping`, `work`, `failover`, `micro`); may be
     /// repeated
     #[arg(long)]
     only: Vec<String>,
@@ -70,6 +71,13 @@ fn main() -> ExitCode {
     }
     if arguments.wants("striping") {
         rows.extend(show(striping::measure(&programs, runs, arguments.quick)));
+    }
+    if arguments.wants("work") {
+        if cfg!(target_os = "linux") {
+            rows.extend(show(at_work::measure(&programs, runs.min(3), arguments.quick)));
+        } else {
+            println!("\nwork: skipped, it is read from /proc");
+        }
     }
     if arguments.wants("failover") {
         match failover(&programs, failover_runs) {

@@ -1,12 +1,11 @@
 //! Two links limited to the same rate against one of them: what a session makes of both at once.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bowline::cli::bench::measure::median;
-use bowline::cli::demo::forwarder::{Conditions, Path, PathKind};
-use bowline_tests::programs::{self, Program};
-use serde_json::Value;
+use bowline::cli::demo::forwarder::Conditions;
+use bowline_tests::programs;
+use bowline_tests::ways::Receiver;
 
 use crate::subjects::Programs;
 use crate::table::{Row, Target};
@@ -21,11 +20,6 @@ const TRANSPORTS: [&str; 2] = ["tcp", "ws"];
 /// Measures it: each link alone, then both.
 pub(crate) fn measure(programs: &Programs, runs: usize, quick: bool) -> Vec<Row> {
     let title = format!("striping, 16 KiB, links limited to {} MB/s", RATE / 1_000_000);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return vec![Row::new(&title, "both", "MB/s", Err(error.to_string()))],
-    };
-    let _inside = runtime.enter();
     let results: Result<Vec<[f64; 3]>, String> = (0..runs).map(|_| once(programs, quick)).collect();
     let results = match results {
         Ok(results) => results,
@@ -55,33 +49,22 @@ pub(crate) fn measure(programs: &Programs, runs: usize, quick: bool) -> Vec<Row>
 
 /// Throughput over the first link, the second, and both.
 fn once(programs: &Programs, quick: bool) -> Result<[f64; 3], String> {
-    let mut command = programs.command(&programs.bowline, false);
-    // Else the session would find the way past the forwarder.
-    command.args(["bench", "serve", "--json", "--no-advertise"]);
-    for transport in TRANSPORTS {
-        command.args(["--listen", &format!("{transport}://127.0.0.1:0")]);
-    }
-    let mut serve = Program::start(command).map_err(|error| error.to_string())?;
-    let ready = serve.next(Duration::from_secs(20)).map_err(|error| error.to_string())?;
-    let peer = ready["peer"].as_str().ok_or("the server did not say who it is")?.to_owned();
-    let mut addresses = Vec::new();
-    let mut paths = Vec::new();
-    for transport in TRANSPORTS {
-        let target = ready["addresses"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .find_map(|address| address.strip_prefix(&format!("{transport}://"))?.parse::<SocketAddr>().ok())
-            .ok_or_else(|| format!("the server does not listen on {transport}"))?;
-        let path = Path::open(PathKind::Tcp, target, Some(BUFFER)).map_err(|error| error.to_string())?;
-        path.set(Conditions { bytes_per_second: Some(RATE), ..Conditions::default() });
-        addresses.push(format!("{transport}://{}", path.address()));
-        paths.push(path);
-    }
+    let receiver = Receiver::open(&programs.bowline, &TRANSPORTS, Some(BUFFER))?;
+    receiver.everywhere(Conditions { bytes_per_second: Some(RATE), ..Conditions::default() });
+    let addresses: Vec<String> = receiver.ways.iter().map(|way| way.to.clone()).collect();
     let figure = |over: &[String]| {
         let mut command = programs.command(&programs.bowline, false);
-        command.args(["bench", "messages", "--json", "--policy", "load-balanced", "--size", "16384", "--peer", &peer]);
+        command.args([
+            "bench",
+            "messages",
+            "--json",
+            "--policy",
+            "load-balanced",
+            "--size",
+            "16384",
+            "--peer",
+            &receiver.peer,
+        ]);
         command.args(["--seconds", if quick { "1" } else { "3" }]);
         for address in over {
             command.args(["--to", address]);
