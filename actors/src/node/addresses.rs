@@ -85,15 +85,26 @@ impl Addresses {
     }
 }
 
-/// Listeners as others can reach them on a machine with these addresses: each once, and no more than peers are told. Pure.
+/// Listeners as others can reach them on a machine with these addresses: each once, and no more than peers are told. Where there are
+/// more, every listener keeps its share of the places: one transport that is cut off somewhere must not be the only one told. Pure.
 fn reachable(listening: &[EndpointAddress], here: &[IpAddr]) -> Vec<EndpointAddress> {
-    let mut all: Vec<EndpointAddress> = Vec::new();
-    for address in listening.iter().flat_map(|address| with_real_host(address, here)) {
-        if all.len() < ADDRESSES_TOLD_MAX && !all.contains(&address) {
-            all.push(address);
+    let mut listeners: Vec<Vec<EndpointAddress>> = Vec::new();
+    for listener in listening {
+        let mut fresh = with_real_host(listener, here);
+        fresh.retain(|address| !listeners.iter().flatten().any(|known| known == address));
+        listeners.push(fresh);
+    }
+    let mut shares = vec![0; listeners.len()];
+    let mut places = ADDRESSES_TOLD_MAX;
+    while places > 0 && listeners.iter().zip(&shares).any(|(all, share)| *share < all.len()) {
+        for (all, share) in listeners.iter().zip(&mut shares) {
+            if places > 0 && *share < all.len() {
+                *share += 1;
+                places -= 1;
+            }
         }
     }
-    all
+    listeners.into_iter().zip(shares).flat_map(|(all, share)| all.into_iter().take(share)).collect()
 }
 
 /// An address that listens on all interfaces as the addresses that those have; any other as it is.
@@ -214,5 +225,16 @@ mod tests {
         let here: Vec<IpAddr> = (0..40).map(|n| IpAddr::from([192, 0, 2, n])).collect();
         assert_eq!(reachable(&at(&["tcp://[::]:1", "tcp://0.0.0.0:1"]), &here[..3]).len(), 3);
         assert_eq!(reachable(&at(&["tcp://[::]:1"]), &here).len(), ADDRESSES_TOLD_MAX);
+    }
+
+    #[test]
+    fn on_a_machine_with_many_addresses_every_listener_keeps_its_share_of_the_places() {
+        let here: Vec<IpAddr> = (0..40).map(|n| IpAddr::from([192, 0, 2, n])).collect();
+        let told = reachable(&at(&["quic://[::]:1", "tcp://[::]:1", "wss://127.0.0.1:2/x"]), &here);
+        let of = |kind: &str| told.iter().filter(|address| address.kind().as_str() == kind).count();
+        assert_eq!((of("quic"), of("tcp"), of("wss")), (8, 7, 1));
+        let (quic, tcp) = (&told[..8], &told[8..15]);
+        let hosts = |some: &[EndpointAddress]| some.iter().map(EndpointAddress::ip).collect::<Vec<_>>();
+        assert_eq!(hosts(&quic[..7]), hosts(tcp), "the same first addresses");
     }
 }

@@ -12,6 +12,7 @@ use bowline_messages::config::{NodeConfig, PeerBook, TrustPolicy};
 use bowline_messages::event::EventKind;
 use bowline_messages::session::{Outgoing, ReceiptState, SessionStatus};
 use bowline_messages::supervision::TreeNode;
+use bowline_messages::wire::Refusal;
 use bowline_messages::{EndpointAddress, MessageClass, PeerId, Ticket, TransportKind};
 
 use super::protocol::{
@@ -21,6 +22,7 @@ use super::report::{SessionReport, micros};
 use super::resolve::{Resolved, resolve};
 use super::seeking::{Commanded, Seeking, plan, sought};
 use super::visits::Visits;
+use super::why::{is_refusal, only_waits};
 use crate::config::{Loaded, Source};
 use crate::exit::{Exit, Failure};
 use crate::node::{Node, trust_lists};
@@ -60,16 +62,24 @@ fn explain(errors: impl IntoIterator<Item = (EndpointAddress, String)>, own: &st
     let mut last: Vec<(EndpointAddress, String)> = Vec::new();
     for (address, error) in errors {
         match last.iter_mut().find(|(known, _)| *known == address) {
-            // That dials pause after several failures says nothing about why they failed.
-            Some(_) if error.starts_with("failed several times") => {}
+            Some(_) if only_waits(&error) => {}
             Some((_, known)) => *known = error,
             None => last.push((address, error)),
         }
     }
-    let refused = last.iter().any(|(_, error)| error.starts_with("refused"));
+    let any = |refusal: Refusal| last.iter().any(|(_, error)| is_refusal(error, refusal.clone()));
+    let advice = if any(Refusal::NotAllowed) {
+        format!("; when it does not know this node yet, `bowline connect {own}` over there accepts it")
+    } else if any(Refusal::CoolDown) {
+        format!(
+            "; a failed attempt from here has to cool down over there (limits.cool_down, 1min unless changed): try again \
+             after that, or, when it does not know this node yet, `bowline connect {own}` over there at once"
+        )
+    } else {
+        String::new()
+    };
     let texts: Vec<String> = last.into_iter().map(|(address, error)| format!("{address}: {error}")).collect();
-    let advice = format!("; when it does not know this node yet, `bowline connect {own}` over there accepts it");
-    (!texts.is_empty()).then(|| texts.join(", ") + if refused { &advice } else { "" })
+    (!texts.is_empty()).then(|| texts.join(", ") + &advice)
 }
 
 fn gone(error: NodeError) -> Failure {
@@ -440,6 +450,9 @@ impl Running {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use bowline_actors::session::handshake::HandshakeError;
+    use bowline_actors::transport::actor::DialError;
+
     use super::*;
 
     #[test]
@@ -450,7 +463,19 @@ mod tests {
         let tcp = "tcp://127.0.0.1:1";
         let errors = [at(tcp, "connection refused"), at(tcp, "failed several times in a row, next attempt in 4s")];
         assert_eq!(explain(errors, own).unwrap(), "tcp://127.0.0.1:1: connection refused");
-        let advice = explain([at(tcp, "refused: cooling down")], own).unwrap();
-        assert!(advice.contains(&format!("bowline connect {own}")), "{advice}");
+        let refused = |refusal: Refusal| {
+            let error = DialError::Handshake(HandshakeError::Refused(refusal));
+            (tcp.parse().unwrap(), error.to_string())
+        };
+        let connect = format!("bowline connect {own}");
+        let stranger = explain([refused(Refusal::NotAllowed), refused(Refusal::CoolDown)], own).unwrap();
+        assert!(stranger.contains(&Refusal::NotAllowed.to_string()) && stranger.contains(&connect), "{stranger}");
+        assert!(!stranger.contains("cool"), "{stranger}");
+        let cooling = explain([refused(Refusal::CoolDown)], own).unwrap();
+        assert!(cooling.contains("limits.cool_down") && cooling.contains(&connect), "{cooling}");
+        for other in [Refusal::Busy, Refusal::SourceLimit, Refusal::TooManyConnections, Refusal::ShuttingDown] {
+            let told = explain([refused(other.clone())], own).unwrap();
+            assert_eq!(told, format!("{tcp}: refused: {other}"), "being accepted does not help there");
+        }
     }
 }

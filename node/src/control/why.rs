@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bowline_actors::session::handshake::HandshakeError;
 use bowline_messages::session::{DialStatus, SessionEnd};
+use bowline_messages::wire::Refusal;
 use bowline_messages::{EndpointAddress, Event, EventKind, PeerId};
 
 use super::protocol::{DialReport, WhyReport};
@@ -21,12 +23,22 @@ struct LastFailure {
     error: String,
 }
 
-/// How dials of a peer failed, the last one of each address. That dials pause after several failures says nothing about why they failed.
+/// Whether a dial failed because the other side refused it for this reason.
+pub(super) fn is_refusal(error: &str, reason: Refusal) -> bool {
+    error == HandshakeError::Refused(reason).to_string()
+}
+
+/// Whether a dial failed only because earlier ones had: attempts pause then, here or over there. That says nothing about why they failed.
+pub(super) fn only_waits(error: &str) -> bool {
+    error.starts_with("failed several times") || is_refusal(error, Refusal::CoolDown)
+}
+
+/// How dials of a peer failed, the last one of each address that says why.
 fn failures<'a>(events: impl IntoIterator<Item = &'a Event>, of: PeerId) -> BTreeMap<EndpointAddress, LastFailure> {
     let mut last: BTreeMap<EndpointAddress, LastFailure> = BTreeMap::new();
     for event in events {
         let EventKind::DialFailed { peer, address, error } = &event.kind else { continue };
-        if *peer == of && !(error.starts_with("failed several times") && last.contains_key(address)) {
+        if *peer == of && !(only_waits(error) && last.contains_key(address)) {
             last.insert(address.clone(), LastFailure { at: event.at, error: error.clone() });
         }
     }
@@ -130,6 +142,7 @@ mod tests {
             failed(1, 1, "tcp://a:1", "timed out"),
             failed(2, 1, "tcp://a:1", "refused"),
             failed(3, 1, "tcp://a:1", "failed several times in a row, next attempt in 4s"),
+            failed(3, 1, "tcp://a:1", &HandshakeError::Refused(Refusal::CoolDown).to_string()),
             failed(4, 2, "tcp://a:1", "somebody else's"),
         ];
         let stand = |to: &str, under_way, failures| DialStatus {

@@ -174,7 +174,8 @@ async fn fill(source: &mut (impl AsyncRead + Unpin), block: &mut [u8]) -> io::Re
     Ok(filled)
 }
 
-/// Receives a file into the folder of the rules, tells the sender what became of it, and returns it.
+/// Receives a file into the folder of the rules, tells the sender what became of it, and returns it. A file that is stored stays so when
+/// the sender is gone by then.
 ///
 /// # Errors
 /// [`FileError`]; nothing of the file is left then.
@@ -205,7 +206,9 @@ pub(crate) async fn receive(
         Ok(stored) => Outcome::Stored { name: file_name(&stored.path), bytes: stored.bytes },
         Err(error) => Outcome::Failed(public_reason(error)),
     };
-    tell(stream, &outcome, rules.stall).await?;
+    if let Err(untold) = tell(stream, &outcome, rules.stall).await {
+        tracing::debug!(%untold, "the sender does not know what became of its file");
+    }
     result
 }
 

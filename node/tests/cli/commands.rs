@@ -35,6 +35,19 @@ fn exit_codes_say_what_kind_of_failure_it_is() {
 }
 
 #[test]
+fn a_bench_waits_for_answers_as_long_as_it_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let made = json(home.path(), &["id", "new"]);
+    let to = format!("tcp://{nobody}");
+    let peer = made["peer"].as_str().unwrap();
+    let call = ["bench", "rtt", "--peer", peer, "--to", &to, "--seconds", "0.5", "--timeout", "400ms"];
+    let output = run(home.path(), &call);
+    assert_eq!(code(&output), 4);
+    assert!(stderr(&output).contains("no answer within 1s"), "{output:?}");
+}
+
+#[test]
 fn the_configuration_is_found_shown_and_checked() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

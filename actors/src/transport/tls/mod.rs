@@ -76,7 +76,8 @@ pub(crate) async fn connect(
     connected.map(TlsStream::Client).map_err(|error| failure(address.kind(), error))
 }
 
-/// Alerts from this number on are our refusals, by their number: no other specification uses these.
+/// Alerts from this number on are our refusals, by their number. IANA has assigned none of them, and set none aside for private use
+/// either: a number that is assigned later comes only from servers that are no node.
 const ALERT_REFUSED: u8 = 224;
 
 /// The fatal alert that turns a connection away before the handshake, with the reason of a framed refusal (RFC 8446, sections 5.1

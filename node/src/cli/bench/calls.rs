@@ -18,8 +18,6 @@ use super::peer::{Peer, PeerOptions};
 use super::wire::{Ask, Payloads, report};
 use crate::exit::{Exit, Failure};
 
-/// How long an answer may take before the call has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Sends between two turns of everything else on this arbiter: messages, and bytes.
 const TURN_MESSAGES: usize = 1024;
 const TURN_BYTES: usize = 256 * 1024;
@@ -55,7 +53,7 @@ impl Caller {
         self.answers.do_send(AwaitReport(tell));
         let ask = Outgoing::new(common.class, Ask::Report.encode(0));
         self.session.send_wait(ask).await.map_err(|error| Failure::new(Exit::False, error))?;
-        answered(told).await
+        answered(told, common.patience).await
     }
 
     async fn ping(&self, common: &Common, warm: Duration, time: Duration, most: usize) -> Result<Samples, Failure> {
@@ -73,7 +71,7 @@ impl Caller {
             samples: Samples::default(),
             done,
         });
-        let limit = PATIENCE + warm + time;
+        let limit = common.patience + warm + time;
         match tokio::time::timeout(limit, finished).await {
             Ok(Ok(samples)) => Ok(samples),
             Ok(Err(_)) => Err(Failure::new(Exit::False, "the session ended")),
@@ -86,11 +84,11 @@ fn late(limit: Duration) -> Failure {
     Failure::new(Exit::TimedOut, format_args!("no answer within {limit:?}"))
 }
 
-async fn answered(told: oneshot::Receiver<Value>) -> Result<Value, Failure> {
-    match tokio::time::timeout(PATIENCE, told).await {
+async fn answered(told: oneshot::Receiver<Value>, limit: Duration) -> Result<Value, Failure> {
+    match tokio::time::timeout(limit, told).await {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(_)) => Err(Failure::new(Exit::False, "the session ended")),
-        Err(_) => Err(late(PATIENCE)),
+        Err(_) => Err(late(limit)),
     }
 }
 
@@ -273,8 +271,8 @@ impl<'a> Stream<'a> {
             self.look_at(turn * 2);
             tokio::task::yield_now().await;
         }
-        let settled = tokio::time::timeout(PATIENCE, self.caller.session.settled()).await;
-        settled.map_err(|_| late(PATIENCE))?;
+        let settled = tokio::time::timeout(self.common.patience, self.caller.session.settled()).await;
+        settled.map_err(|_| late(self.common.patience))?;
         self.look_at(usize::MAX);
         self.not_acknowledged += self.waiting.len() as u64;
         self.waiting = Receipts::default();
@@ -329,7 +327,7 @@ pub(super) async fn setup(common: Common) -> Result<Value, Failure> {
         let start = clock::now();
         let session = node.connect(common.peer, &common.to).await?;
         let caller = Caller { node, session, answers };
-        caller.ping(&common, Duration::ZERO, PATIENCE, 1).await?;
+        caller.ping(&common, Duration::ZERO, common.patience, 1).await?;
         let took = clock::now() - start;
         caller.node.stop().await;
         if turn >= WARM {
@@ -367,7 +365,7 @@ async fn connect_many(common: &Common, count: usize) -> Result<Vec<Caller>, Fail
     let one = |_| async {
         let caller = Caller::connect(common).await?;
         // An answer shows that the other side has the session as well.
-        caller.ping(common, Duration::ZERO, PATIENCE, 1).await?;
+        caller.ping(common, Duration::ZERO, common.patience, 1).await?;
         Ok(caller)
     };
     let made: Vec<Result<Caller, Failure>> =

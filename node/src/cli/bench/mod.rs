@@ -19,12 +19,16 @@ mod serve;
 mod wire;
 
 use std::future::Future;
+use std::time::Duration;
 
 use bowline_messages::{EndpointAddress, MessageClass, PeerId, PolicyName, UnknownPolicy};
 
 use super::Global;
 use super::output::line;
 use crate::exit::{Exit, Failure};
+
+/// How long an answer may take before a call has failed, unless `--timeout` says.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measure throughput, latency, set-up, memory and failover between two processes
 #[derive(Debug, clap::Args)]
@@ -73,6 +77,9 @@ pub(crate) struct Common {
     /// Policy of the messages, as in fastest-first [default: that of the class]
     #[arg(long, value_parser = policy)]
     pub(crate) policy: Option<PolicyName>,
+    /// How long an answer may take, besides the time of measuring: what `--timeout` says
+    #[arg(skip = PATIENCE)]
+    pub(crate) patience: Duration,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -102,12 +109,15 @@ fn policy(text: &str) -> Result<PolicyName, String> {
 /// What went wrong, with its exit code.
 pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let json = global.json;
+    let timely = |common| Common { patience: global.timeout.unwrap_or(PATIENCE), ..common };
     match args.call {
         Call::Serve(args) => inside(serve::run(args, json)),
-        Call::Rtt(common) => inside(calls::rtt(common)).and_then(|report| print("rtt", &report, json)),
-        Call::Messages(common) => inside(calls::messages(common)).and_then(|report| print("messages", &report, json)),
-        Call::Setup(common) => inside(calls::setup(common)).and_then(|report| print("setup", &report, json)),
-        Call::Idle(common) => inside(calls::idle(common)).and_then(|report| print("idle", &report, json)),
+        Call::Rtt(common) => inside(calls::rtt(timely(common))).and_then(|report| print("rtt", &report, json)),
+        Call::Messages(common) => {
+            inside(calls::messages(timely(common))).and_then(|report| print("messages", &report, json))
+        }
+        Call::Setup(common) => inside(calls::setup(timely(common))).and_then(|report| print("setup", &report, json)),
+        Call::Idle(common) => inside(calls::idle(timely(common))).and_then(|report| print("idle", &report, json)),
         Call::Drip(args) => inside(drip::run(args, json)).and_then(|report| print("drip", &report, json)),
     }
 }

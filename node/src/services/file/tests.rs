@@ -204,3 +204,20 @@ async fn a_slow_file_that_keeps_coming_arrives() {
     assert_eq!(received.unwrap().bytes, 5);
     assert_eq!(outcome, Outcome::Stored { name: "a".into(), bytes: 5 });
 }
+
+#[tokio::test]
+async fn a_file_whose_sender_is_gone_before_the_answer_is_stored_and_said_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut here, mut there) = tokio::io::duplex(64 * 1024);
+    let rules = rules(dir.path());
+    let sender = async move {
+        read_answer::<Consent>(&mut here).await.unwrap();
+        here.write_u32(5).await.unwrap();
+        here.write_all(b"hello").await.unwrap();
+        here.write_u32(0).await.unwrap();
+        here.write_all(blake3::hash(b"hello").as_bytes()).await.unwrap();
+    };
+    let ((), received) = tokio::join!(sender, receive(&mut there, "a", None, &rules, |_| {}));
+    assert_eq!(received.unwrap().bytes, 5);
+    assert_eq!(names(dir.path()), ["a"]);
+}
