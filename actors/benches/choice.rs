@@ -17,7 +17,7 @@ fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
     let figures: Vec<_> = PolicyName::ALL.iter().map(|name| (name.as_str(), nanoseconds(*name))).collect();
     if json {
-        let fields: Vec<_> = figures.iter().map(|(name, value)| format!("\"{name}\":{value:.0}")).collect();
+        let fields: Vec<_> = figures.iter().map(|(name, value)| format!("\"{name}_ns\":{value:.0}")).collect();
         println!("{{{}}}", fields.join(","));
     } else {
         for (name, value) in figures {

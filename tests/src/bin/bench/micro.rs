@@ -1,5 +1,5 @@
-//! The benches within one process: supervision, cryptography and topology, as rows with what is to be reached
-//! (`docs/supervision.md`, `docs/topology.md`).
+//! The benches within one process: supervision, cryptography, choice and topology, as rows with what is to be reached
+//! (`docs/supervision.md`, `docs/choice.md`, `docs/topology.md`).
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::table::{Row, Target};
 
 /// The benches, by the names that cargo knows.
-const BENCHES: [&str; 3] = ["supervision", "crypto", "topology"];
+const BENCHES: [&str; 4] = ["supervision", "crypto", "choice", "topology"];
 
 /// What is to be reached: at most so much, in the unit that the bench reports.
 const TARGETS: [(&str, &str, f64); 11] = [
@@ -24,6 +24,9 @@ const TARGETS: [(&str, &str, f64); 11] = [
     ("topology", "scale-free-10000", 10_000.0),
     ("topology", "scale-free-100000", 200_000.0),
 ];
+
+/// What one choice may take in nanoseconds, by any policy.
+const CHOICE_NS: f64 = 2000.0;
 
 /// Runs all of them.
 pub(crate) fn measure() -> Vec<Row> {
@@ -51,6 +54,9 @@ fn rows(bench: &str, printed: Result<String, String>) -> Vec<Row> {
         Err(reason) => (Vec::new(), Some(reason)),
     };
     let targets = |name: &str| {
+        if bench == "choice" {
+            return vec![Target::AtMost(CHOICE_NS)];
+        }
         let mine = TARGETS.iter().filter(|(of, figure, _)| *of == bench && *figure == name);
         mine.map(|(_, _, limit)| Target::AtMost(*limit)).collect::<Vec<_>>()
     };
@@ -112,6 +118,12 @@ mod tests {
             [of("child_idle_bytes"), of("one_way_ratio"), of("restart_us")],
             [Some(Some(true)), Some(Some(false)), Some(None)]
         );
+    }
+
+    #[test]
+    fn every_policy_has_to_choose_in_time() {
+        let all = verdicts("choice", r#"{"weighted_ns":2500,"priority_ns":600}"#);
+        assert_eq!(all.iter().map(|(_, verdict)| *verdict).collect::<Vec<_>>(), [Some(true), Some(false)]);
     }
 
     #[test]
