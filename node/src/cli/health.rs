@@ -9,9 +9,15 @@ pub(crate) fn quality(link: &LinkReport) -> String {
     let Some(quality) = &link.quality else { return "-".into() };
     let mut parts = Vec::new();
     parts.extend(quality.latency_ms.map(|ms| format!("{ms:.1} ms")));
-    parts.extend(quality.loss.map(|loss| format!("{:.0} % missed", loss * 100.0)));
+    parts.extend(quality.loss.map(missed));
     parts.extend(quality.stability.map(|steady| format!("steady {steady:.2}")));
     if parts.is_empty() { "-".into() } else { parts.join(", ") }
+}
+
+/// An estimated share. Estimates swing around zero; less than none is none.
+fn missed(share: f64) -> String {
+    let percent = if share > 0.0 { share * 100.0 } else { 0.0 };
+    format!("{percent:.0} % missed")
 }
 
 /// What was found last, in a few words.
@@ -106,6 +112,14 @@ mod tests {
     use bowline_messages::LinkId;
     use bowline_messages::health::{Alternative, Confidence};
     use bowline_messages::link::LinkState;
+
+    #[test]
+    fn less_than_nothing_missed_is_nothing() {
+        for share in [-0.001, -0.0, 0.0, 0.001] {
+            assert_eq!(missed(share), "0 % missed");
+        }
+        assert_eq!(missed(0.07), "7 % missed");
+    }
 
     #[test]
     fn evidence_says_samples_rule_and_alternatives() {

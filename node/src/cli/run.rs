@@ -282,7 +282,32 @@ fn make_private_dir(path: &Path) -> Result<(), Failure> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path).map_err(|error| {
         Failure::at(path, &error, Exit::Configuration).hint("name another place with --state-dir or identity.state_dir")
-    })
+    })?;
+    refuse_shared(path)
+}
+
+/// Refuses a folder that others may write into, or whose owner may let them: who can replace a key decides who this node is.
+#[cfg(unix)]
+fn refuse_shared(folder: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::MetadataExt as _;
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let found = std::fs::metadata(folder).map_err(|error| Failure::at(folder, &error, Exit::Configuration))?;
+    let refused = |what: &str| Failure::new(Exit::Permission, format_args!("{} {what}", folder.display()));
+    if ![0, rustix::process::geteuid().as_raw()].contains(&found.uid()) {
+        return Err(
+            refused("belongs to somebody else").hint("name another place with --state-dir or identity.state_dir")
+        );
+    }
+    if found.mode() & WRITABLE_BY_OTHERS != 0 {
+        let mode = format!("can be written by others (mode {:04o})", found.mode() & 0o7777);
+        return Err(refused(&mode).hint(format_args!("run: chmod 700 '{}'", folder.display())));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn refuse_shared(_: &Path) -> Result<(), Failure> {
+    Ok(())
 }
 
 /// Keeps a second node away from the same state: two nodes with one name would take each other's messages.

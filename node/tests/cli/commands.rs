@@ -35,6 +35,23 @@ fn exit_codes_say_what_kind_of_failure_it_is() {
 }
 
 #[test]
+fn a_folder_that_others_can_write_into_holds_no_state() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    fs::create_dir(&state).unwrap();
+    for mode in [0o777, 0o720, 0o1777] {
+        fs::set_permissions(&state, fs::Permissions::from_mode(mode)).unwrap();
+        // This address cannot be listened on: a node that gets so far ends with another code, and at once.
+        let refused = ["run", "--listen", "nowhere://127.0.0.1:1", "--state-dir", state.to_str().unwrap()];
+        let output = run(home.path(), &refused);
+        assert_eq!(code(&output), 77, "{output:?}");
+        assert!(stderr(&output).contains("chmod 700"), "{output:?}");
+    }
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 0, "nothing was written there");
+}
+
+#[test]
 fn a_bench_waits_for_answers_as_long_as_it_is_told() {
     let home = tempfile::tempdir().unwrap();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
