@@ -1,12 +1,14 @@
 # What people do with this repository. `make help` lists it.
 
 CARGO ?= cargo
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),./target)
 LOCKED ?= --locked
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 NEXTEST_PROFILE ?= default
 # How long the demonstration runs.
 SECONDS ?= 30
-# Arguments of the benches: --quick, --only NAME, --strict; see `./target/release/bench --help`.
+# Arguments of the benches: --quick, --only NAME, --strict; see `$(TARGET)/release/bench --help`.
 BENCH ?=
 
 .DEFAULT_GOAL := help
@@ -14,7 +16,7 @@ BENCH ?=
 
 run: ## Watch two nodes keep their session while their links die (30 s; SECONDS=60 for longer)
 	$(CARGO) build $(LOCKED) --release --bin bowline
-	./target/release/bowline demo --seconds $(SECONDS)
+	$(TARGET)/release/bowline demo --seconds $(SECONDS)
 
 # Tests of processes find the programs that are built along with the tests.
 test: export BOWLINE_PROGRAMS_BUILT = 1
@@ -39,7 +41,7 @@ fmt: ## Format everything
 
 bench: ## Measure throughput, latency and failover against raw TCP and TLS (as root: failover between namespaces as well)
 	$(CARGO) build $(LOCKED) --release --package bowline --package bowline-tests --bins
-	./target/release/bench $(BENCH)
+	$(TARGET)/release/bench $(BENCH)
 
 doc: ## Build the documentation of the crates into target/doc
 	$(CARGO) doc $(LOCKED) --workspace --no-deps
