@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::journal::Record;
 use crate::health::HealthPort;
+use crate::session::budgets::BudgetTable;
 use crate::session::handshake::{Admission, ResumeTicket};
 use crate::session::identity::Identity;
 use crate::session::pressure::{MemoryGauge, Pressure};
@@ -54,6 +55,8 @@ pub struct Services {
     pub resume: RefCell<ResumeStore>,
     /// Who is let in.
     pub trust: RefCell<Trust>,
+    /// What peers may still have delivered.
+    pub(crate) budgets: RefCell<BudgetTable>,
     application: RefCell<Application>,
     journal: RefCell<Option<Recipient<Record>>>,
     supervision_events: RefCell<Option<Recipient<SupervisionEvent>>>,
@@ -96,6 +99,7 @@ impl Services {
             session: RefCell::new(Rc::new(session)),
             resume: RefCell::default(),
             trust: RefCell::new(trust),
+            budgets: RefCell::default(),
             application: RefCell::default(),
             journal: RefCell::default(),
             supervision_events: RefCell::default(),

@@ -34,12 +34,13 @@ pub use requests::{
     AddAddresses, CloseSession, FindLinkActor, GivenAddresses, InterfaceState, OwnAddresses, StatusQuery,
 };
 
+use super::budgets::Budgets;
 use super::handle::SessionHandle;
 use super::handshake::{HandshakeError, ResumeTicket};
 use super::identity::Identity;
 use super::keeper::{DialOrder, Keeper, Source};
 use super::ledger::{InHand, Ledger};
-use super::limits::{BudgetConfig, PeerBudget};
+use super::limits::PeerBudget;
 use super::machine::{LinkJoin, LinkKeys, Output, Parts, Session};
 use super::outbox::PeerLimits;
 use super::pressure::{Pressure, RECHECK};
@@ -84,25 +85,16 @@ pub struct SessionGroup {
     /// What the node's gauge was told last.
     memory: Cell<u64>,
     keeper: RefCell<Keeper>,
-    /// What the peer may still have delivered, where that is limited. Not the actor's, or a peer over whose messages it panics would
-    /// get a new budget each time.
-    budgets: RefCell<Option<Box<Budgets>>>,
-}
-
-/// The budgets of one peer.
-struct Budgets {
-    /// For messages.
-    messages: PeerBudget,
-    /// The same for what is read from its streams.
-    streams: PeerBudget,
+    /// What the peer may still have delivered, where that is limited. Kept with the peer, or one over whose messages the actor panics,
+    /// or whose session ends, would get a new budget each time.
+    budgets: Option<Rc<RefCell<Budgets>>>,
 }
 
 impl SessionGroup {
     /// A group without links.
     pub fn new(ledger: Arc<Ledger>, services: Rc<Services>) -> Self {
         let wanted = services.session.borrow().links;
-        let budget = BudgetConfig::of(&services.session.borrow()).map(|budget| PeerBudget::new(&budget, clock::now()));
-        let budgets = budget.map(|budget| Box::new(Budgets { messages: budget, streams: budget }));
+        let budgets = services.budgets.borrow_mut().of(ledger.peer(), &services.session.borrow(), clock::now());
         let keeper = Keeper::new(wanted, ledger.local() > ledger.peer(), services.rng());
         Self {
             ledger,
@@ -113,7 +105,7 @@ impl SessionGroup {
             closing: RefCell::default(),
             memory: Cell::new(0),
             keeper: RefCell::new(keeper),
-            budgets: RefCell::new(budgets),
+            budgets,
         }
     }
 

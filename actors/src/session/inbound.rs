@@ -10,6 +10,7 @@ mod audit;
 mod bounds;
 #[cfg(test)]
 mod fuzz;
+mod owning;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -107,6 +108,8 @@ pub struct Inbound {
     skips: u64,
     /// The application's inspector has seen the message at the front of `deliver`.
     shown: bool,
+    /// Messages at the front of `deliver` that pin nothing of what the peer sent beside them.
+    owned: usize,
     /// Messages at the front of `deliver` that a life of the peer sent which is over.
     stale: usize,
     duplicates: u64,
@@ -130,6 +133,7 @@ impl Inbound {
             held: 0,
             skips: 0,
             shown: false,
+            owned: 0,
             stale: 0,
             duplicates: 0,
             delivered: 0,
@@ -171,6 +175,7 @@ impl Inbound {
         let known = self.channels.get(&id).and_then(|c| c.waiting.get(&sequence)).map(|slot| window_cost(slot.len()));
         self.hold(id, cost, known.unwrap_or(0))?;
         let Some(channel) = self.channels.get_mut(&id) else { return Ok(()) };
+        let payload = owning::owned(&payload);
         if channel.expects(sequence) {
             channel.next += 1;
             self.order(id, sequence, class, payload);
@@ -452,6 +457,7 @@ impl Inbound {
     /// Messages left the queue for the application. Those of a life of the peer that is over concern no channel any more.
     fn on_handed_over(&mut self, id: ChannelId, last: u64, count: u64, bytes: u64) {
         self.shown = false;
+        self.owned = self.owned.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
         if self.stale > 0 {
             self.stale -= usize::try_from(count).unwrap_or(self.stale).min(self.stale);
             self.delivered += count;

@@ -315,6 +315,12 @@ impl PeerBudget {
         self.bytes.take(bytes);
     }
 
+    /// Whether nothing is owed and nothing was taken lately: it is as good as a new one.
+    pub fn is_full(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.messages.filled == self.messages.bound && self.bytes.filled == self.bytes.bound
+    }
+
     /// How long until what was taken on credit is paid.
     pub fn debt(&mut self, now: Instant) -> Duration {
         self.fill(now);

@@ -9,10 +9,11 @@
 //! | `handle`, `stream` | what the application holds |
 //! | `actor` | the actor around the machine |
 //! | `handshake`, `seal`, `replay`, `identity`, `resume` | who the peer is, and sealed records |
-//! | `keyfile`, `private_file`, `trust`, `limits` | what is kept on disk, who is let in, what strangers may cost |
+//! | `keyfile`, `private_file`, `trust`, `limits`, `budgets` | what is kept on disk, who is let in, what strangers may cost |
 
 pub mod acks;
 pub mod actor;
+pub(crate) mod budgets;
 mod evidence;
 pub mod handle;
 pub mod handshake;

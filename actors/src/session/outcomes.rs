@@ -1,7 +1,6 @@
 //! How messages that are no longer queued ended, where it was not by acknowledgement: kept as ranges, bounded.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use bowline_messages::session::ReceiptState;
 
@@ -16,11 +15,12 @@ pub(crate) struct Outcomes {
 }
 
 impl Outcomes {
-    /// Notes how a range of messages ended. Ranges are noted at most once.
-    pub(crate) fn insert(&mut self, range: Range<u64>, state: ReceiptState) {
-        if range.start >= range.end {
+    /// Notes how a message ended, unless that was noted before: what is final does not change.
+    pub(crate) fn insert(&mut self, sequence: u64, state: ReceiptState) {
+        if self.get(sequence).is_some() {
             return;
         }
+        let range = sequence..sequence + 1;
         if let Some((_, (end, before))) = self.ranges.range_mut(..range.start).next_back()
             && *end == range.start
             && *before == state
@@ -55,7 +55,7 @@ mod tests {
     fn neighbours_with_one_fate_share_a_range() {
         let mut outcomes = Outcomes::default();
         for sequence in 0..10_000 {
-            outcomes.insert(sequence..sequence + 1, ReceiptState::NotSent);
+            outcomes.insert(sequence, ReceiptState::NotSent);
         }
         assert_eq!(outcomes.ranges.len(), 1);
         assert_eq!(outcomes.get(9_999), Some(ReceiptState::NotSent));
@@ -66,7 +66,7 @@ mod tests {
     fn memory_is_bounded_and_what_is_forgotten_is_unknown() {
         let mut outcomes = Outcomes::default();
         for sequence in (0..10_000).step_by(2) {
-            outcomes.insert(sequence..sequence + 1, ReceiptState::Expired);
+            outcomes.insert(sequence, ReceiptState::Expired);
         }
         assert_eq!(outcomes.ranges.len(), RANGES_MAX);
         assert_eq!(outcomes.get(0), Some(ReceiptState::Unknown));

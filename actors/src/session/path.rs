@@ -72,6 +72,9 @@ const BARE_RECORDS_MAX: u32 = 1024;
 /// Records whose fate is remembered although they are lost, so that a late acknowledgement still counts.
 const LOST_REMEMBERED_MAX: usize = 1024;
 
+/// Records whose fate is known and that are remembered because an older one on another lane is outstanding.
+const DONE_REMEMBERED_MAX: usize = 4096;
+
 /// What one acknowledgement brought.
 #[derive(Debug, Default)]
 pub(crate) struct AckOutcome {
@@ -426,7 +429,11 @@ impl Path {
                 Fate::Acknowledged => true,
                 Fate::Lost => many,
                 // A peer that acknowledges what came behind it on its lane, and never this one, cannot make it stay for ever.
-                Fate::Outstanding => many && self.overtook(self.first_counter, &record),
+                // Nor can one that acknowledges everything on other lanes; what was only slow comes twice then, and counts once.
+                Fate::Outstanding => {
+                    (many && self.overtook(self.first_counter, &record))
+                        || self.records.len() - self.outstanding as usize > DONE_REMEMBERED_MAX
+                }
             };
             if !done {
                 break;
@@ -454,15 +461,13 @@ impl Path {
     fn lose(&mut self, mut which: impl FnMut(u64, &SentRecord) -> bool) -> Vec<RecordItem> {
         let mut lost = Vec::new();
         let mut from = 0;
-        for (counter, record) in (self.first_counter..).zip(&mut self.records) {
+        for (counter, at) in (self.first_counter..).zip(0..self.records.len()) {
+            let Some(record) = self.records.get_mut(at) else { break };
             let items = record.items as usize;
             if record.fate == Fate::Outstanding && which(counter, record) {
                 record.fate = Fate::Lost;
-                self.window.on_lost(record.bytes as usize);
-                self.stats.records_lost += 1;
-                self.outstanding -= 1;
-                self.outstanding_data -= u32::from(record.data);
-                self.outstanding_content -= u32::from(record.content);
+                let record = *record;
+                self.count_lost(&record);
                 lost.extend(self.items.range(from..from + items));
             }
             from += items;

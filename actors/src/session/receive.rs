@@ -21,6 +21,10 @@ use super::trust::Behaviour;
 /// Records have lower numbers than this: they must fit a variable-length integer (RFC 9000 §16).
 const RECORD_NUMBER_END: u64 = 1 << 61;
 
+/// A record acknowledges so many links at most: an honest one its own and those that are failing. Each costs a look at all that is
+/// remembered of a link.
+const ACKS_MAX: usize = 64;
+
 /// Why a link is given up for what an authentic record says.
 #[derive(Debug, thiserror::Error)]
 enum Violation {
@@ -36,6 +40,8 @@ enum Violation {
     PastLife,
     #[error("a frame that a record has once at most came again in it")]
     Repeated,
+    #[error("more than {ACKS_MAX} acknowledgements in a record")]
+    Acknowledgements,
     #[error("more than {0} records in a second that bring nothing")]
     IdleRecords(u64),
 }
@@ -57,6 +63,7 @@ impl Violation {
             Self::Frame(_)
             | Self::FragmentSize
             | Self::Repeated
+            | Self::Acknowledgements
             | Self::Inbound(InboundError::Fragments | InboundError::Sequence | InboundError::Skip) => {
                 Some(Behaviour::BrokeProtocol)
             }
@@ -152,7 +159,7 @@ impl Session {
         let mut reader = FrameReader::new(frames);
         let (mut eliciting, mut messages, mut news) = (false, false, false);
         // Each costs a signature's check or a new beginning, so a record has one.
-        let (mut introduced, mut located) = (false, false);
+        let (mut introduced, mut located, mut acks) = (false, false, 0);
         loop {
             while let Some(message) = reader.next_message() {
                 messages = true;
@@ -181,7 +188,13 @@ impl Session {
                     eliciting = true;
                     news |= parts.outbox.on_delivered(channel, next, window)? > 0;
                 }
-                Frame::Ack(ack) => news |= self.on_ack(now, ack, parts),
+                Frame::Ack(ack) => {
+                    acks += 1;
+                    if acks > ACKS_MAX {
+                        return Err(Violation::Acknowledgements);
+                    }
+                    news |= self.on_ack(now, ack, parts);
+                }
                 Frame::Ping => eliciting = true,
                 Frame::Addresses(addresses) => {
                     eliciting = true;

@@ -13,7 +13,13 @@ const APPLICATION_RETRY: Duration = Duration::from_secs(1);
 const STRIKES: u32 = 2;
 
 impl SessionActor {
+    /// Hands over what the application and the peer's budget take. What stays has memory of its own from then on.
     pub(super) fn deliver(&mut self, now: Instant) {
+        self.hand_over(now);
+        self.group.ledger.inbound().own_leftovers();
+    }
+
+    fn hand_over(&mut self, now: Instant) {
         self.limit_streams(now);
         if self.retry_at.is_some_and(|at| at > now) {
             return;
@@ -54,8 +60,8 @@ impl SessionActor {
                 }
                 self.application_gone = false;
                 self.handed_over = true;
-                if let Some((budgets, budget)) = self.group.budgets.borrow_mut().as_mut().zip(budget) {
-                    budgets.messages = budget;
+                if let Some((budgets, budget)) = self.group.budgets.as_ref().zip(budget) {
+                    budgets.borrow_mut().messages = budget;
                 }
             }
         }
@@ -66,8 +72,8 @@ impl SessionActor {
     /// while it is not paid for, the peer is not told of it, so that its windows close.
     fn limit_streams(&mut self, now: Instant) {
         let group = self.group.clone();
-        let mut budgets = group.budgets.borrow_mut();
-        let Some(budget) = budgets.as_mut().map(|budgets| &mut budgets.streams) else { return };
+        let Some(mut budgets) = group.budgets.as_ref().map(|budgets| budgets.borrow_mut()) else { return };
+        let budget = &mut budgets.streams;
         let (messages, bytes) = self.group.ledger.inbound().take_read();
         budget.charge(messages, bytes, now);
         let wait = budget.debt(now);
@@ -84,7 +90,7 @@ impl SessionActor {
     fn on_limited(&mut self, now: Instant, wait: Duration) {
         let retry_at = now + wait;
         self.retry_at = Some(self.retry_at.map_or(retry_at, |at| at.max(retry_at)));
-        let news = self.group.budgets.borrow_mut().as_mut().is_some_and(|budgets| budgets.messages.limits(now));
+        let news = self.group.budgets.as_ref().is_some_and(|budgets| budgets.borrow_mut().messages.limits(now));
         if news {
             let peer = self.group.ledger.peer();
             self.emit(EventKind::PeerLimited { peer });
@@ -93,7 +99,7 @@ impl SessionActor {
 
     /// How many messages may be handed over now, and what is left of the peer's budget then; or how long to wait.
     fn allowance(&self, now: Instant, most: usize) -> Result<(usize, Option<PeerBudget>), Duration> {
-        let budget = self.group.budgets.borrow().as_ref().map(|budgets| budgets.messages);
+        let budget = self.group.budgets.as_ref().map(|budgets| budgets.borrow().messages);
         let Some(mut budget) = budget else { return Ok((most, None)) };
         let config = &self.group.services.session.borrow();
         let at_once = usize::try_from(config.peer_messages_per_second).unwrap_or(most);

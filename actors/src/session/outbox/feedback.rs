@@ -109,7 +109,7 @@ impl Outbox {
         if let Some(channel) = self.channels.get_mut(&id)
             && channel.entry(sequence).is_some_and(|entry| entry.was_on_wire())
         {
-            channel.outcomes.insert(sequence..sequence + 1, ReceiptState::Quarantined);
+            channel.outcomes.insert(sequence, ReceiptState::Quarantined);
             channel.waiters.remove(&sequence).unwrap_or_default().into_iter().for_each(Waker::wake);
         }
     }
@@ -124,7 +124,7 @@ impl Outbox {
         entry.phase = Phase::Skipped;
         let freed = std::mem::take(&mut entry.payload);
         self.queued_bytes -= freed.len();
-        channel.outcomes.insert(sequence..sequence + 1, state);
+        channel.outcomes.insert(sequence, state);
         let wakers = channel.waiters.remove(&sequence).unwrap_or_default();
         if sequence < channel.next_unsent {
             tell_skipped(id, sequence..sequence + 1, &mut self.lost);
@@ -183,7 +183,7 @@ impl Outbox {
                     break;
                 }
                 if entry.phase != Phase::Skipped {
-                    channel.outcomes.insert(channel.base..channel.base + 1, ReceiptState::Unknown);
+                    channel.outcomes.insert(channel.base, ReceiptState::Unknown);
                     unknown += 1;
                 }
                 self.queued_bytes -= entry.payload.len();
@@ -297,7 +297,7 @@ impl Outbox {
             let state = if entry.was_on_wire() { ReceiptState::Unknown } else { ReceiptState::NotSent };
             unknown += u64::from(entry.was_on_wire());
             if entry.phase != Phase::Skipped {
-                channel.outcomes.insert(sequence..sequence + 1, state);
+                channel.outcomes.insert(sequence, state);
             }
         }
         channel.next_unsent = channel.base;

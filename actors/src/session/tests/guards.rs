@@ -218,3 +218,100 @@ fn a_session_actor_that_panics_gives_its_peer_no_new_budget() {
         assert_eq!(simulation.received("b").unwrap().len(), 200);
     });
 }
+
+#[test]
+fn what_waits_for_the_application_keeps_nothing_of_what_was_sent_beside_it() {
+    run(async {
+        let session = SessionConfig { peer_messages_per_second: 5, ..SessionConfig::default() };
+        let simulation = pair(NodeOptions { session, ..NodeOptions::default() }).await;
+        send(&simulation, 200).await;
+        simulation.run_for(100 * MS).await;
+        send(&simulation, 50).await;
+        simulation.run_for(100 * MS).await;
+        let (a, b) = (simulation.handle("a").unwrap(), simulation.handle("b").unwrap());
+        let session = b.session(a.id()).await.unwrap().unwrap();
+        let inbound = session.ledger().inbound();
+        assert!(inbound.has_deliveries());
+        assert_eq!(inbound.pinning(), 0);
+    });
+}
+
+#[test]
+fn a_session_that_is_made_anew_gives_its_peer_no_new_budget() {
+    run(async {
+        let config = SessionConfig { peer_messages_per_second: 50, ..SessionConfig::default() };
+        let simulation = pair(NodeOptions { session: config.clone(), ..NodeOptions::default() }).await;
+        let (a, b) = (simulation.handle("a").unwrap(), simulation.handle("b").unwrap());
+        let now = crate::clock::now();
+        let budgets = b.services().budgets.borrow_mut().of(a.id(), &config, now).unwrap();
+        // Owed for 20 seconds.
+        budgets.borrow_mut().messages.charge(1050, 0, now);
+        drop(budgets);
+        assert!(b.disconnect(a.id()).await.unwrap());
+        simulation.run_for(Duration::from_secs(8)).await;
+        send(&simulation, 10).await;
+        simulation.run_for(Duration::from_secs(2)).await;
+        assert!(b.session(a.id()).await.unwrap().is_some(), "they are connected again");
+        assert_eq!(simulation.received("b").unwrap().len(), 0);
+        simulation.run_for(Duration::from_secs(20)).await;
+        assert_eq!(simulation.received("b").unwrap().len(), 10);
+    });
+}
+
+#[test]
+fn a_receipt_that_is_final_stays_as_it_is_and_so_do_its_neighbours() {
+    let [mut end, _] = World::new().ends;
+    let now = Instant::now();
+    for _ in 0..6 {
+        end.send(Outgoing::new(MessageClass::Bulk, vec![0; 8]), now);
+    }
+    let (mut out, mut items) = (BytesMut::new(), Vec::new());
+    end.outbox.fill(MessageClass::Bulk.index(), 1000, &mut out, &mut items);
+    // Their time runs out while the peer sets one of them aside.
+    (0..4).for_each(|sequence| end.outbox.skip(ChannelId(0), sequence, ReceiptState::Unknown));
+    end.outbox.on_quarantined(ChannelId(0), 2);
+    end.outbox.on_quarantined(ChannelId(0), 4);
+    end.outbox.on_delivered(ChannelId(0), 4, 1 << 20).unwrap();
+    end.outbox.close();
+    let states: Vec<_> = (0..6).map(|sequence| end.outbox.state(ChannelId(0), sequence)).collect();
+    let [unknown, aside] = [ReceiptState::Unknown, ReceiptState::Quarantined];
+    assert_eq!(states, [unknown, unknown, unknown, unknown, aside, unknown]);
+}
+
+/// A peer that acknowledges everything on one lane and nothing on another.
+#[test]
+fn what_is_remembered_of_a_link_is_bounded_over_its_lanes() {
+    let now = Instant::now();
+    let mut path = Path::new(now, info(LinkId(1), true, "quic"), 2, 10 * MS, 2 * MS, WindowConfig::default());
+    let told = RecordItem::Delivered(ChannelId(3), 7);
+    path.on_sent(now, 0, 0, 40, &[told], true);
+    let mut left_out = Vec::new();
+    for counter in 1..20_000 {
+        path.on_sent(now, 1, counter, 40, &[RecordItem::Delivered(ChannelId(0), counter)], true);
+        let mut outcome = Default::default();
+        path.on_ack(now, std::iter::once((counter, counter)), Duration::ZERO, &mut outcome);
+        left_out.append(&mut outcome.left_out);
+        let (records, items) = path.remembered();
+        assert!(records <= 4098 && items <= 4098, "{records} records, {items} items after {counter}");
+    }
+    assert_eq!(left_out, [told], "what it carried is sent again");
+    assert_eq!(path.window.in_flight(), 0);
+}
+
+#[test]
+fn a_record_acknowledges_as_many_links_as_there_can_be_and_no_more() {
+    for (count, stays) in [(64, true), (65, false)] {
+        let mut world = World::new();
+        let one = world.link(1, "tcp", 5 * MS, 0);
+        world.run(Duration::from_secs(1));
+        let (now, mut data) = (world.now, BytesMut::new());
+        let sealer = &mut world.ends[0].keys.get_mut(&one).unwrap().sealer;
+        let start = sealer.begin(&mut data);
+        for _ in 0..count {
+            bowline_messages::wire::frame::put_ack(&mut data, one, 0, std::iter::once(0..=0));
+        }
+        sealer.finish(&mut data, start).unwrap();
+        world.ends[1].with(|session, parts| session.on_arrived(now, one, data, parts));
+        assert_eq!(world.ends[1].session.link(one).is_some(), stays, "{count} acknowledgements");
+    }
+}
