@@ -147,7 +147,8 @@ pub struct ReceiveConfig {
     /// Of these, files of one peer. Less leaves more room for others. Default: 4.
     pub files_per_peer: usize,
     /// How long a file may bring no byte before it is given up and its place is free again. Longer bears with links that are gone for a
-    /// while and with senders that have nothing to say; shorter frees the place of one that never goes on. Default: 2 min.
+    /// while and with senders that have nothing to say; shorter frees the place of one that never goes on. Not below `session.peer_lost_after`, or an outage that
+    /// a session survives ends a transfer. Default: 10 min.
     #[serde(with = "super::duration")]
     pub stall_timeout: Duration,
 }
@@ -160,7 +161,7 @@ impl Default for ReceiveConfig {
             overwrite: false,
             files_max: 8,
             files_per_peer: 4,
-            stall_timeout: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(600),
         }
     }
 }

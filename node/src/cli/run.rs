@@ -219,7 +219,12 @@ async fn supervise(started: &Started, signals: &mut Signals, drain: Duration) ->
 /// Ends the node in good order, or at once when a second signal asks for it.
 async fn stop(running: &Running, signals: &mut Signals, drain: Duration) -> Exit {
     tracing::info!(?drain, "stopping: delivering what was accepted; a second signal stops at once");
-    let ended = running.node.shutdown(drain);
+    let ended = async {
+        // The peer's word that a file is stored comes back over the session: it has to stand until then.
+        let begun = clock::now();
+        let _ = tokio::time::timeout(drain, running.files_sent()).await;
+        running.node.shutdown(drain.saturating_sub(clock::now().saturating_duration_since(begun))).await
+    };
     tokio::pin!(ended);
     loop {
         tokio::select! {

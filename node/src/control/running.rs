@@ -14,6 +14,7 @@ use bowline_messages::session::{Outgoing, ReceiptState, SessionStatus};
 use bowline_messages::supervision::TreeNode;
 use bowline_messages::wire::Refusal;
 use bowline_messages::{EndpointAddress, MessageClass, PeerId, Ticket, TransportKind};
+use tokio::sync::watch;
 
 use super::protocol::{
     BroadcastAsked, BroadcastResult, Connected, NodeReport, PeerAsked, PeerReport, Reloaded, StatusReport,
@@ -53,6 +54,8 @@ pub(crate) struct Running {
     pub(crate) started: Instant,
     /// Whom commands connected to.
     pub(super) commanded: RefCell<Commanded>,
+    /// Files that are being sent.
+    pub(super) sending: watch::Sender<usize>,
     /// Whom commands need as long as they run.
     pub(super) visits: RefCell<Visits>,
 }
@@ -126,6 +129,7 @@ impl Running {
             log,
             started,
             commanded: RefCell::default(),
+            sending: watch::Sender::new(0),
             visits: RefCell::default(),
         }
     }
@@ -305,6 +309,12 @@ impl Running {
         }
     }
 
+    /// Waits until no file is being sent.
+    pub(crate) async fn files_sent(&self) {
+        // The other half is this one's own field.
+        let _ = self.sending.subscribe().wait_for(|sending| *sending == 0).await;
+    }
+
     /// `POST /v1/connect`. A peer of whom no address is known is given time to dial; when it does not, it is accepted all the same, and
     /// that is all that was asked for where peers have to be named.
     ///
@@ -314,8 +324,20 @@ impl Running {
     pub(crate) async fn connect(&self, asked: &PeerAsked) -> Result<Connected, Failure> {
         let start = clock::now();
         let target = self.target(asked).await?;
-        let begun = self.begin(&target).await?;
-        self.commanded.borrow_mut().entry(target.peer).or_default().extend(target.given);
+        // Noted before anything is waited for: a visit that ends meanwhile must not take the peer for its own.
+        let before = self.commanded.borrow().get(&target.peer).cloned();
+        self.commanded.borrow_mut().entry(target.peer).or_default().extend(target.given.iter().cloned());
+        let begun = match self.begin(&target).await {
+            Ok(begun) => begun,
+            Err(failure) => {
+                let mut commanded = self.commanded.borrow_mut();
+                match before {
+                    Some(before) => commanded.insert(target.peer, before),
+                    None => commanded.remove(&target.peer),
+                };
+                return Err(failure);
+            }
+        };
         let links = if self.config().trust.policy == TrustPolicy::Open {
             self.linked_at_once(&begun, asked.timeout).await?.links
         } else {

@@ -93,6 +93,7 @@ pub(crate) async fn send(
     asked: SendAsked,
     blocks: mpsc::Receiver<io::Result<Bytes>>,
 ) -> Result<Sent, Failure> {
+    let _sending = Sending::begin(running);
     let (_visit, session, report) = running.visit(peer).await?;
     let start = clock::now();
     let label = Label::File { name: asked.name, bytes: asked.bytes };
@@ -104,6 +105,22 @@ pub(crate) async fn send(
     let _ = stream.shutdown().await;
     let took_us = micros(clock::now().saturating_duration_since(start));
     Ok(Sent { peer: report.peer, name, bytes, blake3: digest.to_hex().to_string(), took_us })
+}
+
+/// Counts a file for as long as it is being sent.
+struct Sending(Rc<Running>);
+
+impl Sending {
+    fn begin(running: &Rc<Running>) -> Self {
+        running.sending.send_modify(|sending| *sending += 1);
+        Self(Rc::clone(running))
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.sending.send_modify(|sending| *sending -= 1);
+    }
 }
 
 /// Blocks from a channel as a reader.
