@@ -211,7 +211,7 @@ impl Session {
         for path in self.paths.values_mut() {
             path.progress_at = now;
             path.failing_since = path.failing_since.map(|_| now);
-            path.withdrawn_since = path.withdrawn_since.map(|_| now);
+            path.silent_since = path.silent_since.map(|_| now);
         }
     }
 }

@@ -50,7 +50,7 @@ impl Session {
                 path.ack_deadline(),
                 self.suspicion_at(now, path),
                 self.close_at(path),
-                Some(self.probe_at(now, path)),
+                self.probe_at(now, path),
                 improvement_at(path),
                 path.old_key_until,
             ]
@@ -81,7 +81,7 @@ impl Session {
         if self.fell_silent_with_another(path) {
             return withdrawal;
         }
-        if path.withdrawn_since.is_some() || path.has_outstanding_content() {
+        if path.silent_since.is_some() || path.has_outstanding_content() {
             path.patience.verdict_after(now, path.rtt.smoothed(), withdrawal, most)
         } else {
             withdrawal.max(most)
@@ -105,6 +105,10 @@ impl Session {
     }
 
     fn close_at(&self, path: &Path) -> Option<Instant> {
+        if path.state == LinkState::Initializing {
+            // Nothing was sent on it since it was made: the peer, or whoever repeats what the peer once said, has to speak first.
+            return Some(path.eliciting_at + self.config.failover_timeout);
+        }
         // The last link is never called failing. It is given up all the same when nothing comes back for long.
         let last = || path.missing_since().or(path.waiting_since()).filter(|_| path.suspicions > 1);
         let since = path.failing_since.or_else(last)?;
@@ -113,17 +117,18 @@ impl Session {
     }
 
     /// When the link is to be probed if nothing else is sent on it until then.
-    fn probe_at(&self, now: Instant, path: &Path) -> Instant {
-        if path.state == LinkState::Failing {
-            let pause = (path.probe_timeout() * 4).min(FAILING_PROBE_MAX);
-            return path.eliciting_at + pause;
-        }
-        if path.has_outstanding() {
+    fn probe_at(&self, now: Instant, path: &Path) -> Option<Instant> {
+        let pause = if path.state == LinkState::Failing {
+            (path.probe_timeout() * 4).min(FAILING_PROBE_MAX)
+        } else if path.has_outstanding() {
             // The suspicion comes first; it probes as well.
-            return path.eliciting_at + self.config.heartbeat.max(self.config.probe);
-        }
-        path.eliciting_at
-            + if self.is_busy(now) { self.config.probe.min(self.config.heartbeat) } else { self.config.heartbeat }
+            self.config.heartbeat.max(self.config.probe)
+        } else if self.is_busy(now) {
+            self.config.probe.min(self.config.heartbeat)
+        } else {
+            self.config.heartbeat
+        };
+        Some(path.eliciting_at + pause).filter(|_| path.state != LinkState::Initializing)
     }
 
     /// A deadline was reached. Late and spurious calls do no harm.
@@ -150,7 +155,7 @@ impl Session {
     fn check_path(&mut self, now: Instant, id: LinkId) {
         let Some(path) = self.paths.get(&id) else { return };
         let suspicious = self.suspicion_at(now, path).is_some_and(|at| at <= now);
-        let probe = self.probe_at(now, path) <= now;
+        let probe = self.probe_at(now, path).is_some_and(|at| at <= now);
         let improved = improvement_at(path).is_some_and(|at| at <= now);
         if self.close_at(path).is_some_and(|at| at <= now) {
             let silent = path.waiting_since().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
@@ -177,7 +182,7 @@ impl Session {
         let since = path.waiting_since().unwrap_or(now);
         let waited = now.saturating_duration_since(since);
         // Probes were acknowledged since the oldest data was sent: the link lives, and does not carry.
-        let stalled = (path.withdrawn_since.is_some() && path.passes_others)
+        let stalled = (path.is_withdrawn() && path.passes_others)
             || (path.has_outstanding_data() && path.probe_answered_since_data());
         let reason = if stalled { LinkFailure::Stalled(waited) } else { LinkFailure::Unacknowledged(waited) };
         path.suspicions += 1;
@@ -217,7 +222,7 @@ impl Session {
         // Nothing but what it had to pass acquits it from now on.
         path.note_missing(now);
         path.passes_others |= matches!(reason, LinkFailure::Stalled(_));
-        path.withdrawn_since = Some(since);
+        path.silent_since = Some(since);
         path.degraded_at = Some(now);
         let moved = std::mem::replace(&mut path.rerouted, true);
         let lost = path.lose_all();
@@ -247,8 +252,7 @@ impl Session {
         }
         let Some(path) = self.paths.get_mut(&id) else { return };
         path.failing_since = Some(now);
-        path.silent_since = path.waiting_since();
-        path.withdrawn_since = None;
+        path.silent_since = path.silent_since.or(path.waiting_since());
         let moved = std::mem::replace(&mut path.rerouted, true);
         if matches!(reason, LinkFailure::Stalled(_)) {
             path.note_missing(now);

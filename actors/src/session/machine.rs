@@ -229,15 +229,7 @@ impl Session {
             queue_delay: self.config.queue_delay,
             ..WindowConfig::default()
         };
-        let mut path = Path::new(
-            now,
-            join.info,
-            join.lanes,
-            join.handshake_rtt,
-            join.ack_delay_max,
-            self.config.spare_patience,
-            window,
-        );
+        let mut path = Path::new(now, join.info, join.lanes, join.handshake_rtt, join.ack_delay_max, window);
         if let Some(known) = self.lateness.get(&route(&path.info)) {
             path.patience = *known;
         }
@@ -247,7 +239,7 @@ impl Session {
             self.peer_limits = Some(join.peer_limits);
         } else {
             // What an unproven attachment says may be an echo of long ago.
-            path.limits = Some(join.peer_limits);
+            path.limits = Some(Box::new(join.peer_limits));
         }
         // The side that dialled speaks first: the other may be waiting for its proof.
         path.probe_due = join.confirmed;

@@ -86,6 +86,9 @@ pub(crate) struct AckOutcome {
     pub(crate) data: bool,
     /// Whether a round-trip time was measured.
     pub(crate) measured: bool,
+    /// Whether it shows that the link carries what it is given, and after what wait if the link was suspected meanwhile.
+    pub(crate) progress: bool,
+    pub(crate) late: Option<Duration>,
     /// Items that the peer will not acknowledge: it left them out for so long that they are not remembered any more.
     pub(crate) left_out: Vec<RecordItem>,
 }
@@ -96,6 +99,7 @@ impl AckOutcome {
         self.items.clear();
         self.left_out.clear();
         (self.news, self.data, self.measured) = (false, false, false);
+        (self.progress, self.late) = (false, None);
     }
 }
 
@@ -135,16 +139,12 @@ pub(crate) struct Path {
     pub(crate) suspicions: u32,
     /// Whether it carried the session's traffic when the suspicions began: what follows moves it.
     pub(crate) carried: bool,
-    /// Since when nothing came back, once everything on it was given to other links while the verdict is open.
-    pub(crate) withdrawn_since: Option<Instant>,
+    /// Since when nothing came back, once everything on it was given to other links: while the verdict is open and when it has fallen.
+    pub(crate) silent_since: Option<Instant>,
     /// Whether it passed something since, though not what it had to.
     pub(crate) passes_others: bool,
     /// How late it was of late.
     pub(crate) patience: Patience,
-    /// Waits beyond this were outages.
-    patience_max: Duration,
-    /// Since when nothing had come back when it was called failing.
-    pub(crate) silent_since: Option<Instant>,
     /// Since when it is in `Failing`.
     pub(crate) failing_since: Option<Instant>,
     /// Its unacknowledged messages were given to other links already.
@@ -168,7 +168,7 @@ pub(crate) struct Path {
     /// From what its state was concluded last.
     pub(crate) evidence: Option<Box<Evidence>>,
     /// What the peer takes as it said on this link; none once that counts for the session.
-    pub(crate) limits: Option<PeerLimits>,
+    pub(crate) limits: Option<Box<PeerLimits>>,
     /// When the key of the peer's epoch before is forgotten.
     pub(crate) old_key_until: Option<Instant>,
 }
@@ -195,7 +195,6 @@ impl Path {
         lanes: u8,
         initial_rtt: Duration,
         ack_delay_max: Duration,
-        patience_max: Duration,
         window: WindowConfig,
     ) -> Self {
         Self {
@@ -220,11 +219,9 @@ impl Path {
             eliciting_at: now,
             suspicions: 0,
             carried: false,
-            withdrawn_since: None,
+            silent_since: None,
             passes_others: false,
             patience: Patience::new(now),
-            patience_max,
-            silent_since: None,
             failing_since: None,
             rerouted: false,
             bare_records: 0,
@@ -320,7 +317,6 @@ impl Path {
         let mut bytes = 0;
         let mut late_only = true;
         let mut content = false;
-        let mut waited = Duration::ZERO;
         for (low, high) in ranges {
             let Some(end) = high.checked_sub(self.first_counter) else { continue };
             let start = low.saturating_sub(self.first_counter);
@@ -339,7 +335,9 @@ impl Path {
                 out.data |= record.data;
                 content |= record.content;
                 let (sent_at, mark) = (record.sent_at, record.mark);
-                waited = waited.max(now.saturating_duration_since(sent_at.max(self.progress_at)));
+                if self.suspicions > 0 {
+                    out.late = out.late.max(Some(now.saturating_duration_since(sent_at.max(self.progress_at))));
+                }
                 if fate == Fate::Outstanding {
                     late_only = false;
                     bytes += record.bytes as usize;
@@ -363,7 +361,7 @@ impl Path {
         }
         if let Some((_, sent_at, mark)) = largest {
             self.introduced = true;
-            self.passes_others |= self.withdrawn_since.is_some();
+            self.passes_others |= self.is_withdrawn();
             self.bare_records = 0;
             if !late_only {
                 let sample = now.saturating_duration_since(sent_at);
@@ -377,14 +375,11 @@ impl Path {
             // on its own lane, where order is kept: the link passes some records and not others.
             let content = out.data || (self.outstanding_data == 0 && (content || self.outstanding_content == 0));
             if content && self.missing_since().is_none() && !self.is_overtaken() {
-                // What was called failing, or was longer than that takes at most, was an outage.
-                if self.state != LinkState::Failing && waited <= self.patience_max {
-                    self.patience.on_progress(now, waited, self.suspicions > 0);
-                }
+                out.progress = true;
                 self.progress_at = now;
                 self.suspicions = 0;
                 self.carried = false;
-                (self.withdrawn_since, self.passes_others) = (None, false);
+                (self.silent_since, self.passes_others) = (None, false);
                 self.rerouted &= self.state == LinkState::Failing;
             }
         }
@@ -543,7 +538,7 @@ impl Path {
     /// Since when it is known that the link does not pass everything. Not for what no longer has to come over it.
     pub(crate) fn missing_since(&self) -> Option<Instant> {
         self.missing
-            .filter(|_| self.outstanding_data > 0 || self.withdrawn_since.is_some() || self.state == LinkState::Failing)
+            .filter(|_| self.outstanding_data > 0 || self.silent_since.is_some() || self.state == LinkState::Failing)
             .map(|(_, _, since)| since)
     }
 
@@ -588,9 +583,15 @@ impl Path {
         self.rtt.probe_timeout(self.ack_delay_max)
     }
 
+    /// Whether everything on it was given to other links while the verdict is open.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.silent_since.is_some() && self.state != LinkState::Failing
+    }
+
     /// From when missing progress counts.
     pub(crate) fn waiting_since(&self) -> Option<Instant> {
-        self.withdrawn_since.or_else(|| self.oldest_sent_at().map(|sent| sent.max(self.progress_at)))
+        let withdrawn = self.silent_since.filter(|_| self.is_withdrawn());
+        withdrawn.or_else(|| self.oldest_sent_at().map(|sent| sent.max(self.progress_at)))
     }
 
     /// Whether a probe was acknowledged that was sent after the oldest unacknowledged message.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// What counts half of what counts now, so long ago.
 const HALF_LIFE: Duration = Duration::from_secs(300);
+/// The pace of forgetting: an acknowledgement costs no exponential.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// A link of which nothing is known is taken for one that was late with one acknowledgement in a hundred, counted so often.
 const LATE_AT_FIRST: f64 = 0.05;
 const ALL_AT_FIRST: f64 = 5.0;
@@ -23,9 +25,9 @@ const RESEND_MIN: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     /// Acknowledgements, those that were late, and how late these were together, in seconds. Old ones count less.
-    all: f64,
-    late: f64,
-    late_seconds: f64,
+    all: f32,
+    late: f32,
+    late_seconds: f32,
     at: Instant,
 }
 
@@ -35,37 +37,44 @@ impl Patience {
         Self { all: 0.0, late: 0.0, late_seconds: 0.0, at: now }
     }
 
-    /// Progress came after such a wait; it was `late` when the link was suspected meanwhile.
-    pub(crate) fn on_progress(&mut self, now: Instant, waited: Duration, late: bool) {
-        let remains = self.remains(now);
-        let late = f64::from(u8::from(late));
-        self.all = self.all * remains + 1.0;
-        self.late = self.late * remains + late;
-        self.late_seconds = self.late_seconds * remains + late * waited.as_secs_f64();
-        self.at = now;
+    /// Progress came; `late`: after such a wait, when the link was suspected meanwhile.
+    pub(crate) fn on_progress(&mut self, now: Instant, late: Option<Duration>) {
+        if now.saturating_duration_since(self.at) >= FORGET_EVERY {
+            let remains = self.remains(now);
+            self.all *= remains;
+            self.late *= remains;
+            self.late_seconds *= remains;
+            self.at = now;
+        }
+        self.all += 1.0;
+        if let Some(waited) = late {
+            self.late += 1.0;
+            self.late_seconds += waited.as_secs_f32();
+        }
     }
 
     /// How long missing progress is borne on a link with this round trip until the verdict: `least` at least, `most` at most unless that
     /// is less.
     pub(crate) fn verdict_after(&self, now: Instant, rtt: Duration, least: Duration, most: Duration) -> Duration {
         let remains = self.remains(now);
-        let late = self.late * remains + LATE_AT_FIRST;
-        let share = (late / (self.all * remains + ALL_AT_FIRST)).clamp(f64::MIN_POSITIVE, LATE_MOST);
-        let losses = WRONG_ONE_IN.ln() / -share.ln();
+        let [all, late, late_seconds] =
+            [self.all, self.late, self.late_seconds].map(|counted| f64::from(counted * remains));
+        let share = (late + LATE_AT_FIRST) / (all + ALL_AT_FIRST);
+        let losses = WRONG_ONE_IN.ln() / -share.clamp(f64::MIN_POSITIVE, LATE_MOST).ln();
         // What one loss costs in theory counts like one that was measured.
-        let resent = (rtt.saturating_mul(2).saturating_add(RESEND_MIN)).as_secs_f64();
-        let one = (self.late_seconds * remains + resent) / (self.late * remains + 1.0);
+        let resent = rtt.saturating_mul(2).saturating_add(RESEND_MIN).as_secs_f64();
+        let one = (late_seconds + resent) / (late + 1.0);
         let seconds = rtt.as_secs_f64() + one * (losses.exp2() - 1.0);
         Duration::try_from_secs_f64(seconds).unwrap_or(most).min(most).max(least)
     }
 
-    fn remains(&self, now: Instant) -> f64 {
-        let halves = now.saturating_duration_since(self.at).as_secs_f64() / HALF_LIFE.as_secs_f64();
+    fn remains(&self, now: Instant) -> f32 {
+        let halves = now.saturating_duration_since(self.at).as_secs_f32() / HALF_LIFE.as_secs_f32();
         (-halves).exp2()
     }
 
     /// How much is known: acknowledgements, of which old ones count less.
-    pub(crate) fn weight(&self, now: Instant) -> f64 {
+    pub(crate) fn weight(&self, now: Instant) -> f32 {
         self.all * self.remains(now)
     }
 }
@@ -86,7 +95,7 @@ mod tests {
         for count in 1..=1800_u32 {
             now += 500 * MS;
             let late = nth.is_some_and(|nth| count.is_multiple_of(nth));
-            patience.on_progress(now, if late { 40 * MS } else { RTT }, late);
+            patience.on_progress(now, late.then_some(40 * MS));
         }
         (patience, now)
     }
@@ -111,7 +120,7 @@ mod tests {
         let before = verdict((patience, now));
         for _ in 0..600 {
             now += 5000 * MS;
-            patience.on_progress(now, RTT, false);
+            patience.on_progress(now, None);
         }
         assert!(verdict((patience, now)) < before / 5, "{before:?}");
         assert!(patience.weight(now + HALF_LIFE) < patience.weight(now) * 0.51);

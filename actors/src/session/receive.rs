@@ -232,7 +232,7 @@ impl Session {
 
     fn on_proven(&mut self, now: Instant, link: LinkId) {
         if let Some(path) = self.paths.get_mut(&link) {
-            self.peer_limits = path.limits.take().or(self.peer_limits);
+            self.peer_limits = path.limits.take().map(|limits| *limits).or(self.peer_limits);
             if path.state == LinkState::Initializing && path.step(LinkStep::Connected).is_ok() {
                 path.progress_at = now;
                 path.probe_due = true;
@@ -291,6 +291,11 @@ impl Session {
         let mut outcome = room::acknowledged();
         let ranges = ack.ranges.map(|range| (*range.start(), *range.end()));
         path.on_ack(now, ranges, Duration::from_micros(ack.delay_us), &mut outcome);
+        // What was called failing, or was longer than that takes at most, was an outage.
+        let outage = path.state == LinkState::Failing || outcome.late > Some(self.config.spare_patience);
+        if outcome.progress && !outage {
+            path.patience.on_progress(now, outcome.late);
+        }
         for item in &outcome.items {
             match item {
                 RecordItem::Data(item) => {

@@ -4,7 +4,7 @@ use std::iter;
 use std::time::Instant;
 
 use bowline_messages::LinkId;
-use bowline_messages::link::LinkFailure;
+use bowline_messages::link::{LinkFailure, LinkState};
 use bowline_messages::wire::frame::{self, LinkDownCode};
 use bytes::{Bytes, BytesMut};
 
@@ -171,7 +171,8 @@ impl Session {
 
     /// A link on which something other than messages is due.
     fn control_due(&self, now: Instant, parts: &Parts<'_>) -> Option<LinkId> {
-        for (id, path) in &self.paths {
+        // The peer has to prove itself on a link before it is told anything there.
+        for (id, path) in self.paths.iter().filter(|(_, path)| path.state != LinkState::Initializing) {
             if path.probe_due || self.notices.get(id).is_some_and(|notices| !notices.is_empty()) {
                 return Some(*id);
             }
@@ -198,7 +199,8 @@ impl Session {
     /// Says on every link that the session ends.
     fn transmit_close(&mut self, now: Instant, parts: &mut Parts<'_>) -> Option<Transmit> {
         let (code, text) = self.close.clone()?;
-        let id = self.paths.keys().copied().find(|id| !self.close_said.contains(id))?;
+        let mut proven = self.paths.values().filter(|path| path.state != LinkState::Initializing);
+        let id = proven.find(|path| !self.close_said.contains(&path.info.id))?.info.id;
         self.close_said.insert(id);
         let keys = parts.keys.get_mut(&id)?;
         let mut data = BytesMut::with_capacity(512);

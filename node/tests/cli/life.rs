@@ -1,6 +1,7 @@
 //! How a node lives and ends: signals, reloads, its log, what watches it.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::Stdio;
 
@@ -30,6 +31,28 @@ fn a_second_signal_during_the_drain_ends_at_once() {
         assert!(a.log().contains("stopped at once"), "{}", a.log());
         b.signal("-CONT");
     }
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_sends_its_file_to_the_end() {
+    let (mut a, b) = two_nodes("");
+    let receiver = Watcher::start(b.home(), &["receive", "--dir", "in", "--json"]);
+    receiver.next();
+    let mut sender = bowline(a.home())
+        .args(["send", b.peer(), "-", "--name", "note", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = sender.stdin.take().unwrap();
+    input.write_all(&[7; 100_000]).unwrap();
+    let _ = until("the file is on its way", || fs::read_dir(b.home().join("in")).ok()?.next());
+    a.signal("-TERM");
+    until("it drains", || a.log().contains("stopping").then_some(()));
+    input.write_all(&[8; 100_000]).unwrap();
+    drop(input);
+    assert_eq!((ended(&mut sender), ended(&mut a.process)), (0, 0), "{}", a.log());
+    assert_eq!(fs::read(b.home().join("in/note")).unwrap(), [[7; 100_000], [8; 100_000]].concat());
 }
 
 #[test]

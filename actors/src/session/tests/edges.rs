@@ -289,7 +289,7 @@ fn numbers_beyond_those_that_can_be_written_are_refused() {
 #[test]
 fn a_peer_that_asks_and_does_not_read_is_answered_a_bounded_number_of_times() {
     let now = Instant::now();
-    let mut path = Path::new(now, info(LinkId(1), true, "tcp"), 1, 10 * MS, 2 * MS, 800 * MS, WindowConfig::default());
+    let mut path = Path::new(now, info(LinkId(1), true, "tcp"), 1, 10 * MS, 2 * MS, WindowConfig::default());
     path.probe_due = false;
     let (mut answers, mut asked) = (0u64, 0);
     for counter in 0..100_000 {

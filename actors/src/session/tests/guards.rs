@@ -99,7 +99,7 @@ fn a_channel_that_was_given_up_does_not_begin_its_numbers_anew() {
 #[test]
 fn a_record_that_is_never_acknowledged_among_others_that_are_is_given_up() {
     let now = Instant::now();
-    let mut path = Path::new(now, info(LinkId(1), true, "tcp"), 1, 10 * MS, 2 * MS, 800 * MS, WindowConfig::default());
+    let mut path = Path::new(now, info(LinkId(1), true, "tcp"), 1, 10 * MS, 2 * MS, WindowConfig::default());
     let told = RecordItem::Delivered(ChannelId(3), 7);
     path.on_sent(now, 0, 0, 40, &[told], true);
     let mut left_out = Vec::new();
@@ -282,7 +282,7 @@ fn a_receipt_that_is_final_stays_as_it_is_and_so_do_its_neighbours() {
 #[test]
 fn what_is_remembered_of_a_link_is_bounded_over_its_lanes() {
     let now = Instant::now();
-    let mut path = Path::new(now, info(LinkId(1), true, "quic"), 2, 10 * MS, 2 * MS, 800 * MS, WindowConfig::default());
+    let mut path = Path::new(now, info(LinkId(1), true, "quic"), 2, 10 * MS, 2 * MS, WindowConfig::default());
     let told = RecordItem::Delivered(ChannelId(3), 7);
     path.on_sent(now, 0, 0, 40, &[told], true);
     let mut left_out = Vec::new();

@@ -44,7 +44,10 @@ impl Caller {
     async fn prepare() -> Result<(Peer, Addr<Answers>), Failure> {
         let answers = Answers::default().start();
         let options = PeerOptions { inbox: Some(answers.clone().recipient()), ..PeerOptions::default() };
-        Ok((Peer::start(options).await?, answers))
+        let node = Peer::start(options).await?;
+        // Its actors have started when the last of them has answered: that is no part of what a dial costs.
+        node.started().await;
+        Ok((node, answers))
     }
 
     /// Asks for the serving process's report, behind everything that was sent before on this channel.

@@ -78,6 +78,12 @@ impl Peer {
         Ok(Self { node, addresses })
     }
 
+    /// Waits until all of its actors have started.
+    pub(crate) async fn started(&self) {
+        // A node that is over is found to be so by whoever uses it.
+        let _ = self.node.tree().await;
+    }
+
     /// Who it is.
     pub(crate) fn id(&self) -> PeerId {
         self.node.id()
