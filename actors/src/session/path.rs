@@ -14,6 +14,9 @@ use super::patience::Patience;
 use super::policy::{Forecast, Tuning};
 use super::rtt::Rtt;
 use super::window::{SendMark, Window, WindowConfig};
+use drain::Drain;
+
+mod drain;
 
 /// What a record carries that has to be sent again when it is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,20 +54,6 @@ struct SentRecord {
     content: bool,
     mark: SendMark,
 }
-
-/// A pause in which hardly anything is in flight, so that the round-trip time without our own queue shows (BBR's ProbeRTT).
-#[derive(Debug, Clone, Copy)]
-struct Drain {
-    /// When it was begun.
-    since: Instant,
-    /// Smallest sample of the pause.
-    best: Option<Duration>,
-    /// When it ends; none before the queue is drained.
-    until: Option<Instant>,
-}
-
-/// How long a pause lasts at least once the queue is drained.
-const DRAIN_MIN: Duration = Duration::from_millis(10);
 
 /// Acknowledgements that are sent without one coming back: a peer that writes and does not read cannot make more of them wait here.
 const BARE_RECORDS_MAX: u32 = 1024;
@@ -154,7 +143,7 @@ pub(crate) struct Path {
     /// A probe is to be sent.
     pub(crate) probe_due: bool,
     /// Set while the link's queue is drained to measure its smallest round-trip time afresh.
-    drain: Option<Drain>,
+    drain: Option<Box<Drain>>,
     /// Whether a record sent on it was acknowledged: until then each says which life of ours it belongs to.
     pub(crate) introduced: bool,
     /// Whether the peer has proven, by a record that opened, that it takes part now.
@@ -384,32 +373,6 @@ impl Path {
             }
         }
         self.forget_done(&mut out.left_out);
-    }
-
-    fn drain_step(&mut self, now: Instant, sample: Duration) {
-        match &mut self.drain {
-            None if self.rtt.is_min_stale(now) => self.drain = Some(Drain { since: now, best: None, until: None }),
-            None => {}
-            Some(drain) => match drain.until {
-                None if self.window.in_flight() <= self.window.min_bytes() => {
-                    drain.until = Some(now + self.rtt.smoothed().max(DRAIN_MIN));
-                }
-                // Urgent traffic keeps the queue filled: not now, then.
-                None if now >= drain.since + self.rtt.smoothed() * 2 + DRAIN_MIN => {
-                    self.rtt.set_min(now, self.rtt.min());
-                    self.drain = None;
-                }
-                None => {}
-                Some(until) => {
-                    let best = drain.best.map_or(sample, |best| best.min(sample));
-                    drain.best = Some(best);
-                    if now >= until {
-                        self.rtt.set_min(now, best);
-                        self.drain = None;
-                    }
-                }
-            },
-        }
     }
 
     /// Bytes that may be in flight on it.
