@@ -4,22 +4,43 @@
 
 use std::process::Command;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bowline::cli::bench::measure::mono_ns;
 use bowline::cli::demo::forwarder::Conditions;
 use bowline_tests::arrivals::{Arrival, Tally, arrivals, settled};
 use bowline_tests::programs::{Program, program};
-use bowline_tests::ways::Receiver;
+use bowline_tests::ways::{Receiver, Way};
 use serde_json::Value;
 
 /// How long anything may take that should not take long.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// From the start of the messages to the first fault: off the beat of the dwell time, at which a session may change its link.
+/// From the start of the messages to a fault that hits all ways.
 const BEFORE: Duration = Duration::from_millis(1730);
 
 fn receiver(transports: &[&str]) -> Receiver {
     Receiver::open(&program("bowline").unwrap(), transports, None).unwrap()
+}
+
+/// The same with a second way that is so much slower that the session keeps to the first one as long as that is good.
+fn uneven(transports: &[&str]) -> Receiver {
+    let receiver = receiver(transports);
+    receiver.ways[1].path.set(Conditions { latency: Duration::from_millis(20), ..Conditions::default() });
+    receiver
+}
+
+/// Waits until the better one of two uneven ways is in use.
+fn better(receiver: &Receiver) -> &Way {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let better = &receiver.ways[0];
+    // Twice in a row: a session may begin with the link that stood first and change after its dwell time.
+    let mut seen = 0;
+    while seen < 2 {
+        assert!(Instant::now() < deadline, "the better way is not in use: {:?}", receiver.in_use());
+        sleep(Duration::from_millis(200));
+        seen = if receiver.in_use().is_ok_and(|way| way.leads_to == better.leads_to) { seen + 1 } else { 0 };
+    }
+    better
 }
 
 /// Waits for the sender's end, and holds the delivery contract against the receiver's log.
@@ -35,25 +56,18 @@ fn end(receiver: &Receiver, drip: Program, accepted_at_least: u64) -> (Vec<Arriv
     (arrivals, report)
 }
 
-/// Which links carried messages that arrived from `from_ns` to `to_ns`.
-fn carriers(arrivals: &[Arrival], from_ns: u64, to_ns: u64) -> Vec<&str> {
-    let mut links: Vec<&str> = arrivals
-        .iter()
-        .filter(|arrival| (from_ns..to_ns).contains(&arrival.mono_ns))
-        .map(|arrival| arrival.link.as_str())
-        .collect();
-    links.sort_unstable();
-    links.dedup();
-    links
+/// How many messages arrived from `from_ns` to `to_ns` in all, and how many of them over a link.
+fn carried(arrivals: &[Arrival], from_ns: u64, to_ns: u64, link: &str) -> (usize, usize) {
+    let within = arrivals.iter().filter(|arrival| (from_ns..to_ns).contains(&arrival.mono_ns));
+    (within.clone().count(), within.filter(|arrival| arrival.link == link).count())
 }
 
 /// The way in use turns bad in some way, for two seconds: another one takes over at once, and nothing shows.
 fn one_way_turns_bad(transports: &[&str], size: u32, bad: Conditions) {
     const SECOND_NS: u64 = 1_000_000_000;
-    let receiver = receiver(transports);
-    let drip = receiver.drip(5.0, 10, size).unwrap();
-    sleep(BEFORE);
-    let hit = receiver.in_use().unwrap();
+    let receiver = uneven(transports);
+    let drip = receiver.drip(9.0, 10, size).unwrap();
+    let hit = better(&receiver);
     let begun = mono_ns();
     hit.path.set(bad);
     sleep(Duration::from_secs(2));
@@ -61,13 +75,11 @@ fn one_way_turns_bad(transports: &[&str], size: u32, bad: Conditions) {
     hit.path.set(Conditions::default());
     let (arrivals, report) = end(&receiver, drip, 300);
     assert!(report["failovers"].as_u64().unwrap() >= 1, "{report}");
-    // Ten times what it takes to notice, and the rest of the fault is the other way's.
-    let after = carriers(&arrivals, begun + SECOND_NS, healed);
-    assert!(
-        !after.is_empty() && !after.contains(&hit.leads_to.as_str()),
-        "{} was hit, {after:?} carried",
-        hit.leads_to
-    );
+    // Ten times what it takes to notice; from then on it is the other way's. Where only the way back is silent, the other way brings
+    // back what acknowledges it, and it may stay in use.
+    let (all, over) = carried(&arrivals, begun + SECOND_NS, healed, &hit.leads_to);
+    let leaves = !bad.silent_back;
+    assert!(all > 50 && (!leaves || over == 0), "{} was hit, {over} of {all} came over it", hit.leads_to);
 }
 
 #[test]
@@ -77,7 +89,7 @@ fn silence_on_the_way_there() {
     }
 }
 
-/// What is sent arrives, and no acknowledgement comes back: everything is sent again elsewhere, and delivered once.
+/// What is sent arrives, and no acknowledgement comes back: it is sent again elsewhere, and delivered once.
 #[test]
 fn silence_on_the_way_back() {
     for transports in [["tcp", "ws"], ["quic", "tls"]] {
@@ -97,15 +109,13 @@ fn small_frames_pass_and_large_ones_do_not() {
 /// The better way goes silent and comes back ten times in eight seconds: the session does not follow it each time.
 #[test]
 fn a_flapping_way_is_left_alone() {
-    let receiver = receiver(&["tcp", "tls"]);
-    receiver.ways[1].path.set(Conditions { latency: Duration::from_millis(20), ..Conditions::default() });
-    let drip = receiver.drip(12.0, 10, 200).unwrap();
-    sleep(BEFORE);
-    assert_eq!(receiver.in_use().unwrap().leads_to, receiver.ways[0].leads_to, "the better way is in use");
+    let receiver = uneven(&["tcp", "tls"]);
+    let drip = receiver.drip(15.0, 10, 200).unwrap();
+    let better = better(&receiver);
     for _ in 0..10 {
-        receiver.ways[0].path.set(Conditions::black_hole());
+        better.path.set(Conditions::black_hole());
         sleep(Duration::from_millis(400));
-        receiver.ways[0].path.set(Conditions::default());
+        better.path.set(Conditions::default());
         sleep(Duration::from_millis(400));
     }
     let (_, report) = end(&receiver, drip, 900);
@@ -123,8 +133,8 @@ fn no_way_at_all_for_a_minute() {
     sleep(Duration::from_secs(60));
     let before = arrivals(&receiver.log()).unwrap();
     // What was in flight may still have come.
-    let late = carriers(&before, begun + 100_000_000, u64::MAX);
-    assert!(late.is_empty(), "{late:?} carried messages through a black hole");
+    let late = before.iter().filter(|arrival| arrival.mono_ns > begun + 100_000_000).count();
+    assert_eq!(late, 0, "came through a black hole");
     receiver.everywhere(Conditions::default());
     end(&receiver, drip, 600);
 }
