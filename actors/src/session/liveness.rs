@@ -7,8 +7,8 @@
 //!    link the messages stay where they are, since a reliable link that revives delivers them.
 //!    What was overtaken on its own lane, where order is kept, is lost: the peer's session crashed with it in hand, or the link drops some
 //!    records. It is sent again at once; what is acknowledged besides it is no progress until it is as well.
-//! 4. Once the silence is longer than what the link has shown of late (`Patience`), and a link that carries nothing is given
-//!    `spare_patience`, it is the *verdict*: `Failing`. Nothing hangs on it any more but whether the peer and others are told.
+//! 4. Once the silence is longer than what the link has shown of late (`Patience`) it is the *verdict*: `Failing`. Nothing hangs on it
+//!    any more but whether the peer and others are told. A link that carries nothing is given `spare_patience`.
 //! 5. A late acknowledgement is a false alarm: back to `Degraded`, and to `Active` after a while without suspicion. A link that passes
 //!    some records and not others is acquitted by those only that it did not pass.
 //! 6. A link that stays silent is closed after a time-out, a longer one when it is the last.
@@ -349,6 +349,7 @@ impl Session {
         let acquitted = path.missing_since().is_none() && (data || !path.has_outstanding_data());
         if path.state == LinkState::Failing && acquitted {
             path.failing_since = None;
+            (path.silent_since, path.passes_others) = (None, false);
             path.rerouted = false;
             path.suspicions = 0;
             path.carried = false;

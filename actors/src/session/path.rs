@@ -446,6 +446,12 @@ impl Path {
         self.acknowledged.get(usize::from(record.lane)).is_some_and(|behind| counter < *behind)
     }
 
+    /// As when what the link did not pass was acknowledged.
+    #[cfg(test)]
+    pub(crate) fn take_missing(&mut self) {
+        self.missing = None;
+    }
+
     /// Records that are remembered.
     #[cfg(test)]
     pub(crate) fn remembered(&self) -> (usize, usize) {

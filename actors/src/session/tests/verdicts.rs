@@ -65,6 +65,21 @@ fn a_silent_link_in_use_is_left_and_called_failing_with_one_failover() {
     assert_eq!(failovers(&world), 1, "{:?}", world.ends[0].events);
 }
 
+#[test]
+fn an_acquittal_ends_the_silence_that_the_verdict_was_about() {
+    let (mut world, used, _) = busy();
+    world.line(used).hole = [true; 2];
+    talk(&mut world, 50);
+    let (now, session) = (world.now, &mut world.ends[0].session);
+    let path = &session.paths[&used];
+    assert!(path.state == LinkState::Failing && path.silent_since.is_some(), "{path:?}");
+    // As when the peer acknowledges, over another link, everything that it was to have over this one.
+    session.paths.get_mut(&used).unwrap().take_missing();
+    session.on_progress(now, used, true);
+    let path = &session.paths[&used];
+    assert_eq!((path.state, path.is_withdrawn(), path.suspicions), (LinkState::Degraded, false, 0));
+}
+
 /// The peer has to speak first on a link that it made: what looks like it may be somebody who repeats what it once said.
 #[test]
 fn nothing_is_said_on_a_link_before_the_peer_has_proven_itself_and_then_it_is_closed() {
