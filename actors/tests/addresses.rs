@@ -2,7 +2,6 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,27 +9,13 @@ use bowline_actors::node::{NodeHandle, NodeParts, start};
 use bowline_actors::session::identity::Identity;
 use bowline_actors::session::trust::Trust;
 
-const NAME: &str = "the_addresses_told_to_peers_follow_the_interfaces";
-const INSIDE: &str = "BOWLINE_TEST_IN_NAMESPACE";
+mod namespace;
+
+use namespace::{ip, run};
 
 #[test]
 fn the_addresses_told_to_peers_follow_the_interfaces() {
-    if std::env::var_os(INSIDE).is_some() {
-        return actix::System::new().block_on(inside());
-    }
-    if !Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success()) {
-        println!("skipped: a network namespace needs root and unshare");
-        return;
-    }
-    let this = std::env::current_exe().unwrap();
-    let status = Command::new("unshare")
-        .arg("-n")
-        .arg(this)
-        .args(["--exact", NAME, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success());
+    run("the_addresses_told_to_peers_follow_the_interfaces", inside());
 }
 
 async fn inside() {
@@ -55,10 +40,6 @@ async fn inside() {
     ip("link set bow0 up");
     told(&node, &[at("10.99.1.1")]).await;
     node.shutdown(Duration::ZERO).await;
-}
-
-fn ip(arguments: &str) {
-    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
 }
 
 /// Waits until peers are told just these.

@@ -2,7 +2,6 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
-use std::process::Command;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
@@ -11,27 +10,13 @@ use bowline_messages::link::InterfaceChanged;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
-const NAME: &str = "an_interface_that_goes_down_is_reported_at_once";
-const INSIDE: &str = "BOWLINE_TEST_IN_NAMESPACE";
+mod namespace;
+
+use namespace::{ip, run};
 
 #[test]
 fn an_interface_that_goes_down_is_reported_at_once() {
-    if std::env::var_os(INSIDE).is_some() {
-        return actix::System::new().block_on(inside());
-    }
-    if !Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success()) {
-        println!("skipped: a network namespace needs root and unshare");
-        return;
-    }
-    let this = std::env::current_exe().unwrap();
-    let status = Command::new("unshare")
-        .arg("-n")
-        .arg(this)
-        .args(["--exact", NAME, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success());
+    run("an_interface_that_goes_down_is_reported_at_once", inside());
 }
 
 async fn inside() {
@@ -67,10 +52,6 @@ async fn inside() {
     ip("link delete bow0");
     becomes(&mut changes, false).await;
     assert_eq!(table.of_address("10.99.0.1".parse().unwrap()), None, "the table is fresh");
-}
-
-fn ip(arguments: &str) {
-    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
 }
 
 /// Waits for a change to a state, which has to come within the second in which links of a dead interface have to fail. The kernel may
