@@ -7,7 +7,7 @@ use std::process::Command;
 const INSIDE: &str = "BOWLINE_TEST_IN_NAMESPACE";
 
 /// Runs `inside` in a namespace; `name` is that of the test.
-pub fn run(name: &str, inside: impl Future<Output = ()>) {
+pub(crate) fn run(name: &str, inside: impl Future<Output = ()>) {
     if std::env::var_os(INSIDE).is_some() {
         return actix::System::new().block_on(inside);
     }
@@ -22,6 +22,6 @@ pub fn run(name: &str, inside: impl Future<Output = ()>) {
 }
 
 /// Changes something about the namespace's network.
-pub fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
 }
