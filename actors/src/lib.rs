@@ -7,6 +7,7 @@ pub mod health;
 pub mod link;
 pub mod migration;
 pub mod node;
+pub mod partition;
 pub mod pump;
 pub mod replay;
 pub mod session;
