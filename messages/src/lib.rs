@@ -14,6 +14,7 @@ pub mod health;
 pub mod id;
 pub mod link;
 pub mod migration;
+pub mod network;
 pub mod repair;
 pub mod session;
 pub mod supervision;

@@ -191,6 +191,7 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         SupervisorSpec::new("sessions", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
     let (peers_spec, peers) = {
         let (services, table) = (services.clone(), Rc::default());
+        services.carrier.set_table(Rc::clone(&table));
         ChildSpec::new("peers", move || PeersActor::new(services.clone(), Rc::clone(&table), sessions.clone()))
     };
     services.set_session_ends(peers.clone().recipient());

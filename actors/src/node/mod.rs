@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `assembly` | the tree, and the handle on a running node |
 //! | `addresses` | where peers are told that the node can be reached |
+//! | `carrier` | what nodes tell each other beside messages |
 //! | `services` | what the actors of one node share |
 //! | `peers` | who has a session; groups of actors, one per peer |
 //! | `repairs` | carries out what is done about paths and transports that do not heal by themselves |
@@ -11,6 +12,7 @@
 
 mod addresses;
 mod assembly;
+mod carrier;
 mod journal;
 mod monitors;
 mod peers;
@@ -18,6 +20,7 @@ mod repairs;
 mod services;
 
 pub use assembly::{NodeError, NodeHandle, NodeParts, start};
+pub use carrier::Carrier;
 pub use journal::{JournalActor, RecentEvents, Record, Subscribe, Subscribers};
 pub use peers::{
     Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, FindSessionActor,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, AsyncContext, Handler, Message, MessageResult, ResponseFuture};
 use bowline_messages::event::EventKind;
 use bowline_messages::link::{Binding, InterfaceChanged};
+use bowline_messages::network::Neighbour;
 use bowline_messages::session::{Outgoing, SendError, SessionEnd, SessionStatus};
 use bowline_messages::supervision::{Down, Monitor, Restart, Strategy, TerminateChild};
 use bowline_messages::wire::SignedAddresses;
@@ -54,6 +55,17 @@ pub struct PeerTable {
     /// Peers that the user or the application wants to be connected to, and where: a session that ended is made anew.
     wanted: RefCell<BTreeMap<PeerId, Vec<(EndpointAddress, Binding)>>>,
     groups_made: Cell<u64>,
+}
+
+impl PeerTable {
+    pub(super) fn ledger(&self, peer: &PeerId) -> Option<Arc<Ledger>> {
+        self.peers.borrow().get(peer).map(|entry| entry.ledger.clone())
+    }
+
+    /// How each peer is reached that is reached at the moment.
+    pub(super) fn standings(&self) -> Vec<Neighbour> {
+        self.peers.borrow().values().filter_map(|entry| entry.ledger.standing()).collect()
+    }
 }
 
 /// Finds or makes the session with a peer, which keeps links to these addresses.

@@ -16,6 +16,7 @@ use bowline_messages::{Incarnation, PeerId, TransportKind};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::carrier::Carrier;
 use super::journal::Record;
 use crate::health::HealthPort;
 use crate::session::budgets::BudgetTable;
@@ -68,6 +69,8 @@ pub struct Services {
     session_ends: RefCell<Option<Recipient<EndSession>>>,
     /// What all sessions hold together.
     pub memory: MemoryGauge,
+    /// Datagrams to and from other nodes.
+    pub carrier: Carrier,
     seed: u64,
     seeds_given: Cell<u64>,
 }
@@ -110,6 +113,7 @@ impl Services {
             own_addresses: RefCell::default(),
             session_ends: RefCell::default(),
             memory: MemoryGauge::default(),
+            carrier: Carrier::default(),
             seed,
             seeds_given: Cell::new(0),
         }

@@ -10,12 +10,14 @@ use std::time::Duration;
 use actix::{Actor, Handler};
 use bowline_messages::config::{TrustConfig, TrustPolicy};
 use bowline_messages::event::{Event, EventKind};
+use bowline_messages::network::{Concern, GroupPacket};
 use bowline_messages::session::{Inbox, Outgoing, ReceiptState, SessionEnd};
 use bowline_messages::{EndpointAddress, MessageClass, TransportKind};
 use bytes::Bytes;
 
 use super::addresses::AddressesActor;
 use super::{Application, NodeHandle, NodeParts, start};
+use crate::session::datagrams::DatagramError;
 use crate::session::identity::Identity;
 use crate::session::trust::{Behaviour, SCORE_NEUTRAL, Trust};
 use crate::supervision::Context;
@@ -97,6 +99,56 @@ fn peers_are_told_when_the_addresses_of_the_machine_change() {
         }
         assert_eq!(version(), first + 1, "the same list is not told again");
         drop(receipt);
+        a.shutdown(Duration::ZERO).await;
+        b.shutdown(Duration::ZERO).await;
+    });
+}
+
+#[derive(Default)]
+struct Port(Rc<RefCell<Vec<GroupPacket>>>);
+
+impl Actor for Port {
+    type Context = Context<Self>;
+}
+
+impl Handler<GroupPacket> for Port {
+    type Result = ();
+
+    fn handle(&mut self, packet: GroupPacket, _: &mut Self::Context) {
+        self.0.borrow_mut().push(packet);
+    }
+}
+
+#[test]
+fn a_datagram_reaches_whose_concern_it_is_and_nobody_else() {
+    actix::System::new().block_on(async {
+        let ((a, _), (b, inbox)) = (node(11), node(12));
+        let addresses = b.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        a.connect(b.id(), addresses).await.unwrap();
+        let got = Rc::new(RefCell::new(Vec::new()));
+        let port = Context::run(4, Port(got.clone())).recipient();
+        b.services().carrier.set_port(Concern::Membership, port);
+        let carrier = &a.services().carrier;
+        let arrived = async {
+            while a.services().carrier.neighbours().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            for concern in [Concern::Mesh, Concern::Membership] {
+                let payload = Bytes::from_static(b"who is there?");
+                carrier.send(&b.id(), concern, MessageClass::Realtime, payload, Duration::from_secs(5)).unwrap();
+            }
+            while got.borrow().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), arrived).await.unwrap();
+        let payload = Bytes::from_static(b"who is there?");
+        assert_eq!(*got.borrow(), [GroupPacket { from: a.id(), concern: Concern::Membership, payload }]);
+        assert!(inbox.borrow().is_empty(), "the application hears nothing of it");
+        let neighbours = carrier.neighbours();
+        assert_eq!((neighbours[0].peer, neighbours[0].direct), (b.id(), true));
+        let nobody = carrier.send(&a.id(), Concern::Mesh, MessageClass::Bulk, Bytes::new(), Duration::ZERO);
+        assert_eq!(nobody, Err(DatagramError::NoSession));
         a.shutdown(Duration::ZERO).await;
         b.shutdown(Duration::ZERO).await;
     });

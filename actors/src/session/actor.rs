@@ -354,7 +354,9 @@ impl SessionActor {
     }
 
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        let mut changed = false;
         while let Some(output) = self.machine.poll_output() {
+            changed |= !matches!(output, Output::Datagram(..));
             match output {
                 Output::Emit(kind) => self.emit(kind),
                 Output::CloseLink(id, reason) => {
@@ -376,11 +378,15 @@ impl SessionActor {
                 Output::WantSpare => self.want_spare(),
                 Output::Seen(seen) => self.report_seen(seen, ctx),
                 Output::Turned(kind, turn) => self.report_turn(&kind, turn),
+                Output::Datagram(concern, payload) => self.take_datagram(concern, &payload),
                 Output::ClosedByPeer(code, text) => {
                     tracing::debug!(peer = ?self.group.ledger.peer(), ?code, text, "the peer ends the session");
                     self.end(SessionEnd::ClosedByPeer);
                 }
             }
+        }
+        if changed {
+            self.group.ledger.set_standing(self.machine.standing());
         }
     }
 
@@ -560,6 +566,7 @@ impl Pumped for SessionActor {
         let now = clock::now();
         self.doubt_lateness(now);
         self.with_machine(|machine, parts| machine.on_timeout(now, parts));
+        self.group.ledger.set_standing(self.machine.standing());
         // The worker may have been polled already in this turn.
         self.work(ctx);
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use bowline_messages::config::SessionConfig;
+use bowline_messages::network::Neighbour;
 use bowline_messages::{Incarnation, LinkId, PeerId};
 
 use super::inbound::{Inbound, InboundLimits};
@@ -30,6 +31,8 @@ pub struct Ledger {
     waker: Mutex<Option<Waker>>,
     /// Messages that an actor panicked over, with how often.
     strikes: Mutex<Strikes>,
+    /// How the peer is reached at the moment.
+    standing: Mutex<Option<Neighbour>>,
 }
 
 /// Remembers which message was in hand when a session actor panicked.
@@ -73,6 +76,7 @@ impl Ledger {
             queue_messages: config.queue_messages,
             message_bytes: config.message_bytes,
             channels: config.channels,
+            datagram_bytes: config.datagram_bytes,
         };
         Self {
             local,
@@ -85,6 +89,7 @@ impl Ledger {
             next_link: AtomicU64::new(0),
             waker: Mutex::default(),
             strikes: Mutex::default(),
+            standing: Mutex::default(),
         }
     }
 
@@ -131,6 +136,15 @@ impl Ledger {
         lock(&self.strikes)
     }
 
+    /// How the peer is reached at the moment; `None`: it is not.
+    pub(crate) fn standing(&self) -> Option<Neighbour> {
+        *lock(&self.standing)
+    }
+
+    pub(crate) fn set_standing(&self, standing: Option<Neighbour>) {
+        *lock(&self.standing) = standing;
+    }
+
     pub(crate) fn set_peer_incarnation(&self, incarnation: Incarnation) {
         *lock(&self.peer_incarnation) = Some(incarnation);
     }
@@ -155,5 +169,6 @@ impl Ledger {
         self.outbox().close();
         self.inbound().streams.reset();
         self.keys().clear();
+        self.set_standing(None);
     }
 }

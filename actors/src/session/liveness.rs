@@ -325,7 +325,7 @@ impl Session {
                 RecordItem::Delivered(channel, _) => parts.inbound.announce(channel),
                 RecordItem::Addresses => self.addresses_due = true,
                 // Each surviving link carries its own copy of the notice.
-                RecordItem::LinkDown(_) => {}
+                RecordItem::LinkDown(_) | RecordItem::Datagram => {}
                 RecordItem::Quarantined(channel, sequence) => parts.inbound.reject_again(channel, sequence),
             }
         }

@@ -21,6 +21,8 @@ use bowline_messages::wire::SignedAddresses;
 use bowline_messages::wire::frame::{CloseCode, LinkDownCode};
 use bowline_messages::{Incarnation, LinkId, MessageClass, PeerId, PolicyName, TransportKind};
 
+use bytes::Bytes;
+
 use super::evidence::turn_of;
 use super::inbound::Inbound;
 use super::outbox::{Outbox, PeerLimits, SentItem};
@@ -95,6 +97,8 @@ pub enum Output {
     Turned(TransportKind, LinkTurn),
     /// What was seen of links, for the monitors of their transports.
     Seen(Vec<(TransportKind, LinkObserved)>),
+    /// A datagram came: the number of whose concern it is, and its content, which shares memory with the whole record.
+    Datagram(u8, Bytes),
     /// The peer ends the session.
     ClosedByPeer(CloseCode, String),
 }
@@ -126,6 +130,8 @@ pub struct Session {
     /// How late links were, by route: a new link over the same one is as late.
     lateness: BTreeMap<Route, Patience>,
     pub(super) scheduler: Scheduler,
+    /// How many bytes more datagrams had than messages of late, while both waited.
+    pub(super) datagrams_ahead: i64,
     pub(super) outputs: VecDeque<Output>,
     /// What dead links carried, until the outbox takes it back.
     pub(super) orphans: Vec<RecordItem>,
@@ -184,6 +190,7 @@ impl Session {
             penalties: BTreeMap::new(),
             lateness: BTreeMap::new(),
             scheduler: Scheduler::default(),
+            datagrams_ahead: 0,
             outputs: VecDeque::new(),
             orphans: Vec::new(),
             hedges: VecDeque::new(),

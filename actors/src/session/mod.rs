@@ -14,6 +14,7 @@
 pub mod acks;
 pub mod actor;
 pub(crate) mod budgets;
+pub mod datagrams;
 mod evidence;
 pub mod handle;
 pub mod handshake;
@@ -41,6 +42,7 @@ pub mod rtt;
 pub mod scheduler;
 pub mod seal;
 mod skips;
+mod standing;
 pub mod stream;
 mod streams;
 mod transmit;

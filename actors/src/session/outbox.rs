@@ -16,12 +16,15 @@ use std::ops::Range;
 use std::task::Waker;
 use std::time::Instant;
 
+use bowline_messages::network::DATAGRAM_BYTES_MAX;
 use bowline_messages::session::{Outgoing, ReceiptState, SendError};
 use bowline_messages::wire::frame;
 use bowline_messages::wire::hello::HelloParameters;
 use bowline_messages::{ChannelId, Delivery, MessageClass, PolicyName};
 use bytes::{Bytes, BytesMut};
 
+pub(crate) use super::datagrams::Datagram;
+use super::datagrams::{DatagramError, Datagrams};
 use super::ledger::SESSION_WINDOW_CHANNELS;
 use super::pressure::Pressure;
 use super::ranges::RangeSet;
@@ -48,6 +51,8 @@ pub struct OutboxLimits {
     pub message_bytes: usize,
     /// Channels, streams included.
     pub channels: usize,
+    /// Bytes of datagrams that may wait, with what each costs beside its content.
+    pub datagram_bytes: usize,
 }
 
 /// What the peer takes, as it says in the handshake.
@@ -144,6 +149,8 @@ pub struct Outbox {
     queued_messages: usize,
     accepted: u64,
     acknowledged: u64,
+    /// What waits beside the messages.
+    pub(super) datagrams: Datagrams,
     closed: bool,
     /// How full the whole node is.
     pressure: Pressure,
@@ -177,6 +184,7 @@ impl Outbox {
             queued_messages: 0,
             accepted: 0,
             acknowledged: 0,
+            datagrams: Datagrams::default(),
             closed: false,
             pressure: Pressure::Calm,
             idle: true,
@@ -206,6 +214,26 @@ impl Outbox {
             return Err(SendError::TooManyChannels { limit });
         }
         self.accept(message, expires)
+    }
+
+    /// Takes a datagram; says whether the session has to be woken.
+    ///
+    /// # Errors
+    /// [`DatagramError`]; nothing of it is kept then.
+    pub(crate) fn push_datagram(
+        &mut self,
+        now: Instant,
+        class: MessageClass,
+        datagram: Datagram,
+    ) -> Result<bool, DatagramError> {
+        if self.closed {
+            return Err(DatagramError::NoSession);
+        }
+        if datagram.payload.len() > DATAGRAM_BYTES_MAX {
+            return Err(DatagramError::TooLarge);
+        }
+        self.datagrams.push(now, class, datagram, self.limits.datagram_bytes)?;
+        Ok(std::mem::take(&mut self.idle))
     }
 
     /// The largest message that both sides take, in bytes.

@@ -31,6 +31,8 @@ pub(crate) enum RecordItem {
     LinkDown(LinkId),
     /// That a message was set aside.
     Quarantined(ChannelId, u64),
+    /// A datagram, which is never sent again.
+    Datagram,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +175,8 @@ fn carries(item: &RecordItem, (channel, sequence, _): &(ChannelId, u64, Instant)
         | RecordItem::Delivered(..)
         | RecordItem::Addresses
         | RecordItem::LinkDown(_)
-        | RecordItem::Quarantined(..) => false,
+        | RecordItem::Quarantined(..)
+        | RecordItem::Datagram => false,
     }
 }
 
@@ -264,7 +267,7 @@ impl Path {
             // Asked now and then, so that a peer that reads is told from one that only writes.
             self.probe_due |= self.bare_records.is_multiple_of(BARE_RECORDS_MAX / 4);
         }
-        let data = items.iter().any(|item| matches!(item, RecordItem::Data(_)));
+        let data = items.iter().any(|item| matches!(item, RecordItem::Data(_) | RecordItem::Datagram));
         let content = !items.is_empty();
         let fate = if eliciting { Fate::Outstanding } else { Fate::Acknowledged };
         if !eliciting && self.records.is_empty() {
@@ -473,7 +476,8 @@ impl Path {
                     RecordItem::Delivered(..)
                     | RecordItem::Addresses
                     | RecordItem::LinkDown(_)
-                    | RecordItem::Quarantined(..) => None,
+                    | RecordItem::Quarantined(..)
+                    | RecordItem::Datagram => None,
                 }));
             }
             from += items;

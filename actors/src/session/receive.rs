@@ -220,6 +220,10 @@ impl Session {
                     eliciting = true;
                     parts.outbox.on_quarantined(channel, sequence);
                 }
+                Frame::Datagram { concern, payload } => {
+                    (eliciting, news) = (true, true);
+                    self.outputs.push_back(Output::Datagram(concern, payload));
+                }
                 Frame::Close { code, text } => self.outputs.push_back(Output::ClosedByPeer(code, text)),
                 Frame::Padding { .. } | Frame::Unknown { .. } => {}
             }
@@ -302,7 +306,10 @@ impl Session {
                     parts.outbox.on_acknowledged(*item);
                 }
                 RecordItem::Delivered(channel, next) => parts.inbound.on_announced(*channel, *next),
-                RecordItem::Addresses | RecordItem::LinkDown(_) | RecordItem::Quarantined(..) => {}
+                RecordItem::Addresses
+                | RecordItem::LinkDown(_)
+                | RecordItem::Quarantined(..)
+                | RecordItem::Datagram => {}
             }
         }
         if outcome.measured {

@@ -40,6 +40,8 @@ pub struct Transmit {
 enum Fill {
     /// Messages of a class.
     Class(usize),
+    /// Datagrams of a class.
+    Datagrams(usize),
     /// Copies for this link.
     Copies,
     /// Nothing: acknowledgements, probes and the like.
@@ -91,7 +93,8 @@ impl Session {
     fn transmit_data(&mut self, now: Instant, parts: &mut Parts<'_>) -> Option<Transmit> {
         let mut blocked = [false; CLASSES];
         loop {
-            let class = self.scheduler.next(|class| !blocked[class] && parts.outbox.has_ready(class));
+            let waits = |class: usize| parts.outbox.datagrams.has(class) || parts.outbox.has_ready(class);
+            let class = self.scheduler.next(|class| !blocked[class] && waits(class));
             let Some(class) = class else {
                 if !blocked.contains(&true) {
                     self.note_idle(parts);
@@ -99,6 +102,9 @@ impl Session {
                 return None;
             };
             blocked[class] = true;
+            if let Some(transmit) = self.transmit_datagrams(now, class, parts) {
+                return Some(transmit);
+            }
             let policy = self.policy_of(class, parts.outbox.head_policy(class));
             let bytes = parts.outbox.head_bytes(class);
             let [Some(link), second] = self.choose(now, class, policy, bytes).links else { continue };
@@ -107,6 +113,31 @@ impl Session {
                 return Some(transmit);
             }
         }
+    }
+
+    /// Datagrams of a class, in one record. While messages of the class wait as well, both have as many bytes.
+    fn transmit_datagrams(&mut self, now: Instant, class: usize, parts: &mut Parts<'_>) -> Option<Transmit> {
+        if parts.outbox.datagrams.is_empty() {
+            self.datagrams_ahead = 0;
+            return None;
+        }
+        parts.outbox.datagrams.drop_expired(now);
+        let bytes = parts.outbox.datagrams.head_bytes(class)?;
+        if self.datagrams_ahead > 0 && parts.outbox.has_ready(class) {
+            return None;
+        }
+        let link = self.choose(now, class, self.policy_of(class, None), Some(bytes)).links[0]?;
+        let path = self.paths.get(&link)?;
+        if path.room(class, self.urgent_extra()) == 0 {
+            return None;
+        }
+        let lane = path.lane(class);
+        let mut data = BytesMut::with_capacity(bytes + 256);
+        self.build(now, link, lane, &Fill::Datagrams(class), &mut data, parts).then(|| Transmit {
+            link,
+            lane,
+            data: data.freeze(),
+        })
     }
 
     /// Nothing waits: the next message wakes the session, and the links' rates are not to be judged by what follows.
@@ -144,7 +175,8 @@ impl Session {
                     RecordItem::Delivered(..)
                     | RecordItem::Addresses
                     | RecordItem::LinkDown(_)
-                    | RecordItem::Quarantined(..) => None,
+                    | RecordItem::Quarantined(..)
+                    | RecordItem::Datagram => None,
                 });
                 self.copies.extend(copies);
                 break;
@@ -252,8 +284,9 @@ impl Session {
         };
         let eliciting = pinged || !self.record_items.is_empty();
         let bytes = data.len() - at;
-        if let Fill::Class(class) = fill {
+        if let Fill::Class(class) | Fill::Datagrams(class) = fill {
             self.scheduler.on_served(*class, bytes);
+            self.datagrams_ahead += if matches!(fill, Fill::Datagrams(_)) { bytes as i64 } else { -(bytes as i64) };
         }
         let items = std::mem::take(&mut self.record_items);
         if let Some(path) = self.paths.get_mut(&link) {
@@ -335,11 +368,27 @@ impl Session {
         let mut items = room::sent();
         match fill {
             Fill::Class(class) => parts.outbox.fill(*class, room.min(self.record_bytes(link)), data, &mut items),
+            Fill::Datagrams(class) => self.put_datagrams(*class, room, self.record_bytes(link), data, parts),
             Fill::Copies => self.put_copies(link, room.min(self.record_bytes(link)), data, &mut items, parts),
             Fill::Control => {}
         }
         self.record_items.extend(items.iter().copied().map(RecordItem::Data));
         room::give_sent(items);
+    }
+
+    /// As many datagrams as fit a record of usual size, and one in any case: it cannot be divided.
+    fn put_datagrams(&mut self, class: usize, room: usize, usual: usize, data: &mut BytesMut, parts: &mut Parts<'_>) {
+        let begun = data.len();
+        while let Some(bytes) = parts.outbox.datagrams.head_bytes(class).map(frame::datagram_bytes) {
+            let first = data.len() == begun;
+            let most = if first { room } else { room.min(usual) };
+            if data.len() - begun + bytes > most {
+                return;
+            }
+            let Some(datagram) = parts.outbox.datagrams.pop(class) else { return };
+            frame::put_datagram(data, datagram.concern, &datagram.payload);
+            self.record_items.push(RecordItem::Datagram);
+        }
     }
 
     fn put_copies(

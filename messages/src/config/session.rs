@@ -16,6 +16,10 @@ pub struct SessionConfig {
     pub queue_bytes: usize,
     /// Messages that may wait for one peer.
     pub queue_messages: usize,
+    /// Bytes that may wait for one peer of what the nodes themselves tell each other (who is there, packets through the mesh). What
+    /// finds no room is dropped.
+    #[serde(with = "size")]
+    pub datagram_bytes: usize,
     /// Bytes in one message; larger content goes through a stream.
     #[serde(with = "size")]
     pub message_bytes: usize,
@@ -132,6 +136,7 @@ impl Default for SessionConfig {
         Self {
             queue_bytes: 16 << 20,
             queue_messages: 262_144,
+            datagram_bytes: 256 << 10,
             message_bytes: 1 << 20,
             channel_window: 8 << 20,
             channels: 256,
@@ -166,6 +171,7 @@ impl SessionConfig {
         let hour = Duration::from_secs(3600);
         checks.size("session.queue_bytes", self.queue_bytes as u64, 64 << 10..=4 << 30);
         checks.number("session.queue_messages", self.queue_messages, 1..=1 << 24);
+        checks.size("session.datagram_bytes", self.datagram_bytes as u64, 32 << 10..=64 << 20);
         checks.size("session.message_bytes", self.message_bytes as u64, 1 << 10..=64 << 20);
         checks.size("session.channel_window", u64::from(self.channel_window), 64 << 10..=1 << 30);
         checks.number("session.channels", self.channels, 1..=65_536);

@@ -47,6 +47,8 @@ pub mod types {
     pub const FRAGMENT: u8 = 0x10;
     /// From here on a frame says its length and is skipped when it is not known.
     pub const SKIPPABLE: u64 = 0x40;
+    /// A datagram between the nodes themselves.
+    pub const DATAGRAM: u64 = 0x40;
 }
 
 /// The longest text in a CLOSE frame, in bytes.
@@ -160,6 +162,13 @@ pub enum Frame {
     Message(MessageFrame),
     /// A part of one.
     Fragment(Fragment),
+    /// A datagram between the nodes themselves: the number of whose concern it is, and its content.
+    Datagram {
+        /// Whose concern.
+        concern: u8,
+        /// Its content.
+        payload: Bytes,
+    },
     /// A frame of a later version that may be skipped.
     Unknown {
         /// Its type, 0x40 or more.
@@ -236,6 +245,19 @@ pub fn put_skippable(into: &mut BytesMut, kind: u64, content: &[u8]) {
     varint::put(into, kind);
     varint::put(into, content.len() as u64);
     into.put_slice(content);
+}
+
+/// Bytes that [`put_datagram`] appends.
+pub fn datagram_bytes(payload: usize) -> usize {
+    varint::length(types::DATAGRAM) + varint::length(payload as u64 + 1) + 1 + payload
+}
+
+/// Appends a DATAGRAM frame.
+pub fn put_datagram(into: &mut BytesMut, concern: u8, payload: &[u8]) {
+    varint::put(into, types::DATAGRAM);
+    varint::put(into, payload.len() as u64 + 1);
+    into.put_u8(concern);
+    into.put_slice(payload);
 }
 
 /// Walks the frames of a record.
@@ -363,7 +385,13 @@ impl FrameReader {
         }
         let length = reader.varint_length().map_err(malformed)?;
         let begin = reader.at();
-        Ok((Frame::Unknown { kind, content: self.record.slice(begin..begin + length) }, begin + length))
+        let content = self.record.slice(begin..begin + length);
+        let frame = match (kind, content.first()) {
+            (types::DATAGRAM, Some(&concern)) => Frame::Datagram { concern, payload: content.slice(1..) },
+            (types::DATAGRAM, None) => return Err(FrameError::Malformed(kind)),
+            _ => Frame::Unknown { kind, content },
+        };
+        Ok((frame, begin + length))
     }
 }
 

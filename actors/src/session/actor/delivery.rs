@@ -1,5 +1,7 @@
 //! Handing what arrived over to the application, within the peer's budget.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::migration;
 
@@ -94,6 +96,18 @@ impl SessionActor {
         if news {
             let peer = self.group.ledger.peer();
             self.emit(EventKind::PeerLimited { peer });
+        }
+    }
+
+    /// Passes on a datagram, as far as the peer's budget goes: it is as much work as a message.
+    pub(super) fn take_datagram(&self, concern: u8, payload: &Bytes) {
+        let group = &self.group;
+        let paid = group
+            .budgets
+            .as_ref()
+            .is_none_or(|budgets| budgets.borrow_mut().messages.take(1, payload.len() as u64, clock::now()).is_ok());
+        if paid {
+            group.services.carrier.arrived(group.ledger.peer(), concern, payload);
         }
     }
 

@@ -277,6 +277,7 @@ impl Outbox {
             self.end_channel(id);
         }
         self.outstanding = 0;
+        self.datagrams.clear();
         self.wake_room();
     }
 

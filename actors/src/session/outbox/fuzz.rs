@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: OutboxLimits = OutboxLimits { queue_bytes: 30_000, queue_messages: 60, message_bytes: 4000, channels: 4 };
+const LIMITS: OutboxLimits =
+    OutboxLimits { queue_bytes: 30_000, queue_messages: 60, message_bytes: 4000, channels: 4, datagram_bytes: 8000 };
 const WINDOW: u64 = 3000;
 
 #[derive(Debug, Clone)]

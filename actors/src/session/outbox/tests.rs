@@ -6,7 +6,13 @@ use super::*;
 const WINDOW: u64 = 1 << 20;
 
 fn outbox() -> Outbox {
-    let limits = OutboxLimits { queue_bytes: 1 << 20, queue_messages: 1000, message_bytes: 1 << 16, channels: 4 };
+    let limits = OutboxLimits {
+        queue_bytes: 1 << 20,
+        queue_messages: 1000,
+        message_bytes: 1 << 16,
+        channels: 4,
+        datagram_bytes: 0,
+    };
     Outbox::new(limits, WINDOW)
 }
 

@@ -14,6 +14,7 @@ pub(super) struct End {
     pub(super) observed: Vec<Behaviour>,
     /// What the health monitors would be told.
     pub(super) health: Vec<Output>,
+    pub(super) datagrams: Vec<(u8, Bytes)>,
     /// Messages that the application takes at once; 0: it does not read.
     pub(super) appetite: usize,
 }
@@ -73,6 +74,7 @@ impl End {
             queue_messages: config.queue_messages,
             message_bytes: config.message_bytes,
             channels: config.channels,
+            datagram_bytes: config.datagram_bytes,
         };
         let inbound = InboundLimits {
             channel_window: window,
@@ -91,6 +93,7 @@ impl End {
             events: Vec::new(),
             observed: Vec::new(),
             health: Vec::new(),
+            datagrams: Vec::new(),
             appetite: usize::MAX,
         }
     }
@@ -189,6 +192,7 @@ impl World {
                 }
                 Output::Observed(behaviour) => end.observed.push(behaviour),
                 Output::LinkProven(_) | Output::PeerAddresses(_) | Output::ClosedByPeer(..) | Output::PeerKnown(_) => {}
+                Output::Datagram(concern, payload) => end.datagrams.push((concern, payload)),
                 health @ (Output::WantSpare | Output::Seen(_) | Output::Turned(..)) => end.health.push(health),
             }
         }

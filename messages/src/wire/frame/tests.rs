@@ -116,7 +116,12 @@ fn written() -> impl Strategy<Value = (Frame, BytesMut)> {
                 (Frame::Fragment(Fragment { class, channel, sequence, total, offset, payload }), bytes)
             }
         ),
-        (0x40..5_000_000u64, payload()).prop_map(|(kind, content)| {
+        (any::<u8>(), payload()).prop_map(|(concern, payload)| {
+            let bytes = encode(|b| put_datagram(b, concern, &payload));
+            assert_eq!(bytes.len(), datagram_bytes(payload.len()));
+            (Frame::Datagram { concern, payload }, bytes)
+        }),
+        (0x41..5_000_000u64, payload()).prop_map(|(kind, content)| {
             let bytes = encode(|b| put_skippable(b, kind, &content));
             (Frame::Unknown { kind, content }, bytes)
         }),
@@ -194,6 +199,7 @@ fn check_bounds(record: Bytes) {
             | Frame::LinkDown { .. }
             | Frame::Session { .. }
             | Frame::Quarantined { .. }
+            | Frame::Datagram { .. }
             | Frame::Unknown { .. } => {}
         }
         assert!(frames <= size, "every frame takes at least a byte");

@@ -1,0 +1,77 @@
+//! What nodes tell each other beside messages: datagrams to the peers with which there are sessions, and from them to the actor whose
+//! concern they are.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::Recipient;
+use bowline_messages::network::{Concern, GroupPacket, Neighbour};
+use bowline_messages::{MessageClass, PeerId};
+use bytes::Bytes;
+
+use super::peers::PeerTable;
+use crate::clock;
+use crate::session::datagrams::DatagramError;
+use crate::session::outbox::Datagram;
+
+/// Sends datagrams to neighbours, and knows to whom those go that arrive. Shared by all actors of a node.
+#[derive(Default)]
+pub struct Carrier {
+    table: RefCell<Rc<PeerTable>>,
+    ports: RefCell<BTreeMap<Concern, Recipient<GroupPacket>>>,
+}
+
+impl Carrier {
+    pub(super) fn set_table(&self, table: Rc<PeerTable>) {
+        *self.table.borrow_mut() = table;
+    }
+
+    /// Sets who gets the datagrams of a concern. Without anybody they are dropped.
+    pub fn set_port(&self, concern: Concern, port: Recipient<GroupPacket>) {
+        self.ports.borrow_mut().insert(concern, port);
+    }
+
+    /// Sends a datagram, once: it waits for room on a link to the peer for at most `worth`.
+    ///
+    /// # Errors
+    /// [`DatagramError`]; nothing of it is kept then.
+    pub fn send(
+        &self,
+        to: &PeerId,
+        concern: Concern,
+        class: MessageClass,
+        payload: Bytes,
+        worth: Duration,
+    ) -> Result<(), DatagramError> {
+        let ledger = self.table.borrow().ledger(to).ok_or(DatagramError::NoSession);
+        let now = clock::now();
+        let datagram = Datagram { concern: concern.code(), payload, expires: now + worth };
+        let sent = ledger.and_then(|ledger| {
+            let wake = ledger.outbox().push_datagram(now, class, datagram)?;
+            if wake {
+                ledger.wake();
+            }
+            Ok(())
+        });
+        let fate = if sent.is_ok() { "sent" } else { "refused" };
+        metrics::counter!("bowline_datagrams_total", "concern" => concern.as_str(), "fate" => fate).increment(1);
+        sent
+    }
+
+    /// Every peer that is reached at the moment, and how.
+    pub fn neighbours(&self) -> Vec<Neighbour> {
+        self.table.borrow().standings()
+    }
+
+    /// Brings a datagram to whose concern it is. What nobody here knows or has room for is dropped.
+    pub(crate) fn arrived(&self, from: PeerId, concern: u8, payload: &Bytes) {
+        let Some(concern) = Concern::from_code(concern) else { return };
+        let port = self.ports.borrow().get(&concern).cloned();
+        let packet = || GroupPacket { from, concern, payload: Bytes::copy_from_slice(payload) };
+        let taken = port.is_some_and(|port| port.try_send(packet()).is_ok());
+        let fate = if taken { "received" } else { "dropped" };
+        metrics::counter!("bowline_datagrams_total", "concern" => concern.as_str(), "fate" => fate).increment(1);
+    }
+}
