@@ -10,6 +10,7 @@ pub mod node;
 pub mod partition;
 pub mod pump;
 pub mod replay;
+pub mod routing;
 pub mod session;
 pub mod supervision;
 pub mod testing;

@@ -1,0 +1,543 @@
+//! What a node does with a packet, its own or another's.
+//!
+//! Where it goes, in this order: along the labels it has; over the best route of the view; to the best neighbour by distance; to
+//! everybody, when its destination is unknown; into the store. Whoever chooses a route writes all of it into the packet, so that
+//! differing views cannot send it in circles; whatever they do, a node sends a packet on once at most and never back to whom it came
+//! from. A neighbour that cannot be reached is left alone for a while from the first failure on, and the packet takes another way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bowline_messages::PeerId;
+use bowline_messages::config::MeshConfig;
+use bytes::Bytes;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use super::distance_vector::{DistanceVector, Tell};
+use super::flood::Flood;
+use super::graph::{GraphView, Route};
+use super::limits::{Budget, RelayLimits};
+use super::routes::{OwnLinks, Routes};
+use super::seen::{Seen, Sight};
+use super::store::{Store, StoreBounds};
+use super::wire::{ConnectionId, Label, MeshPacket, PacketId, VectorMessage};
+
+/// A neighbour that took no more is tried again after this long, unless it says earlier that it takes more.
+const BUSY: Duration = Duration::from_millis(20);
+/// A neighbour's cost has to change by more than one part in this many before routes are looked for anew: measured costs are never still.
+const COST_PARTS: u32 = 4;
+/// Own packets a second for which ids are remembered, beside those relayed.
+const OWN_PACKETS: usize = 4096;
+
+/// A packet of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To whom.
+    pub destination: PeerId,
+    /// To which link there.
+    pub connection: ConnectionId,
+    /// What: sealed, at most [`PAYLOAD_BYTES_MAX`](super::wire::PAYLOAD_BYTES_MAX).
+    pub payload: Bytes,
+    /// Which route: 0 is the best one, larger numbers go round among the others. Whoever hears nothing on one tries the next.
+    pub route: u8,
+    /// Whether it may be kept while the destination is away. Not for what is sent again anyway.
+    pub keep: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send a packet to a neighbour. A carrier that does not take it says so: [`Forwarder::on_busy`], [`Forwarder::on_failed`].
+    Send {
+        /// The neighbour.
+        to: PeerId,
+        /// The packet.
+        packet: MeshPacket,
+    },
+    /// A packet for this node has arrived.
+    Deliver(MeshPacket),
+    /// Tell a neighbour distances.
+    Vector(Tell),
+    /// There is no way to this peer now, and a packet of this node was dropped for that.
+    Unreachable(PeerId),
+}
+
+/// What happened so far, in packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Sent on for others.
+    pub relayed: u64,
+    /// The same, in bytes.
+    pub relayed_bytes: u64,
+    /// For this node.
+    pub delivered: u64,
+    /// Kept for peers that are away.
+    pub stored: u64,
+    /// Sent to everybody.
+    pub flooded: u64,
+    /// Dropped: they had been here before.
+    pub again: u64,
+    /// Dropped: they had passed too many nodes.
+    pub hops: u64,
+    /// Dropped: the limits on relaying.
+    pub limited: u64,
+    /// Dropped: too much waits for the neighbour.
+    pub queue_full: u64,
+    /// Dropped: no way.
+    pub no_way: u64,
+    /// Neighbours that were left alone for a while.
+    pub withdrawn: u64,
+}
+
+#[derive(Debug, Default)]
+struct Busy {
+    until: Option<Instant>,
+    packets: VecDeque<MeshPacket>,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    until: Instant,
+    /// Its cost, when there is a session with it.
+    cost: Option<u32>,
+}
+
+/// The routing of one node.
+#[derive(Debug)]
+pub struct Forwarder {
+    local: PeerId,
+    config: MeshConfig,
+    rng: ChaCha20Rng,
+    /// Neighbours to which packets go, with the cost of the link.
+    links: BTreeMap<PeerId, u32>,
+    /// Changes with `links`.
+    epoch: u64,
+    /// Neighbours that are left alone.
+    held: BTreeMap<PeerId, Held>,
+    routes: Routes,
+    vector: Option<DistanceVector>,
+    flood: Flood,
+    seen: Seen,
+    limits: RelayLimits,
+    store: Store,
+    busy: BTreeMap<PeerId, Busy>,
+    queued: usize,
+    counters: Counters,
+}
+
+/// Where a packet goes.
+enum Way {
+    /// To a neighbour, with these labels behind it.
+    To(PeerId, Vec<Label>),
+    /// To all of these.
+    Everywhere(Vec<PeerId>),
+    /// Nowhere now.
+    None,
+}
+
+impl Forwarder {
+    /// A node without neighbours. Packet ids come from `seed`, which nobody else may know.
+    pub fn new(local: PeerId, config: MeshConfig, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let seqno = (rng.next_u32() >> 16) as u16;
+        let hops = usize::from(config.hops_max);
+        let rate = config.relay_packets_per_second as usize + OWN_PACKETS;
+        let seen_most = (config.seen_for.as_millis() as usize).saturating_mul(rate) / 1000;
+        let total = Budget::new(config.relay_packets_per_second, config.relay_bytes_per_second);
+        let each = Budget::new(config.neighbour_packets_per_second, config.neighbour_bytes_per_second);
+        let bounds = StoreBounds {
+            bytes: as_bytes(config.store_bytes),
+            peer_bytes: as_bytes(config.store_peer_bytes),
+            keep: config.store_for,
+        };
+        Self {
+            local,
+            rng,
+            links: BTreeMap::new(),
+            epoch: 0,
+            held: BTreeMap::new(),
+            routes: Routes::new(local, hops, config.routes, config.route_cache),
+            vector: config
+                .distance_vector
+                .then(|| DistanceVector::new(local, seqno, config.vector_peers, config.vector_interval)),
+            flood: Flood::new(config.flood_hops, config.flood_packets_per_second),
+            seen: Seen::new(config.seen_for, seen_most),
+            limits: RelayLimits::new(total, each),
+            store: Store::new(bounds),
+            busy: BTreeMap::new(),
+            queued: 0,
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// This node sends a packet.
+    pub fn on_outgoing(&mut self, now: Instant, view: &dyn GraphView, outgoing: Outgoing) -> Vec<Output> {
+        let Outgoing { destination, connection, payload, route, keep } = outgoing;
+        let id = PacketId(self.rng.next_u64());
+        let hops = self.config.hops_max;
+        let packet = MeshPacket { flood: false, keep, hops, labels: Vec::new(), destination, connection, id, payload };
+        let mut outputs = Vec::new();
+        if destination == self.local {
+            self.counters.delivered += 1;
+            return vec![Output::Deliver(packet)];
+        }
+        // Whether there is room for it or not: it comes back only where views differ, and is dropped by its hop limit then.
+        self.seen.on_packet(now, id);
+        if !self.dispatch(now, view, packet, None, route, &mut outputs) {
+            outputs.push(Output::Unreachable(destination));
+        }
+        outputs
+    }
+
+    /// A packet has come from a neighbour.
+    pub fn on_packet(
+        &mut self,
+        now: Instant,
+        view: &dyn GraphView,
+        from: PeerId,
+        mut packet: MeshPacket,
+    ) -> Vec<Output> {
+        if packet.destination == self.local {
+            if self.seen.on_packet(now, packet.id) == Sight::Again {
+                self.counters.again += 1;
+                return Vec::new();
+            }
+            self.counters.delivered += 1;
+            return vec![Output::Deliver(packet)];
+        }
+        packet.hops = packet.hops.saturating_sub(1);
+        if packet.hops == 0 {
+            self.counters.hops += 1;
+            return Vec::new();
+        }
+        let bytes = packet.wire_bytes();
+        if !self.limits.admit(now, from, bytes) {
+            self.counters.limited += 1;
+            return Vec::new();
+        }
+        match self.seen.on_packet(now, packet.id) {
+            Sight::New => {}
+            Sight::Again => {
+                self.counters.again += 1;
+                return Vec::new();
+            }
+            Sight::Full => {
+                self.counters.limited += 1;
+                return Vec::new();
+            }
+        }
+        let mut outputs = Vec::new();
+        if self.dispatch(now, view, packet, Some(from), 0, &mut outputs) {
+            self.counters.relayed += 1;
+            self.counters.relayed_bytes += bytes as u64;
+        }
+        outputs
+    }
+
+    /// A neighbour said something about distances.
+    pub fn on_vector(
+        &mut self,
+        now: Instant,
+        view: &dyn GraphView,
+        from: PeerId,
+        message: VectorMessage,
+    ) -> Vec<Output> {
+        let Some(vector) = &mut self.vector else { return Vec::new() };
+        let mut outputs: Vec<Output> = vector.on_message(now, from, message).into_iter().map(Output::Vector).collect();
+        self.release(now, view, &mut outputs);
+        outputs
+    }
+
+    /// There is a session with a neighbour, or the cost of the best link to it has changed.
+    pub fn on_neighbour(&mut self, now: Instant, view: &dyn GraphView, peer: PeerId, cost: u32) -> Vec<Output> {
+        if peer == self.local {
+            return Vec::new();
+        }
+        if let Some(held) = self.held.get_mut(&peer) {
+            held.cost = Some(cost);
+            return Vec::new();
+        }
+        self.link(now, view, peer, cost)
+    }
+
+    /// There is no session with a neighbour any more.
+    pub fn on_neighbour_lost(&mut self, now: Instant, view: &dyn GraphView, peer: PeerId) -> Vec<Output> {
+        if let Some(held) = self.held.get_mut(&peer) {
+            held.cost = None;
+        }
+        let mut outputs = Vec::new();
+        self.unlink(now, view, peer, &mut outputs);
+        outputs
+    }
+
+    /// The carrier could not send a packet to a neighbour at all: the neighbour is left alone for a while, and the packet takes
+    /// another way.
+    pub fn on_failed(&mut self, now: Instant, view: &dyn GraphView, to: PeerId, packet: MeshPacket) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        if let Some(cost) = self.links.get(&to).copied() {
+            self.held.insert(to, Held { until: now + self.config.hold_down, cost: Some(cost) });
+            self.counters.withdrawn += 1;
+            self.unlink(now, view, to, &mut outputs);
+        }
+        if !packet.flood {
+            self.resend(now, view, packet, &mut outputs);
+        }
+        outputs
+    }
+
+    /// The carrier takes no more for a neighbour now; the packet waits, if there is room.
+    pub fn on_busy(&mut self, now: Instant, to: PeerId, packet: MeshPacket) {
+        self.busy.entry(to).or_default().until = Some(now + BUSY);
+        self.wait(to, packet);
+    }
+
+    /// The carrier takes more for a neighbour again.
+    pub fn on_ready(&mut self, to: PeerId) -> Vec<Output> {
+        let Some(busy) = self.busy.remove(&to) else { return Vec::new() };
+        self.queued -= busy.bytes;
+        busy.packets.into_iter().map(|packet| Output::Send { to, packet }).collect()
+    }
+
+    /// The view has changed: what was kept may go on.
+    pub fn on_view(&mut self, now: Instant, view: &dyn GraphView) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        self.release(now, view, &mut outputs);
+        outputs
+    }
+
+    /// Does what is due.
+    pub fn on_timeout(&mut self, now: Instant, view: &dyn GraphView) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        self.store.on_timeout(now);
+        let over: Vec<PeerId> = self.held.iter().filter(|(_, held)| held.until <= now).map(|(peer, _)| *peer).collect();
+        for peer in over {
+            if let Some(Held { cost: Some(cost), .. }) = self.held.remove(&peer) {
+                outputs.extend(self.link(now, view, peer, cost));
+            }
+        }
+        let due = |busy: &Busy| busy.until.is_some_and(|until| until <= now);
+        let ready: Vec<PeerId> = self.busy.iter().filter(|(_, busy)| due(busy)).map(|(peer, _)| *peer).collect();
+        outputs.extend(ready.into_iter().flat_map(|peer| self.on_ready(peer)));
+        if let Some(vector) = &mut self.vector {
+            outputs.extend(vector.on_timeout(now).into_iter().map(Output::Vector));
+        }
+        outputs
+    }
+
+    /// When [`Forwarder::on_timeout`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let held = self.held.values().map(|held| held.until);
+        let busy = self.busy.values().filter_map(|busy| busy.until);
+        let others = [self.store.deadline(), self.vector.as_ref().and_then(DistanceVector::deadline)];
+        held.chain(busy).chain(others.into_iter().flatten()).min()
+    }
+
+    /// Whether there is a way to a peer now, other than to ask everybody.
+    pub fn reaches(&mut self, view: &dyn GraphView, peer: &PeerId) -> bool {
+        *peer == self.local || self.route(view, peer).is_some() || self.vector_hop(peer, None).is_some()
+    }
+
+    /// The best route to a peer by the view.
+    pub fn route(&mut self, view: &dyn GraphView, peer: &PeerId) -> Option<Route> {
+        let own = OwnLinks { costs: &self.links, epoch: self.epoch };
+        self.routes.best(own, view, peer)
+    }
+
+    /// All routes to a peer by the view, for those who want to look at them.
+    pub fn all_routes(&mut self, view: &dyn GraphView, peer: &PeerId) -> Vec<Route> {
+        let own = OwnLinks { costs: &self.links, epoch: self.epoch };
+        self.routes.all(own, view, peer).to_vec()
+    }
+
+    /// Neighbours to which packets go now, with the cost of the link.
+    pub const fn neighbours(&self) -> &BTreeMap<PeerId, u32> {
+        &self.links
+    }
+
+    /// What happened so far.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Bytes held: kept for peers that are away, and waiting for neighbours.
+    pub const fn held_bytes(&self) -> (usize, usize) {
+        (self.store.bytes(), self.queued)
+    }
+
+    /// Sends a packet where it has to go; false when it was dropped.
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        view: &dyn GraphView,
+        mut packet: MeshPacket,
+        from: Option<PeerId>,
+        route: u8,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        match self.way(now, view, &mut packet, from, route) {
+            Way::To(to, labels) => {
+                packet.labels = labels;
+                packet.flood = false;
+                self.send(to, packet, outputs);
+                true
+            }
+            Way::Everywhere(neighbours) => {
+                self.counters.flooded += 1;
+                for to in neighbours {
+                    self.send(to, packet.clone(), outputs);
+                }
+                true
+            }
+            Way::None if packet.keep => {
+                // By one node only: how long a packet can be under way stays bounded, and with it how long it has to be remembered.
+                packet.keep = false;
+                packet.flood = false;
+                packet.labels.clear();
+                let stored = self.store.put(now, packet);
+                *(if stored { &mut self.counters.stored } else { &mut self.counters.no_way }) += 1;
+                stored
+            }
+            Way::None => {
+                self.counters.no_way += 1;
+                false
+            }
+        }
+    }
+
+    fn way(
+        &mut self,
+        now: Instant,
+        view: &dyn GraphView,
+        packet: &mut MeshPacket,
+        from: Option<PeerId>,
+        route: u8,
+    ) -> Way {
+        if let Some(to) = self.labelled(packet, from) {
+            return Way::To(to, packet.labels.drain(..).skip(1).collect());
+        }
+        let to = packet.destination;
+        if packet.flood {
+            if self.links.contains_key(&to) {
+                return Way::To(to, Vec::new());
+            }
+        } else if let Some(way) = self.routed(view, packet, from, route) {
+            return way;
+        } else if let Some(next) = self.vector_hop(&to, from.as_ref()) {
+            return Way::To(next, Vec::new());
+        } else if view.contains(&to) {
+            return Way::None;
+        }
+        let to = self.flood.on_packet(now, packet, from.as_ref(), &self.links);
+        if to.is_empty() { Way::None } else { Way::Everywhere(to) }
+    }
+
+    /// The neighbour that the packet names as the next; none when it is not there, or when two neighbours have that label.
+    fn labelled(&self, packet: &MeshPacket, from: Option<PeerId>) -> Option<PeerId> {
+        let label = packet.labels.first()?;
+        let mut fits = self.links.keys().filter(|peer| Label::of(peer) == *label);
+        let (first, second) = (fits.next()?, fits.next());
+        (second.is_none() && Some(*first) != from).then_some(*first)
+    }
+
+    fn routed(&mut self, view: &dyn GraphView, packet: &MeshPacket, from: Option<PeerId>, route: u8) -> Option<Way> {
+        let own = OwnLinks { costs: &self.links, epoch: self.epoch };
+        let fits = |route: &Route| {
+            route.hops.len() <= usize::from(packet.hops) && route.hops.first().is_some_and(|first| Some(*first) != from)
+        };
+        let best = self.routes.best(own, view, &packet.destination)?;
+        if route == 0 && fits(&best) {
+            return way_along(&best);
+        }
+        let all = self.routes.all(own, view, &packet.destination);
+        let usable: Vec<&Route> = all.iter().filter(|route| fits(route)).collect();
+        let at = usize::from(route).checked_rem(usable.len())?;
+        way_along(usable[at])
+    }
+
+    fn vector_hop(&self, to: &PeerId, except: Option<&PeerId>) -> Option<PeerId> {
+        let next = self.vector.as_ref()?.next_hop(to, except)?;
+        self.links.contains_key(&next).then_some(next)
+    }
+
+    fn send(&mut self, to: PeerId, packet: MeshPacket, outputs: &mut Vec<Output>) {
+        if self.busy.contains_key(&to) {
+            self.wait(to, packet);
+        } else {
+            outputs.push(Output::Send { to, packet });
+        }
+    }
+
+    fn wait(&mut self, to: PeerId, packet: MeshPacket) {
+        let bytes = packet.wire_bytes();
+        let busy = self.busy.entry(to).or_default();
+        let (own, all) = (as_bytes(self.config.neighbour_queue_bytes), as_bytes(self.config.queue_bytes));
+        if busy.bytes + bytes > own || self.queued + bytes > all {
+            self.counters.queue_full += 1;
+            return;
+        }
+        busy.bytes += bytes;
+        self.queued += bytes;
+        busy.packets.push_back(packet);
+    }
+
+    fn link(&mut self, now: Instant, view: &dyn GraphView, peer: PeerId, cost: u32) -> Vec<Output> {
+        let old = self.links.get(&peer).copied();
+        if old.is_some_and(|old| old.abs_diff(cost) <= old / COST_PARTS) {
+            return Vec::new();
+        }
+        self.links.insert(peer, cost);
+        self.epoch += 1;
+        let told = self.vector.as_mut().map(|vector| vector.on_neighbour(now, peer, cost)).unwrap_or_default();
+        let mut outputs: Vec<Output> = told.into_iter().map(Output::Vector).collect();
+        self.release(now, view, &mut outputs);
+        outputs
+    }
+
+    fn unlink(&mut self, now: Instant, view: &dyn GraphView, peer: PeerId, outputs: &mut Vec<Output>) {
+        if self.links.remove(&peer).is_none() {
+            return;
+        }
+        self.epoch += 1;
+        let links = &self.links;
+        self.limits.retain(|peer| links.contains_key(peer));
+        if let Some(vector) = &mut self.vector {
+            outputs.extend(vector.on_neighbour_lost(now, &peer).into_iter().map(Output::Vector));
+        }
+        if let Some(busy) = self.busy.remove(&peer) {
+            self.queued -= busy.bytes;
+            for packet in busy.packets.into_iter().filter(|packet| !packet.flood) {
+                self.resend(now, view, packet, outputs);
+            }
+        }
+    }
+
+    /// A packet that did not leave takes another way. What its labels say is no longer of use.
+    fn resend(&mut self, now: Instant, view: &dyn GraphView, mut packet: MeshPacket, outputs: &mut Vec<Output>) {
+        packet.labels.clear();
+        self.dispatch(now, view, packet, None, 0, outputs);
+    }
+
+    /// Sends what was kept for peers that can be reached again.
+    fn release(&mut self, now: Instant, view: &dyn GraphView, outputs: &mut Vec<Output>) {
+        let peers: Vec<PeerId> = self.store.peers().collect();
+        for peer in peers {
+            if self.reaches(view, &peer) {
+                for packet in self.store.take(now, &peer) {
+                    self.resend(now, view, packet, outputs);
+                }
+            }
+        }
+    }
+}
+
+fn way_along(route: &Route) -> Option<Way> {
+    let (to, behind) = route.hops.split_first()?;
+    Some(Way::To(*to, behind.iter().map(Label::of).collect()))
+}
+
+fn as_bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}

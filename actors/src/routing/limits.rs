@@ -1,0 +1,137 @@
+//! Token buckets: what relaying may cost.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bowline_messages::PeerId;
+
+/// A rate with a burst of one second, kept as the moment at which everything taken so far is paid for (GCRA, ITU-T I.371).
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket {
+    /// A second; nothing at all when it is 0.
+    per_second: u64,
+    paid: Option<Instant>,
+}
+
+/// How far ahead of its rate a bucket may be.
+const BURST: Duration = Duration::from_secs(1);
+
+impl Bucket {
+    /// A full bucket.
+    pub const fn new(per_second: u64) -> Self {
+        Self { per_second, paid: None }
+    }
+
+    /// Whether so much may be taken now.
+    pub fn has(&self, now: Instant, amount: u64) -> bool {
+        self.per_second > 0 && self.after(now, amount) <= now + BURST
+    }
+
+    /// Takes so much, whether it is there or not.
+    pub fn take(&mut self, now: Instant, amount: u64) {
+        if self.per_second > 0 {
+            self.paid = Some(self.after(now, amount));
+        }
+    }
+
+    fn after(&self, now: Instant, amount: u64) -> Instant {
+        let nanos = u128::from(amount) * 1_000_000_000 / u128::from(self.per_second.max(1));
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(Duration::from_secs(3600));
+        self.paid.map_or(now, |paid| paid.max(now)) + cost
+    }
+}
+
+/// A bucket of packets and one of bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    packets: Bucket,
+    bytes: Bucket,
+}
+
+impl Budget {
+    /// So many packets and bytes a second.
+    pub const fn new(packets_per_second: u32, bytes_per_second: u64) -> Self {
+        Self { packets: Bucket::new(packets_per_second as u64), bytes: Bucket::new(bytes_per_second) }
+    }
+
+    /// Whether a packet of this size may pass now.
+    pub fn has(&self, now: Instant, bytes: usize) -> bool {
+        self.packets.has(now, 1) && self.bytes.has(now, bytes as u64)
+    }
+
+    /// A packet of this size passes.
+    pub fn take(&mut self, now: Instant, bytes: usize) {
+        self.packets.take(now, 1);
+        self.bytes.take(now, bytes as u64);
+    }
+}
+
+/// What this node relays: a budget for each neighbour, so that none uses up what the others need, and one for all.
+#[derive(Debug)]
+pub struct RelayLimits {
+    total: Budget,
+    each: Budget,
+    neighbours: BTreeMap<PeerId, Budget>,
+}
+
+impl RelayLimits {
+    /// Full budgets.
+    pub const fn new(total: Budget, each: Budget) -> Self {
+        Self { total, each, neighbours: BTreeMap::new() }
+    }
+
+    /// Asks to relay a packet of this size for a neighbour.
+    pub fn admit(&mut self, now: Instant, from: PeerId, bytes: usize) -> bool {
+        let budget = self.neighbours.get(&from).unwrap_or(&self.each);
+        if !budget.has(now, bytes) || !self.total.has(now, bytes) {
+            return false;
+        }
+        self.neighbours.entry(from).or_insert(self.each).take(now, bytes);
+        self.total.take(now, bytes);
+        true
+    }
+
+    /// Forgets neighbours that are gone. What they owe is paid within a second anyway, and `alive` says who is still there.
+    pub fn retain(&mut self, alive: impl Fn(&PeerId) -> bool) {
+        self.neighbours.retain(|peer, _| alive(peer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+
+    #[test]
+    fn a_bucket_gives_a_burst_and_then_its_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(100);
+        let take = |bucket: &mut Bucket, now| {
+            let has = bucket.has(now, 1);
+            if has {
+                bucket.take(now, 1);
+            }
+            has
+        };
+        let first = (0..1000).filter(|_| take(&mut bucket, start)).count();
+        assert_eq!(first, 100);
+        let later = start + Duration::from_millis(500);
+        assert_eq!((0..1000).filter(|_| take(&mut bucket, later)).count(), 50);
+        assert!(!Bucket::new(0).has(start, 1), "nothing is nothing");
+    }
+
+    #[test]
+    fn one_neighbour_cannot_use_up_what_others_need() {
+        let start = Instant::now();
+        let mut limits = RelayLimits::new(Budget::new(100, 1 << 20), Budget::new(60, 1 << 20));
+        let greedy = (0..1000).filter(|_| limits.admit(start, peer(1), 10)).count();
+        assert_eq!(greedy, 60);
+        assert_eq!((0..1000).filter(|_| limits.admit(start, peer(2), 10)).count(), 40, "the total is bounded as well");
+        let second = start + Duration::from_secs(1);
+        assert!(limits.admit(second, peer(2), 10));
+        assert!(!limits.admit(second, peer(1), 2 << 20), "bytes count too");
+    }
+}

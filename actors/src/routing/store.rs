@@ -1,0 +1,180 @@
+//! Packets for peers that are away for a while: bounded in bytes, per peer, and in time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bowline_messages::PeerId;
+
+use super::wire::MeshPacket;
+
+/// What a packet costs beside its payload, in bytes: so that empty ones are bounded too.
+const PACKET_COST_BYTES: usize = 256;
+
+/// Bounds of a [`Store`].
+#[derive(Debug, Clone, Copy)]
+pub struct StoreBounds {
+    /// Bytes of all packets.
+    pub bytes: usize,
+    /// Bytes of one peer's packets.
+    pub peer_bytes: usize,
+    /// How long one is kept.
+    pub keep: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    packets: VecDeque<(Instant, MeshPacket)>,
+    bytes: usize,
+}
+
+/// The packets kept.
+#[derive(Debug)]
+pub struct Store {
+    bounds: StoreBounds,
+    peers: BTreeMap<PeerId, Waiting>,
+    bytes: usize,
+    expired: u64,
+}
+
+impl Store {
+    /// Nothing kept.
+    pub const fn new(bounds: StoreBounds) -> Self {
+        Self { bounds, peers: BTreeMap::new(), bytes: 0, expired: 0 }
+    }
+
+    /// Keeps a packet, at the cost of older ones for the same peer. Never at the cost of other peers: false when there is no room.
+    pub fn put(&mut self, now: Instant, packet: MeshPacket) -> bool {
+        self.on_timeout(now);
+        let cost = cost(&packet);
+        let own = self.peers.get(&packet.destination).map_or(0, |waiting| waiting.bytes);
+        let freed = (own + cost).saturating_sub(self.bounds.peer_bytes).min(own);
+        if cost > self.bounds.peer_bytes || self.bytes + cost > self.bounds.bytes + freed {
+            return false;
+        }
+        let waiting = self.peers.entry(packet.destination).or_default();
+        while waiting.bytes + cost > self.bounds.peer_bytes {
+            let Some((_, oldest)) = waiting.packets.pop_front() else { break };
+            waiting.bytes -= self::cost(&oldest);
+            self.bytes -= self::cost(&oldest);
+            self.expired += 1;
+        }
+        waiting.packets.push_back((now + self.bounds.keep, packet));
+        waiting.bytes += cost;
+        self.bytes += cost;
+        true
+    }
+
+    /// Hands out everything kept for a peer, oldest first.
+    pub fn take(&mut self, now: Instant, peer: &PeerId) -> Vec<MeshPacket> {
+        self.on_timeout(now);
+        let Some(waiting) = self.peers.remove(peer) else { return Vec::new() };
+        self.bytes -= waiting.bytes;
+        waiting.packets.into_iter().map(|(_, packet)| packet).collect()
+    }
+
+    /// For whom something is kept.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.peers.keys().copied()
+    }
+
+    /// Bytes kept, with what packets cost beside their payload.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Packets that were kept and never sent on.
+    pub const fn expired(&self) -> u64 {
+        self.expired
+    }
+
+    /// Drops what was kept for too long.
+    pub fn on_timeout(&mut self, now: Instant) {
+        for waiting in self.peers.values_mut() {
+            while waiting.packets.front().is_some_and(|(until, _)| *until <= now) {
+                let Some((_, packet)) = waiting.packets.pop_front() else { break };
+                waiting.bytes -= cost(&packet);
+                self.bytes -= cost(&packet);
+                self.expired += 1;
+            }
+        }
+        self.peers.retain(|_, waiting| !waiting.packets.is_empty());
+    }
+
+    /// When the next packet has been kept for too long.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.peers.values().filter_map(|waiting| waiting.packets.front().map(|(until, _)| *until)).min()
+    }
+}
+
+fn cost(packet: &MeshPacket) -> usize {
+    packet.payload.len() + PACKET_COST_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::wire::{ConnectionId, PacketId};
+    use proptest::prelude::*;
+
+    const BOUNDS: StoreBounds = StoreBounds { bytes: 10_000, peer_bytes: 3_000, keep: Duration::from_secs(30) };
+
+    fn packet(to: u8, id: u64, bytes: usize) -> MeshPacket {
+        MeshPacket {
+            flood: false,
+            keep: true,
+            hops: 3,
+            labels: Vec::new(),
+            destination: PeerId::from_bytes([to; 32]),
+            connection: ConnectionId::NONE,
+            id: PacketId(id),
+            payload: vec![0; bytes].into(),
+        }
+    }
+
+    #[test]
+    fn the_newest_packets_for_a_peer_are_kept_in_order_until_their_time_is_over() {
+        let start = Instant::now();
+        let mut store = Store::new(BOUNDS);
+        for id in 0..10 {
+            assert!(store.put(start + Duration::from_secs(id), packet(1, id, 700)));
+        }
+        let taken = store.take(start + Duration::from_secs(38), &PeerId::from_bytes([1; 32]));
+        assert_eq!(taken.iter().map(|packet| packet.id.0).collect::<Vec<_>>(), [9], "three fit, two are too old");
+        assert_eq!((store.bytes(), store.deadline()), (0, None));
+    }
+
+    #[test]
+    fn one_peer_takes_no_room_of_another() {
+        let start = Instant::now();
+        let mut store = Store::new(BOUNDS);
+        for to in 0..4 {
+            for id in 0..20 {
+                store.put(start, packet(to, id, 700));
+            }
+        }
+        let kept: Vec<usize> = (0..4).map(|to| store.take(start, &PeerId::from_bytes([to; 32])).len()).collect();
+        assert_eq!(kept, [3, 3, 3, 1], "whoever came first keeps what it has");
+    }
+
+    proptest! {
+        #[test]
+        fn the_bounds_hold_whatever_comes(steps in prop::collection::vec((0..5u8, 0..4_000usize, 0..20u64, any::<bool>()), 0..200)) {
+            let start = Instant::now();
+            let mut store = Store::new(BOUNDS);
+            let mut at = start;
+            for (id, (peer, bytes, wait, take)) in steps.into_iter().enumerate() {
+                at += Duration::from_secs(wait);
+                if take {
+                    store.take(at, &PeerId::from_bytes([peer; 32]));
+                } else {
+                    store.put(at, packet(peer, id as u64, bytes));
+                }
+                let held: usize = store.peers.values().map(|waiting| waiting.packets.iter().map(|(_, p)| cost(p)).sum::<usize>()).sum();
+                prop_assert_eq!(held, store.bytes());
+                prop_assert!(held <= BOUNDS.bytes);
+                prop_assert!(store.peers.values().all(|waiting| waiting.bytes <= BOUNDS.peer_bytes && !waiting.packets.is_empty()));
+                prop_assert!(store.deadline().is_none_or(|deadline| deadline > at));
+            }
+        }
+    }
+}

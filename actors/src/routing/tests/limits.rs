@@ -1,0 +1,151 @@
+//! A relay cannot be exhausted.
+
+use std::time::Duration;
+
+use bowline_messages::config::MeshConfig;
+
+use super::*;
+use crate::routing::wire::PAYLOAD_BYTES_MAX;
+
+fn relay(config: MeshConfig) -> (Forwarder, Picture, Instant) {
+    let picture = Picture::of(1, &(1..6).map(|to| ((0, to), 1)).collect());
+    let mut node = Forwarder::new(peer(0), config, [1; 32]);
+    let now = Instant::now();
+    for (to, cost) in picture.own(0) {
+        node.on_neighbour(now, &picture, to, cost);
+    }
+    (node, picture, now)
+}
+
+fn passing(id: u64, to: usize, bytes: usize) -> MeshPacket {
+    MeshPacket {
+        flood: false,
+        keep: true,
+        hops: 5,
+        labels: Vec::new(),
+        destination: peer(to),
+        connection: ConnectionId([1; 8]),
+        id: PacketId(id),
+        payload: vec![0; bytes].into(),
+    }
+}
+
+#[test]
+fn a_neighbour_gets_its_share_and_no_more_and_others_get_theirs() {
+    let config = MeshConfig {
+        relay_packets_per_second: 150,
+        neighbour_packets_per_second: 100,
+        distance_vector: false,
+        ..MeshConfig::default()
+    };
+    let (mut node, picture, now) = relay(config);
+    let mut sent = |from: usize| {
+        let ids = (0..500).map(|n| n + 1000 * from as u64);
+        ids.filter(|id| !node.on_packet(now, &picture, peer(from), passing(*id, 5, 10)).is_empty()).count()
+    };
+    assert_eq!([sent(1), sent(2), sent(3)], [100, 50, 0]);
+    assert_eq!(node.counters().limited, 1500 - 150);
+    let later = now + Duration::from_secs(1);
+    assert!(!node.on_packet(later, &picture, peer(3), passing(7, 5, 10)).is_empty());
+}
+
+#[test]
+fn whatever_comes_memory_stays_within_its_bounds() {
+    let config = MeshConfig {
+        queue_bytes: 100_000,
+        neighbour_queue_bytes: 40_000,
+        store_bytes: 60_000,
+        store_peer_bytes: 50_000,
+        relay_packets_per_second: 1_000_000,
+        relay_bytes_per_second: 1 << 40,
+        neighbour_packets_per_second: 1_000_000,
+        neighbour_bytes_per_second: 1 << 40,
+        distance_vector: false,
+        ..MeshConfig::default()
+    };
+    let (mut node, mut picture, now) = relay(config);
+    // 7 is known and away.
+    picture.links.insert(peer(7), BTreeMap::from([(peer(8), 1)]));
+    for id in 0..2000 {
+        for output in node.on_packet(now, &picture, peer(1), passing(id, 2 + id as usize % 6, PAYLOAD_BYTES_MAX)) {
+            if let Output::Send { to, packet } = output {
+                node.on_busy(now, to, packet);
+            }
+        }
+        let (stored, queued) = node.held_bytes();
+        assert!(stored <= 60_000 && queued <= 100_000, "{stored} {queued}");
+    }
+    assert!(node.counters().queue_full > 0 && node.counters().no_way > 0);
+    // What waits goes out in order once there is room.
+    let outputs = node.on_timeout(node.deadline().unwrap(), &picture);
+    let ids: Vec<u64> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Send { to, packet } if *to == peer(2) => Some(packet.id.0),
+            Output::Send { .. } | Output::Deliver(_) | Output::Vector(_) | Output::Unreachable(_) => None,
+        })
+        .collect();
+    assert!(!ids.is_empty() && ids.is_sorted(), "{ids:?}");
+    assert_eq!(node.held_bytes().1, 0);
+}
+
+#[test]
+fn floods_of_others_are_bounded_and_do_not_silence_this_node() {
+    let config = MeshConfig { flood_packets_per_second: 10, distance_vector: false, ..MeshConfig::default() };
+    let (mut node, picture, now) = relay(config);
+    let others = (0..100).filter(|id| {
+        let packet = MeshPacket { flood: true, ..passing(*id, 9, 10) };
+        !node.on_packet(now, &picture, peer(1), packet).is_empty()
+    });
+    assert_eq!(others.count(), 10);
+    assert_eq!(node.on_outgoing(now, &picture, outgoing(9)).len(), 5, "to all five neighbours");
+}
+
+#[test]
+fn a_packet_that_has_passed_too_many_nodes_ends() {
+    let (mut node, picture, now) = relay(MeshConfig::default());
+    let last = MeshPacket { hops: 1, ..passing(1, 5, 10) };
+    assert!(node.on_packet(now, &picture, peer(1), last).is_empty());
+    assert_eq!(node.counters().hops, 1);
+    let (_, sent) = only_send(node.on_packet(now, &picture, peer(1), MeshPacket { hops: 2, ..passing(2, 5, 10) }));
+    assert_eq!(sent.hops, 1);
+}
+
+#[test]
+fn a_node_that_relays_nothing_still_sends_and_receives() {
+    let config = MeshConfig { relay_packets_per_second: 0, ..MeshConfig::default() };
+    let (mut node, picture, now) = relay(config);
+    assert!(node.on_packet(now, &picture, peer(1), passing(1, 5, 10)).is_empty());
+    assert_eq!(node.on_packet(now, &picture, peer(1), passing(2, 0, 10)).len(), 1);
+    assert!(matches!(node.on_outgoing(now, &picture, outgoing(5))[..], [Output::Send { .. }]));
+}
+
+#[test]
+fn a_way_back_is_no_way() {
+    // The only way to 2 by this view leads back to where the packet comes from.
+    let picture = Picture::of(1, &Links::from([((0, 1), 1), ((1, 2), 1)]));
+    let mut node = Forwarder::new(peer(0), MeshConfig::default(), [1; 32]);
+    let now = Instant::now();
+    node.on_neighbour(now, &picture, peer(1), 1);
+    let packet = MeshPacket { keep: false, ..passing(1, 2, 10) };
+    assert!(node.on_packet(now, &picture, peer(1), packet).is_empty());
+}
+
+#[test]
+fn the_label_of_two_neighbours_names_none_and_the_view_decides() {
+    let mut twin = *peer(1).as_bytes();
+    twin[30] = 99;
+    let twin = PeerId::from_bytes(twin);
+    let picture = Picture::of(1, &Links::from([((0, 1), 1), ((0, 2), 1), ((1, 3), 9), ((2, 3), 1)]));
+    let mut node = Forwarder::new(peer(0), MeshConfig::default(), [1; 32]);
+    let now = Instant::now();
+    for (to, cost) in [(peer(1), 1), (peer(2), 1), (twin, 1)] {
+        node.on_neighbour(now, &picture, to, cost);
+    }
+    let labels = vec![Label::of(&peer(1)), Label::of(&peer(3))];
+    let packet = MeshPacket { labels, ..passing(1, 3, 10) };
+    assert_eq!(only_send(node.on_packet(now, &picture, peer(2), packet)).0, peer(1), "2 is where it comes from");
+    let labels = vec![Label::of(&peer(1)), Label::of(&peer(3))];
+    let packet = MeshPacket { labels, ..passing(2, 3, 10) };
+    assert_eq!(only_send(node.on_packet(now, &picture, twin, packet)).0, peer(2));
+}

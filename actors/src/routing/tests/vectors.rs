@@ -1,0 +1,196 @@
+//! Distances: no loop at any moment, whatever is late, lost or overtaken; and ways to everybody in the end.
+
+use std::time::Duration;
+
+use super::*;
+use crate::routing::wire::Distance;
+use crate::routing::{DistanceVector, Tell};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Vectors {
+    now: Instant,
+    nodes: Vec<DistanceVector>,
+    links: Links,
+    coming: BTreeMap<(Instant, u64), (usize, Tell)>,
+    order: u64,
+    rng: ChaCha8Rng,
+    loss: u32,
+    /// How late some messages are, in milliseconds: others overtake them.
+    late: u32,
+}
+
+impl Vectors {
+    fn new(nodes: usize, seed: u64, loss: u32) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let node = |n| DistanceVector::new(peer(n), (rng.next_u32() >> 16) as u16, 64, SECOND);
+        let nodes = (0..nodes).map(node).collect();
+        Self {
+            now: Instant::now(),
+            nodes,
+            links: Links::new(),
+            coming: BTreeMap::new(),
+            order: 0,
+            rng,
+            loss,
+            late: 3000,
+        }
+    }
+
+    fn set_link(&mut self, a: usize, b: usize, cost: Option<u32>) {
+        match cost {
+            Some(cost) => self.links.insert((a.min(b), a.max(b)), cost),
+            None => self.links.remove(&(a.min(b), a.max(b))),
+        };
+        for (at, with) in [(a, b), (b, a)] {
+            let tells = match cost {
+                Some(cost) => self.nodes[at].on_neighbour(self.now, peer(with), cost),
+                None => self.nodes[at].on_neighbour_lost(self.now, &peer(with)),
+            };
+            self.post(at, tells);
+        }
+    }
+
+    fn post(&mut self, from: usize, tells: Vec<Tell>) {
+        for tell in tells {
+            if self.rng.next_u32() % 1000 >= self.loss {
+                let late = if self.rng.next_u32().is_multiple_of(8) { self.late } else { 60 };
+                let after = Duration::from_millis(u64::from(1 + self.rng.next_u32() % late));
+                self.order += 1;
+                self.coming.insert((self.now + after, self.order), (from, tell));
+            }
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let timer = (0..self.nodes.len()).filter_map(|n| Some((self.nodes[n].deadline()?, n))).min();
+            let coming = self.coming.keys().next().copied();
+            match (coming, timer) {
+                (Some(key), timer) if key.0 <= end && timer.is_none_or(|(at, _)| key.0 <= at) => {
+                    self.now = key.0;
+                    let (from, tell) = self.coming.remove(&key).unwrap();
+                    let to = usize::from(tell.to.as_bytes()[31]);
+                    let message = VectorMessage::decode(&tell.message.encode().unwrap()).unwrap();
+                    let tells = self.nodes[to].on_message(self.now, peer(from), message);
+                    self.post(to, tells);
+                }
+                (_, Some((at, n))) if at <= end => {
+                    self.now = self.now.max(at);
+                    let tells = self.nodes[n].on_timeout(self.now);
+                    self.post(n, tells);
+                }
+                _ => break,
+            }
+            self.assert_no_loop();
+        }
+        self.now = end;
+    }
+
+    fn assert_no_loop(&self) {
+        for to in 0..self.nodes.len() {
+            for from in (0..self.nodes.len()).filter(|from| *from != to) {
+                let mut path = vec![from];
+                while let Some(next) = self.nodes[path[path.len() - 1]].next_hop(&peer(to), None) {
+                    let next = usize::from(next.as_bytes()[31]);
+                    assert!(!path.contains(&next), "to {to}: {path:?} and back to {next}");
+                    path.push(next);
+                    if next == to {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn assert_ways(&self) -> Result<(), TestCaseError> {
+        let nodes = self.nodes.len();
+        for from in 0..nodes {
+            let far = distances(nodes, &self.links, from);
+            for to in (0..nodes).filter(|to| *to != from) {
+                let way = self.nodes[from].next_hop(&peer(to), None);
+                prop_assert_eq!(way.is_some(), far[to].is_some(), "from {} to {}", from, to);
+            }
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_moment_has_a_loop_and_in_the_end_there_are_ways_to_all((nodes, links) in network(8), steps in prop::collection::vec((0..8usize, 0..8usize, any::<bool>(), 0..1500u64), 0..30), seed in any::<u64>(), loss in 0..300u32) {
+        let mut world = Vectors::new(nodes, seed, loss);
+        for ((a, b), cost) in links {
+            world.set_link(a, b, Some(cost));
+        }
+        for (a, b, up, wait) in steps {
+            let (a, b) = (a % nodes, b % nodes);
+            if a != b {
+                world.set_link(a, b, up.then_some(1 + (wait as u32 % 20)));
+            }
+            world.run(Duration::from_millis(wait));
+        }
+        (world.loss, world.late) = (0, 60);
+        world.run(30 * SECOND);
+        world.assert_ways()?;
+    }
+}
+
+#[test]
+fn a_node_that_is_started_anew_is_found_again_whatever_number_it_begins_with() {
+    for seed in 0..20 {
+        let mut world = Vectors::new(3, seed, 0);
+        world.set_link(0, 1, Some(1));
+        world.set_link(1, 2, Some(1));
+        world.run(10 * SECOND);
+        assert_eq!(world.nodes[0].next_hop(&peer(2), None), Some(peer(1)));
+        world.set_link(1, 2, None);
+        world.nodes[2] = DistanceVector::new(peer(2), (seed * 3277) as u16, 64, SECOND);
+        world.run(SECOND);
+        world.set_link(1, 2, Some(1));
+        world.run(10 * SECOND);
+        assert_eq!(world.nodes[0].next_hop(&peer(2), None), Some(peer(1)), "{seed}");
+    }
+}
+
+#[test]
+fn what_neighbours_can_make_it_remember_is_bounded() {
+    let now = Instant::now();
+    let mut node = DistanceVector::new(peer(0), 1, 10, SECOND);
+    node.on_neighbour(now, peer(1), 1);
+    let distances = (2..100).map(|n| Distance { destination: *peer(n).as_bytes(), seqno: 1, metric: 1 }).collect();
+    node.on_message(now, peer(1), VectorMessage::Update(distances));
+    assert_eq!((node.peers(), node.refused()), (10, 88));
+    node.on_message(now, peer(5), VectorMessage::Update(vec![]));
+    for second in 1..40 {
+        node.on_timeout(now + second * SECOND);
+    }
+    assert_eq!(node.peers(), 0, "what is not told again is forgotten");
+}
+
+#[test]
+fn a_longer_way_is_not_used_before_its_destination_has_vouched_for_it() {
+    // 1 told this node distance 1 and then 5; the way over 2 with 4 could lead back here.
+    let now = Instant::now();
+    let mut node = DistanceVector::new(peer(0), 1, 10, SECOND);
+    node.on_neighbour(now, peer(1), 1);
+    node.on_neighbour(now, peer(2), 1);
+    let say = |node: &mut DistanceVector, from, seqno, metric| {
+        let distance = Distance { destination: *peer(9).as_bytes(), seqno, metric };
+        node.on_message(now, peer(from), VectorMessage::Update(vec![distance]))
+    };
+    say(&mut node, 1, 7, 1);
+    say(&mut node, 2, 7, 4);
+    assert_eq!(node.next_hop(&peer(9), None), Some(peer(1)));
+    let asks = node.on_neighbour_lost(now, &peer(1));
+    assert_eq!(node.next_hop(&peer(9), None), None);
+    let request = VectorMessage::Request { destination: *peer(9).as_bytes(), seqno: 8, hops: 32 };
+    assert_eq!(asks, [Tell { to: peer(2), message: request }]);
+    say(&mut node, 2, 8, 4);
+    assert_eq!(node.next_hop(&peer(9), None), Some(peer(2)));
+}
