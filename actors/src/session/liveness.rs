@@ -55,7 +55,8 @@ impl Session {
                 path.old_key_until,
             ]
         });
-        paths.flatten().chain(self.watch.as_ref().map(|watch| watch.deadline())).min()
+        let others = [self.watch.as_ref().map(|watch| watch.deadline()), self.shift_deadline()];
+        paths.chain(others).flatten().min()
     }
 
     /// Whether there was traffic just now.
@@ -138,6 +139,7 @@ impl Session {
         for id in ids {
             self.check_path(now, id);
         }
+        self.check_shift(now);
         self.age_keys(now, parts);
         self.report_seen(now);
         self.reroute(now, parts);
@@ -191,6 +193,8 @@ impl Session {
             watch.on_missed(now, id);
         }
         path.probe_due = true;
+        self.shift_missed(now, id);
+        let Some(path) = self.paths.get_mut(&id) else { return };
         let (first, usable) = (path.suspicions == 1, path.state.is_usable());
         path.carried |= carried;
         let lost = path.lose_overtaken(now);
@@ -230,6 +234,7 @@ impl Session {
         path.stats.frames_rerouted += lost.len() as u64;
         let info = path.info.clone();
         self.orphans.extend(lost);
+        self.shift_died(now, id);
         if carried && !moved {
             self.penalise(now, &info);
             self.begin_failover(now, id, reason);
@@ -269,6 +274,7 @@ impl Session {
         if carried && !moved {
             self.begin_failover(now, id, &reason);
         }
+        self.shift_died(now, id);
         // Its own report is no news to the peer; it would take the echo for more than a suspicion and close the link.
         if reason != LinkFailure::PeerReported {
             self.notify_peer(id, down_code(&reason));
@@ -280,6 +286,7 @@ impl Session {
     pub(super) fn carries_traffic(&self, id: LinkId) -> bool {
         self.received_on == Some(id)
             || self.chooser.uses(id)
+            || self.gradual.as_ref().is_some_and(|gradual| gradual.uses(id))
             || self.paths.get(&id).is_some_and(|path| path.has_outstanding_data() || path.carried)
     }
 

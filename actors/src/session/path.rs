@@ -101,6 +101,8 @@ pub(crate) struct Path {
     pub(crate) lanes: u8,
     pub(crate) state: LinkState,
     pub(crate) rtt: Rtt,
+    /// What its score by requirements is multiplied by.
+    pub(crate) multiplier: f64,
     /// What its delay will be, for the choice among links.
     pub(crate) forecast: Forecast,
     pub(crate) window: Window,
@@ -194,6 +196,7 @@ impl Path {
             lanes: lanes.max(1),
             state: LinkState::Initializing,
             rtt: Rtt::new(initial_rtt),
+            multiplier: 1.0,
             forecast: Forecast::new(Tuning::default()),
             window: Window::new(window),
             acks: AckTracker::default(),

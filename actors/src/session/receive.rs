@@ -241,6 +241,7 @@ impl Session {
                 path.progress_at = now;
                 path.probe_due = true;
             }
+            self.on_recovered(link);
             let local = self.local;
             self.settle_twins(now, local, link);
         }
@@ -314,6 +315,7 @@ impl Session {
         }
         if outcome.measured {
             self.watch_round_trip(now, ack.link);
+            self.shift_round_trip(now, ack.link);
         }
         self.orphans.append(&mut outcome.left_out);
         let news = outcome.news;

@@ -27,7 +27,9 @@ mod edges;
 mod fuzz;
 mod guards;
 mod health;
+mod recovery;
 mod replayed_attach;
+mod shift;
 mod verdicts;
 mod world;
 
