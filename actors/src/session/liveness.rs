@@ -129,7 +129,9 @@ impl Session {
         } else {
             self.config.heartbeat
         };
-        Some(path.eliciting_at + pause).filter(|_| path.state != LinkState::Initializing)
+        // What nothing hangs on waits until the medium's budget has room for it; a suspicion does not.
+        Some((path.eliciting_at + pause).max(path.budget.affordable_at()))
+            .filter(|_| path.state != LinkState::Initializing)
     }
 
     /// A deadline was reached. Late and spurious calls do no harm.
@@ -314,6 +316,25 @@ impl Session {
             self.on_starved(now);
         }
         doubtful
+    }
+
+    /// Something came over a link that had not answered for long: the peer was stopped and goes on, or the link is back. Every link is asked
+    /// at once, and not when its turn comes: the pauses between questions have grown meanwhile. No oftener than answers can come.
+    pub(super) fn on_heard_again(&mut self, now: Instant) {
+        for path in self.paths.values_mut().filter(|path| path.state != LinkState::Initializing) {
+            path.probe_due |= path.eliciting_at + path.probe_timeout() <= now;
+        }
+    }
+
+    /// The last link answers again and shows that it has lost something: that is sent again at once.
+    pub(super) fn send_overtaken_again(&mut self, now: Instant, id: LinkId) {
+        if self.has_sound_other(id) {
+            return;
+        }
+        let Some(path) = self.paths.get_mut(&id).filter(|path| path.suspicions > 1) else { return };
+        let lost = path.lose_overtaken(now);
+        path.stats.frames_rerouted += lost.len() as u64;
+        self.orphans.extend(lost);
     }
 
     /// Gives what dead links carried back to the outbox, to be sent over others.

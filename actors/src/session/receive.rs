@@ -119,6 +119,11 @@ impl Session {
             path.old_key_until = keys.opener.age_previous(now, old_key_kept(&self.config));
         }
         let bytes = frames.len();
+        let silent = path.suspicions > 1;
+        if silent {
+            self.on_heard_again(now);
+        }
+        let Some(path) = self.paths.get_mut(&link) else { return };
         if !path.proven {
             path.proven = true;
             self.on_proven(now, link);
@@ -318,6 +323,9 @@ impl Session {
             self.shift_round_trip(now, ack.link);
         }
         self.orphans.append(&mut outcome.left_out);
+        if outcome.news && !outcome.progress {
+            self.send_overtaken_again(now, ack.link);
+        }
         let news = outcome.news;
         if news {
             self.on_progress(now, ack.link, outcome.data);

@@ -22,6 +22,7 @@ use super::outbox::{Outbox, OutboxLimits, PeerLimits};
 use super::seal::{Opener, RotationLimits, Sealer, TrafficSecret};
 use super::trust::Behaviour;
 
+mod budget;
 mod datagrams;
 mod edges;
 mod fuzz;
