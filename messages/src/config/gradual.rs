@@ -44,7 +44,7 @@ impl Default for GradualConfig {
         Self {
             shares: vec![0.1, 0.3, 0.6, 1.0],
             step: Duration::from_millis(250),
-            step_max: Duration::from_secs(1),
+            step_max: Duration::from_millis(500),
             samples: 8,
             worse_by: 0.5,
             worse_min: Duration::from_millis(10),

@@ -296,7 +296,7 @@ mod tests {
 
     impl Bench {
         fn new(leaving: bool, old: u64, new: u64) -> Self {
-            let (now, config) = (Instant::now(), GradualConfig::default());
+            let (now, config) = (Instant::now(), GradualConfig { step_max: ms(1_000), ..GradualConfig::default() });
             let known = |millis| Some(ms(millis).as_secs_f64());
             let begun = Begun { from: OLD, to: NEW, class: CLASS, leaving, old: known(old), new: known(new) };
             let (gradual, shifted) = Gradual::begin(now, begun, &config);

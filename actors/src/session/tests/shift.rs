@@ -45,7 +45,9 @@ fn shares(world: &World) -> Vec<(f64, ShiftReason)> {
 }
 
 fn busy(latencies: [Duration; 2]) -> (World, [LinkId; 2]) {
-    let mut world = World::new();
+    let mut config = SessionConfig::default();
+    config.gradual.step_max = Duration::from_secs(1);
+    let mut world = World::with_config(config);
     let links = [world.link(1, "tcp", latencies[0], 0), world.link(2, "ws", latencies[1], 0)];
     talk(&mut world, 200, 10 * MS, links[1]);
     assert!(shares(&world).is_empty());
