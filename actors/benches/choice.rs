@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use bowline_actors::session::policy::{Candidate, Chooser, Damping, Forecast, Requirements, Tuning, Wanted};
+use bowline_actors::session::policy::{Candidate, Chooser, Damping, Forecast, Needs, Tuning, Wanted};
 use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 const ROUNDS: usize = 9;
@@ -29,7 +29,7 @@ fn main() {
 fn nanoseconds(policy: PolicyName) -> f64 {
     let start = Instant::now();
     let links: Vec<Candidate> = (0..LINKS).map(|id| link(start, id)).collect();
-    let mut chooser = Chooser::new(Damping::default(), Requirements::default(), 1);
+    let mut chooser = Chooser::new(Damping::default(), Needs::default(), 1);
     let wanted = Wanted { policy, class: MessageClass::Critical, bytes: Some(100) };
     let mut round = || {
         let began = Instant::now();

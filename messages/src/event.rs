@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{EndpointAddress, TransportKind};
 use crate::health::{Confidence, Evidence, Finding, LinkName, Shared};
 use crate::id::{Incarnation, LinkId, PeerId};
-use crate::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
+use crate::link::{LinkFailure, LinkInfo, LinkState, LinkStep, ShiftReason};
 use crate::migration::{MigrationId, MigrationPhase, RollbackReason};
 use crate::repair::{Diagnosis, Repair, RepairOutcome, Subject};
 use crate::session::SessionEnd;
@@ -109,6 +109,22 @@ pub enum EventKind {
         /// From what that was concluded, where it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         evidence: Option<Box<Evidence>>,
+        /// The new link, where one stands for it again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        successor: Option<LinkId>,
+    },
+    /// Traffic moves from a link that still carries to another one, or back: a step of it.
+    TrafficShifted {
+        /// The peer.
+        peer: PeerId,
+        /// The link before.
+        from: LinkId,
+        /// The link that takes over.
+        to: LinkId,
+        /// The share of the traffic that goes over the new link from now on, 0 to 1.
+        share: f64,
+        /// Why.
+        reason: ShiftReason,
     },
     /// Traffic goes over another link from now on because the present one is about to fail. It still carries what it was given.
     ProactiveFailover {

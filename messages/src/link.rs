@@ -230,6 +230,62 @@ impl fmt::Display for LinkFailure {
     }
 }
 
+/// What was measured of a link while traffic moved.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ShiftMeasure {
+    /// Round trips that it goes by.
+    pub samples: u32,
+    /// Their median, in seconds; `None` when there were none.
+    pub round_trip: Option<f64>,
+    /// Share of answers that were missed, 0 to 1.
+    pub missed: f64,
+}
+
+/// Why a share of the traffic moved from one link to another.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum ShiftReason {
+    /// The first step: the old link is about to fail.
+    Leaving,
+    /// The first step: the new link is preferred.
+    Preferred,
+    /// The next step, or the end of the last: the new link was not worse in the step before.
+    AsGood {
+        /// What was measured of the new link.
+        new: ShiftMeasure,
+        /// What was measured of the old link.
+        old: ShiftMeasure,
+    },
+    /// The same, and too little came in to compare them within the time of a step.
+    TimeUp {
+        /// What was measured of the new link.
+        new: ShiftMeasure,
+    },
+    /// Everything goes back: the new link proved worse.
+    Worse {
+        /// What was measured of the new link.
+        new: ShiftMeasure,
+        /// What was measured of the old link.
+        old: ShiftMeasure,
+    },
+    /// Everything goes over the new link at once: the old one is dead.
+    OldDied,
+    /// Everything goes back: the new link is dead.
+    NewDied,
+}
+
+/// A link that died and whose way to the peer may be had again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailedLink {
+    /// What it was.
+    pub info: LinkInfo,
+    /// `Failed`, or `Recovering` while its address is dialled.
+    pub state: LinkState,
+    /// Why it died.
+    pub reason: LinkFailure,
+    /// Attempts to have it again so far.
+    pub attempts: u32,
+}
+
 /// Bytes for one lane of a link, whole packets. From the session actor to the link actor, which queues them behind what waits
 /// on the lane and writes. Nothing here bounds the queue: the session hands over what its window allows.
 #[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::class::{Delivery, MessageClass, PolicyName};
 use crate::health::{Evidence, LinkOpinion};
 use crate::id::{ChannelId, Incarnation, LinkId, PeerId};
-use crate::link::{LinkInfo, LinkState, LinkStats};
+use crate::link::{FailedLink, LinkInfo, LinkState, LinkStats};
 
 /// A message the application gives to a session.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -178,6 +178,9 @@ pub struct SessionStatus {
     pub peer_incarnation: Option<Incarnation>,
     /// Its links, usable or not.
     pub links: Vec<LinkStatus>,
+    /// Links that died and stand not again yet.
+    #[serde(default)]
+    pub failed: Vec<FailedLink>,
     /// For each class, the link that would carry the next message of it and the rule that says so.
     pub choices: Vec<LinkChoice>,
     /// Addresses at which the peer says it can be reached.

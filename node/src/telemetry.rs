@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use actix::{Actor, Handler};
 use bowline_actors::supervision::Context;
 use bowline_messages::config::{LogConfig, LogFormat};
+use bowline_messages::link::ShiftReason;
 use bowline_messages::{Event, EventKind};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -142,6 +143,7 @@ fn describe() {
     describe_gauge!("bowline_links_advised", "Links with traffic, by transport and advice: keep, mistrust, leave.");
     describe_counter!("bowline_links_up_total", "Links that joined a session, by transport.");
     describe_counter!("bowline_dials_failed_total", "Dials that failed, by transport.");
+    describe_counter!("bowline_traffic_shifts_total", "Steps of traffic that moves to another link, by reason.");
     describe_counter!("bowline_failovers_stalled_total", "Failures of a link when no other was there to take over.");
     describe_counter!("bowline_messages_moved_total", "Messages that failovers sent again over another link.");
     describe_counter!(
@@ -192,6 +194,18 @@ impl Handler<Event> for EventCounter {
             EventKind::FailoverStalled { .. } => count("bowline_failovers_stalled_total"),
             EventKind::MessageQuarantined { .. } => count("bowline_messages_quarantined_total"),
             EventKind::ProactiveFailover { .. } => count("bowline_proactive_failovers_total"),
+            EventKind::TrafficShifted { reason, .. } => {
+                let reason = match reason {
+                    ShiftReason::Leaving => "leaving",
+                    ShiftReason::Preferred => "preferred",
+                    ShiftReason::AsGood { .. } => "as_good",
+                    ShiftReason::TimeUp { .. } => "time_up",
+                    ShiftReason::Worse { .. } => "worse",
+                    ShiftReason::OldDied => "old_died",
+                    ShiftReason::NewDied => "new_died",
+                };
+                metrics::counter!("bowline_traffic_shifts_total", "reason" => reason).increment(1);
+            }
             EventKind::CommonCause { .. } => count("bowline_common_causes_total"),
             EventKind::LocalDoubt { .. } => count("bowline_local_doubts_total"),
             EventKind::LinkStep { to, .. } => {

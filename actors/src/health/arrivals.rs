@@ -32,7 +32,7 @@ const GAPS: usize = 31;
 /// Gaps before the median of them is believed.
 const GAPS_MIN: usize = 3;
 
-/// What is known of links before anything is seen. Chosen by cross-validation on recorded links (`docs/failover.md`).
+/// What is known of links before anything is seen. Chosen by cross-validation on recorded links (`docs/detection.md`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ArrivalsConfig {
     /// A silence of this length is an outage.

@@ -7,7 +7,7 @@
 //! | [`unacknowledged`] | data that waits for longer than a time-out |
 //! | [`phi`] | phi accrual over inter-arrival times, the usual measure |
 //! | [`arrivals`] | the silence against what the link loses anyway: the chance that this is an outage |
-//! | [`probing`] | when to probe, within a medium's budget of bytes |
+//! | [`probing`] | what probing a link may cost: its medium's budget of bytes |
 //! | [`control`] | statistical process control: 3 sigma, runs of seven |
 //! | [`rules`] | what a usable sample is; bursts of errors |
 //! | [`anomaly`] | distance from the median in median absolute deviations |

@@ -53,7 +53,7 @@ pub enum Measure {
 pub struct MonitorConfig {
     /// How losses become known.
     pub feed: Feed,
-    /// From this confidence on the link is to be called unusable. Lower finds outages sooner and is wrong more often; `docs/failover.md` has the
+    /// From this confidence on the link is to be called unusable. Lower finds outages sooner and is wrong more often; `docs/detection.md` has the
     /// curve.
     pub alarm: f64,
     /// What silence means.

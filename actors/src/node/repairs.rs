@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Handler, MessageResult, WrapFuture};
 use bowline_messages::config::RepairConfig;
 use bowline_messages::event::EventKind;
-use bowline_messages::link::{LinkFailure, LinkState};
+use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 use bowline_messages::repair::{Reopen, Repair, RepairPath, RepairStatus, RepairsQuery, Subject, Symptom};
 use bowline_messages::supervision::{RestartChild, TerminateChild};
 use bowline_messages::transport::TransportStatusQuery;
@@ -176,7 +176,11 @@ pub(super) fn symptom_of(event: &EventKind) -> Option<Symptom> {
     if let EventKind::LinkUp { peer, link } = event {
         return Some(Symptom::LinkRose { peer: *peer, transport: link.transport.clone(), link: link.id });
     }
-    if let EventKind::LinkStep { peer, link, to, reason, .. } = event {
+    if let EventKind::LinkStep { peer, link, to, reason, step, .. } = event {
+        if matches!(step, LinkStep::RecoveryAttempt | LinkStep::Recovered | LinkStep::RecoveryFailed) {
+            // Of a link that is gone: the dials say themselves what became of them.
+            return None;
+        }
         let (peer, link) = (*peer, *link);
         return match to {
             LinkState::Degraded => Some(Symptom::LinkDegraded { peer, link, degraded: true }),

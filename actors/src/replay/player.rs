@@ -9,7 +9,7 @@ use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 use super::scenario::{Cost, Kind};
 use super::select::{Feedback, Selector};
-use crate::session::policy::{Candidate, Chooser, Damping, Forecast, Health, Requirements, Tuning, Wanted};
+use crate::session::policy::{Candidate, Chooser, Damping, Forecast, Health, Needs, Tuning, Wanted};
 
 /// The message whose cost the scenarios state: 64 KiB.
 const MESSAGE_BYTES: usize = 65_536;
@@ -81,7 +81,7 @@ impl Player {
             start,
             policy,
             kind,
-            chooser: Chooser::new(damping, Requirements::default(), seed),
+            chooser: Chooser::new(damping, Needs::default(), seed),
             forecasts: vec![Forecast::new(tuning); media.len()],
             candidates: media.iter().enumerate().map(candidate).collect(),
             heard: vec![None; media.len()],

@@ -422,8 +422,13 @@ impl SessionActor {
             let links: Vec<_> = self.machine.links().collect();
             self.group.keeper.borrow_mut().orders(now, &links)
         };
+        let dialled = !orders.is_empty();
         for order in orders {
+            self.machine.on_dialling(&order.address);
             self.dial_one(order, ctx);
+        }
+        if dialled {
+            self.carry_out(ctx);
         }
         let links: Vec<_> = self.machine.links().collect();
         self.keeper_at = self.group.keeper.borrow().deadline(&links);
@@ -460,6 +465,7 @@ impl SessionActor {
                         actor.observe(Behaviour::FailedHandshake);
                     }
                     let timed_out = matches!(error, DialError::TimedOut(_));
+                    actor.machine.on_dial_failed(&address, &error.to_string());
                     actor.keeper().on_failure(clock::now(), &address, timed_out);
                 }
                 Err(_) => actor.on_dial_failed(&address, false, "the transport is being restarted"),
@@ -485,6 +491,7 @@ impl SessionActor {
     }
 
     fn on_dial_failed(&mut self, address: &EndpointAddress, timed_out: bool, error: &str) {
+        self.machine.on_dial_failed(address, error);
         self.keeper().on_failure(clock::now(), address, timed_out);
         let (peer, address, error) = (self.group.ledger.peer(), address.clone(), error.to_owned());
         self.emit(EventKind::DialFailed { peer, address, error });

@@ -206,9 +206,10 @@ impl Session {
     }
 
     /// This process was not running for a while: what did not come in that time says nothing of anybody, and what came has yet to be
-    /// read. All waiting begins anew.
+    /// read. All waiting begins anew, and every link is asked at once how it is.
     pub fn on_starved(&mut self, now: Instant) {
         for path in self.paths.values_mut() {
+            path.probe_due |= path.state != LinkState::Initializing;
             path.progress_at = now;
             path.failing_since = path.failing_since.map(|_| now);
             path.silent_since = path.silent_since.map(|_| now);

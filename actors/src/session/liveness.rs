@@ -55,7 +55,8 @@ impl Session {
                 path.old_key_until,
             ]
         });
-        paths.flatten().chain(self.watch.as_ref().map(|watch| watch.deadline())).min()
+        let others = [self.watch.as_ref().map(|watch| watch.deadline()), self.shift_deadline()];
+        paths.chain(others).flatten().min()
     }
 
     /// Whether there was traffic just now.
@@ -128,7 +129,9 @@ impl Session {
         } else {
             self.config.heartbeat
         };
-        Some(path.eliciting_at + pause).filter(|_| path.state != LinkState::Initializing)
+        // What nothing hangs on waits until the medium's budget has room for it; a suspicion does not.
+        Some((path.eliciting_at + pause).max(path.budget.affordable_at()))
+            .filter(|_| path.state != LinkState::Initializing)
     }
 
     /// A deadline was reached. Late and spurious calls do no harm.
@@ -138,6 +141,7 @@ impl Session {
         for id in ids {
             self.check_path(now, id);
         }
+        self.check_shift(now);
         self.age_keys(now, parts);
         self.report_seen(now);
         self.reroute(now, parts);
@@ -191,6 +195,8 @@ impl Session {
             watch.on_missed(now, id);
         }
         path.probe_due = true;
+        self.shift_missed(now, id);
+        let Some(path) = self.paths.get_mut(&id) else { return };
         let (first, usable) = (path.suspicions == 1, path.state.is_usable());
         path.carried |= carried;
         let lost = path.lose_overtaken(now);
@@ -230,6 +236,7 @@ impl Session {
         path.stats.frames_rerouted += lost.len() as u64;
         let info = path.info.clone();
         self.orphans.extend(lost);
+        self.shift_died(now, id);
         if carried && !moved {
             self.penalise(now, &info);
             self.begin_failover(now, id, reason);
@@ -269,6 +276,7 @@ impl Session {
         if carried && !moved {
             self.begin_failover(now, id, &reason);
         }
+        self.shift_died(now, id);
         // Its own report is no news to the peer; it would take the echo for more than a suspicion and close the link.
         if reason != LinkFailure::PeerReported {
             self.notify_peer(id, down_code(&reason));
@@ -280,6 +288,7 @@ impl Session {
     pub(super) fn carries_traffic(&self, id: LinkId) -> bool {
         self.received_on == Some(id)
             || self.chooser.uses(id)
+            || self.gradual.as_ref().is_some_and(|gradual| gradual.uses(id))
             || self.paths.get(&id).is_some_and(|path| path.has_outstanding_data() || path.carried)
     }
 
@@ -307,6 +316,25 @@ impl Session {
             self.on_starved(now);
         }
         doubtful
+    }
+
+    /// Something came over a link that had not answered for long: the peer was stopped and goes on, or the link is back. Every link is asked
+    /// at once, and not when its turn comes: the pauses between questions have grown meanwhile. No oftener than answers can come.
+    pub(super) fn on_heard_again(&mut self, now: Instant) {
+        for path in self.paths.values_mut().filter(|path| path.state != LinkState::Initializing) {
+            path.probe_due |= path.eliciting_at + path.probe_timeout() <= now;
+        }
+    }
+
+    /// The last link answers again and shows that it has lost something: that is sent again at once.
+    pub(super) fn send_overtaken_again(&mut self, now: Instant, id: LinkId) {
+        if self.has_sound_other(id) {
+            return;
+        }
+        let Some(path) = self.paths.get_mut(&id).filter(|path| path.suspicions > 1) else { return };
+        let lost = path.lose_overtaken(now);
+        path.stats.frames_rerouted += lost.len() as u64;
+        self.orphans.extend(lost);
     }
 
     /// Gives what dead links carried back to the outbox, to be sent over others.

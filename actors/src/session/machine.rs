@@ -28,7 +28,9 @@ use super::inbound::Inbound;
 use super::outbox::{Outbox, PeerLimits, SentItem};
 use super::path::{Path, RecordItem};
 use super::patience::Patience;
-use super::policy::{Candidate, Choice, Chooser, Damping, Health, Penalty, Requirements, Wanted};
+use super::policy::gradual::Gradual;
+use super::policy::{Candidate, Choice, Chooser, Damping, Health, Needs, Penalty, Wanted};
+use super::recovery::FailedLinks;
 use super::room;
 use super::scheduler::Scheduler;
 use super::seal::{Opener, Sealer};
@@ -115,7 +117,7 @@ pub(super) struct Failover {
 pub(super) type Route = (TransportKind, String);
 
 /// Ways to the peer whose failures are remembered.
-const ROUTES_MAX: usize = 64;
+pub(super) const ROUTES_MAX: usize = 64;
 
 /// The session machine.
 pub struct Session {
@@ -129,6 +131,7 @@ pub struct Session {
     pub(super) penalties: BTreeMap<Route, Penalty>,
     /// How late links were, by route: a new link over the same one is as late.
     lateness: BTreeMap<Route, Patience>,
+    pub(super) failed: FailedLinks,
     pub(super) scheduler: Scheduler,
     /// How many bytes more datagrams had than messages of late, while both waited.
     pub(super) datagrams_ahead: i64,
@@ -162,6 +165,8 @@ pub struct Session {
     /// When the present second of records that bring nothing began, and how many there were.
     pub(super) idle_records: Option<(Instant, u64)>,
     pub(super) record_items: Vec<RecordItem>,
+    /// Traffic that moves to another link just now, or was moved back.
+    pub(super) gradual: Option<Box<Gradual>>,
     /// What the health monitors are told and say, while there is traffic.
     pub(super) watch: Option<Box<Watch>>,
 }
@@ -180,15 +185,17 @@ impl Session {
             half_life: config.penalty_half_life,
             ..Damping::default()
         };
+        let needs = Needs::new(&config.requirements, &config.weights);
         Self {
             peer,
             incarnation,
             peer_incarnation,
             config,
-            chooser: Chooser::new(damping, Requirements::default(), incarnation.0),
+            chooser: Chooser::new(damping, needs, incarnation.0),
             paths: BTreeMap::new(),
             penalties: BTreeMap::new(),
             lateness: BTreeMap::new(),
+            failed: FailedLinks::new(),
             scheduler: Scheduler::default(),
             datagrams_ahead: 0,
             outputs: VecDeque::new(),
@@ -211,6 +218,7 @@ impl Session {
             close_said: BTreeSet::new(),
             idle_records: None,
             record_items: Vec::new(),
+            gradual: None,
             watch: None,
         }
     }
@@ -237,6 +245,7 @@ impl Session {
             ..WindowConfig::default()
         };
         let mut path = Path::new(now, join.info, join.lanes, join.handshake_rtt, join.ack_delay_max, window);
+        path.multiplier = self.config.multipliers.get(path.info.transport.as_str()).copied().unwrap_or(1.0);
         if let Some(known) = self.lateness.get(&route(&path.info)) {
             path.patience = *known;
         }
@@ -255,6 +264,9 @@ impl Session {
         self.addresses_due = self.addresses.is_some();
         self.links_version += 1;
         self.paths.insert(id, Box::new(path));
+        if join.confirmed {
+            self.on_recovered(id);
+        }
     }
 
     /// A record of the peer's opened on a new link: it is up, unless it is a duplicate of one that stays.
@@ -291,6 +303,7 @@ impl Session {
     pub(super) fn remove(&mut self, now: Instant, id: LinkId, reason: LinkFailure, close: bool) {
         let carried = self.carries_traffic(id);
         let Some(mut path) = self.paths.remove(&id) else { return };
+        let never_up = path.state == LinkState::Initializing;
         self.links_version += 1;
         // The peer settles duplicates as this side does, and may be done with it earlier.
         let duplicate = || self.paths.values().any(|other| same_way(&other.info, &path.info));
@@ -318,6 +331,11 @@ impl Session {
                 self.emit_step(now, &path, from, *step, Some(reason.clone()));
             }
         }
+        if never_up {
+            self.on_recovery_failed(&path.info, &reason);
+        } else if !on_purpose {
+            self.remember_failed(&path.info, &reason);
+        }
         if let Some(watch) = &mut self.watch {
             watch.forget(id);
         }
@@ -337,6 +355,7 @@ impl Session {
         self.notify_peer(id, down_code(&reason));
         self.received_on = self.received_on.filter(|link| *link != id);
         self.chooser.forget(id);
+        self.shift_died(now, id);
         if close {
             self.outputs.push_back(Output::CloseLink(id, reason));
         }
@@ -396,6 +415,7 @@ impl Session {
             step,
             reason,
             evidence,
+            successor: None,
         }));
         kept
     }
@@ -462,6 +482,7 @@ impl Session {
             bandwidth: rate,
             medium: path.info.interface.as_ref().map(|interface| interface.medium).unwrap_or_default(),
             security: Some(security(&path.info)),
+            multiplier: path.multiplier,
             ..Candidate::unmeasured(path.info.id)
         }
         .with_forecast(&path.forecast)
@@ -480,8 +501,9 @@ impl Session {
         room::give_candidates(candidates);
         if let (Some(from), Some(to)) = (left, chosen.links[0]) {
             self.on_preferred(now, from, to, wanted.class, chosen.rule);
+            self.begin_shift(now, from, to, wanted.class, policy);
         }
-        chosen
+        if self.gradual.is_some() { self.steer(wanted.class, chosen) } else { chosen }
     }
 
     /// Each link as reports show it.
@@ -509,6 +531,7 @@ impl Session {
                 let candidates = self.gather_candidates(now, class.index());
                 let choice = self.chooser.look(now, Wanted { policy: name, class, bytes: None }, &candidates);
                 room::give_candidates(candidates);
+                let choice = self.shown(class, choice);
                 let links = choice.links.into_iter().flatten().collect();
                 LinkChoice { class, policy: name, links, rule: choice.rule.to_owned() }
             })
@@ -574,7 +597,7 @@ fn security(info: &LinkInfo) -> f64 {
     f64::midpoint(SEALED, if is_secured(&info.transport) { 1.0 } else { 0.0 })
 }
 
-fn route(info: &LinkInfo) -> Route {
+pub(super) fn route(info: &LinkInfo) -> Route {
     (info.transport.clone(), info.remote.host().to_owned())
 }
 

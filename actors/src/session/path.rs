@@ -14,6 +14,7 @@ use super::patience::Patience;
 use super::policy::{Forecast, Tuning};
 use super::rtt::Rtt;
 use super::window::{SendMark, Window, WindowConfig};
+use crate::health::probing::ProbeBudget;
 use drain::Drain;
 
 mod drain;
@@ -101,6 +102,8 @@ pub(crate) struct Path {
     pub(crate) lanes: u8,
     pub(crate) state: LinkState,
     pub(crate) rtt: Rtt,
+    /// What its score by requirements is multiplied by.
+    pub(crate) multiplier: f64,
     /// What its delay will be, for the choice among links.
     pub(crate) forecast: Forecast,
     pub(crate) window: Window,
@@ -144,6 +147,8 @@ pub(crate) struct Path {
     pub(crate) bare_records: u32,
     /// A probe is to be sent.
     pub(crate) probe_due: bool,
+    /// What probing it may still cost.
+    pub(crate) budget: ProbeBudget,
     /// Set while the link's queue is drained to measure its smallest round-trip time afresh.
     drain: Option<Box<Drain>>,
     /// Whether a record sent on it was acknowledged: until then each says which life of ours it belongs to.
@@ -189,11 +194,13 @@ impl Path {
         ack_delay_max: Duration,
         window: WindowConfig,
     ) -> Self {
+        let medium = info.interface.as_ref().map(|interface| interface.medium).unwrap_or_default();
         Self {
             info,
             lanes: lanes.max(1),
             state: LinkState::Initializing,
             rtt: Rtt::new(initial_rtt),
+            multiplier: 1.0,
             forecast: Forecast::new(Tuning::default()),
             window: Window::new(window),
             acks: AckTracker::default(),
@@ -218,6 +225,7 @@ impl Path {
             rerouted: false,
             bare_records: 0,
             probe_due: true,
+            budget: ProbeBudget::new(now, medium),
             drain: None,
             introduced: false,
             proven: false,

@@ -119,6 +119,11 @@ impl Session {
             path.old_key_until = keys.opener.age_previous(now, old_key_kept(&self.config));
         }
         let bytes = frames.len();
+        let silent = path.suspicions > 1;
+        if silent {
+            self.on_heard_again(now);
+        }
+        let Some(path) = self.paths.get_mut(&link) else { return };
         if !path.proven {
             path.proven = true;
             self.on_proven(now, link);
@@ -241,6 +246,7 @@ impl Session {
                 path.progress_at = now;
                 path.probe_due = true;
             }
+            self.on_recovered(link);
             let local = self.local;
             self.settle_twins(now, local, link);
         }
@@ -314,8 +320,12 @@ impl Session {
         }
         if outcome.measured {
             self.watch_round_trip(now, ack.link);
+            self.shift_round_trip(now, ack.link);
         }
         self.orphans.append(&mut outcome.left_out);
+        if outcome.news && !outcome.progress {
+            self.send_overtaken_again(now, ack.link);
+        }
         let news = outcome.news;
         if news {
             self.on_progress(now, ack.link, outcome.data);

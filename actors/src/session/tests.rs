@@ -22,12 +22,15 @@ use super::outbox::{Outbox, OutboxLimits, PeerLimits};
 use super::seal::{Opener, RotationLimits, Sealer, TrafficSecret};
 use super::trust::Behaviour;
 
+mod budget;
 mod datagrams;
 mod edges;
 mod fuzz;
 mod guards;
 mod health;
+mod recovery;
 mod replayed_attach;
+mod shift;
 mod verdicts;
 mod world;
 

@@ -344,6 +344,7 @@ impl Session {
         let ping = path.probe_due;
         path.probe_due = false;
         if ping {
+            path.budget.on_probe(now);
             frame::put_ping(data);
         }
         ping

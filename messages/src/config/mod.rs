@@ -5,10 +5,12 @@
 //! be left open has an empty value, so that the defaults name every key there is.
 
 mod check;
+mod gradual;
 mod limits;
 mod listen;
 mod mesh;
 mod migration;
+mod needs;
 mod operation;
 mod peers;
 mod quantity;
@@ -20,10 +22,12 @@ mod transport;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Checks, ConfigError, suggest};
+pub use gradual::GradualConfig;
 pub use limits::LimitsConfig;
 pub use listen::{DEFAULT_PORT, ListenConfig};
 pub use mesh::MeshConfig;
 pub use migration::MigrationConfig;
+pub use needs::{ByClass, Needs, RequirementsConfig, Weights, WeightsConfig};
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
 pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_peer_name};
 pub use quantity::{

@@ -1,10 +1,12 @@
 //! How sessions behave: bounds, spares, probing, verdicts, damping.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checks, duration, size};
+use super::needs::check_multipliers;
+use super::{Checks, GradualConfig, RequirementsConfig, WeightsConfig, duration, size};
 use crate::class::{MessageClass, PolicyName};
 
 /// `[session]`
@@ -86,8 +88,16 @@ pub struct SessionConfig {
     pub penalty_half_life: Duration,
     /// From this probability on that a link fails within seconds, traffic leaves it beforehand, where another is there. `1`: never.
     pub leave_above: f64,
+    /// How traffic moves to another link in steps.
+    pub gradual: GradualConfig,
     /// The policy of each class.
     pub policies: ClassPolicies,
+    /// What messages need of a link.
+    pub requirements: RequirementsConfig,
+    /// What counts how much in the score by requirements.
+    pub weights: WeightsConfig,
+    /// What that score is multiplied by, by the name of the transport; 1 for those that are not named.
+    pub multipliers: BTreeMap<String, f64>,
 }
 
 /// `[session.policies]`: which rule chooses the link, by class.
@@ -159,7 +169,11 @@ impl Default for SessionConfig {
             switch_dwell: Duration::from_secs(1),
             penalty_half_life: Duration::from_secs(20),
             leave_above: 0.8,
+            gradual: GradualConfig::default(),
             policies: ClassPolicies::default(),
+            requirements: RequirementsConfig::default(),
+            weights: WeightsConfig::default(),
+            multipliers: BTreeMap::new(),
         }
     }
 }
@@ -194,5 +208,9 @@ impl SessionConfig {
         checks.duration("session.switch_dwell", self.switch_dwell, Duration::ZERO..=hour);
         checks.number("session.leave_above", self.leave_above, 0.0..=1.0);
         checks.duration("session.penalty_half_life", self.penalty_half_life, ms(100)..=hour);
+        self.gradual.check(checks);
+        self.requirements.check(checks);
+        self.weights.check(checks);
+        check_multipliers(&self.multipliers, checks);
     }
 }

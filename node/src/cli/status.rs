@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bowline_messages::TransportKind;
 use bowline_messages::config::parse_duration;
+use bowline_messages::link::FailedLink;
 use bowline_messages::repair::BreakerState;
 use hyper::Method;
 
@@ -113,7 +114,20 @@ pub(crate) fn session_text(session: &SessionReport) -> String {
         session.duplicates_dropped,
     ));
     text.push_str(&links_table(&session.links));
+    for failed in &session.failed {
+        text.push_str(&failed_line(failed));
+    }
     text
+}
+
+/// A link that died and stands not again yet.
+fn failed_line(failed: &FailedLink) -> String {
+    let state = format!("{:?}", failed.state).to_lowercase();
+    let (transport, remote, attempts) = (&failed.info.transport, &failed.info.remote, failed.attempts);
+    format!(
+        "  {} over {transport} to {remote}: {state} ({}), dialled {attempts} times since\n",
+        failed.info.id, failed.reason
+    )
 }
 
 /// The links of a session.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bowline_messages::health::{Evidence, Finding, Layer, LinkOpinion, Quality};
-use bowline_messages::link::{LinkState, LinkStats};
+use bowline_messages::link::{FailedLink, LinkState, LinkStats};
 use bowline_messages::session::{LinkChoice, LinkStatus, SessionStatus};
 use bowline_messages::{EndpointAddress, LinkId, MessageClass, PeerId, PolicyName};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub(crate) struct SessionReport {
     pub(crate) connected: bool,
     /// Its links, usable or not.
     pub(crate) links: Vec<LinkReport>,
+    /// Links that died and stand not again yet.
+    #[serde(default)]
+    pub(crate) failed: Vec<FailedLink>,
     /// For each class, the links that would carry the next message, and the rule that says so.
     pub(crate) choices: Vec<ChoiceReport>,
     /// Where the peer says it can be reached.
@@ -127,6 +130,7 @@ impl SessionReport {
             name,
             connected: links.iter().any(|link| link.state.is_usable()),
             links,
+            failed: status.failed,
             choices: status.choices.into_iter().map(ChoiceReport::from).collect(),
             peer_addresses: status.peer_addresses,
             incarnation: status.incarnation.0,

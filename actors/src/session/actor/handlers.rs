@@ -159,6 +159,7 @@ impl Handler<StatusQuery> for SessionActor {
             incarnation: ledger.incarnation(),
             peer_incarnation: ledger.peer_incarnation(),
             links: self.machine.link_statuses(now),
+            failed: self.machine.failed(),
             choices: self.machine.choices(now),
             peer_addresses: self.group.keeper.borrow().addresses(),
             dials: self.group.keeper.borrow().status(now),

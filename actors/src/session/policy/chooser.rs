@@ -6,7 +6,7 @@ use std::time::Instant;
 use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 use super::thompson::Random;
-use super::{Candidate, Choice, Damping, Learned, Request, Requirements, Standing, Worth, policy};
+use super::{Candidate, Choice, Damping, Learned, Needs, Request, Standing, Worth, policy};
 
 /// Classes of messages.
 const CLASSES: usize = MessageClass::ALL.len();
@@ -26,7 +26,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Chooser {
     damping: Damping,
-    requirements: Requirements,
+    needs: Needs,
     standing: [Option<Standing>; CLASSES],
     /// Kept up from the first time that a learning policy is asked.
     learned: Option<Box<Learned>>,
@@ -37,9 +37,9 @@ pub struct Chooser {
 
 impl Chooser {
     /// Nothing chosen yet. `seed`: of the policies that draw.
-    pub fn new(damping: Damping, requirements: Requirements, seed: u64) -> Self {
+    pub fn new(damping: Damping, needs: Needs, seed: u64) -> Self {
         let (standing, nothing) = ([None; CLASSES], Learned::default());
-        Self { damping, requirements, standing, learned: None, nothing, random: Random(seed), turn: 0 }
+        Self { damping, needs, standing, learned: None, nothing, random: Random(seed), turn: 0 }
     }
 
     /// Against flapping.
@@ -79,13 +79,15 @@ impl Chooser {
     }
 
     fn request(&self, now: Instant, wanted: Wanted) -> Request<'_> {
+        let need = self.needs.of(wanted.class);
         Request {
             now,
             class: wanted.class,
             bytes: wanted.bytes,
             standing: self.standing[wanted.class.index()],
             damping: &self.damping,
-            requirements: &self.requirements,
+            requirements: &need.requirements,
+            weights: &need.weights,
             learned: self.learned.as_deref().unwrap_or(&self.nothing),
             random: self.random.0,
             turn: self.turn,
@@ -95,6 +97,14 @@ impl Chooser {
     /// Whether a class uses a link now.
     pub fn uses(&self, link: LinkId) -> bool {
         self.standing.iter().flatten().any(|standing| standing.link == link)
+    }
+
+    /// Classes that chose a link stand on another again, as before.
+    pub fn put_back(&mut self, now: Instant, classes: impl Iterator<Item = MessageClass>, from: LinkId, to: LinkId) {
+        for class in classes {
+            let standing = &mut self.standing[class.index()];
+            *standing = standing.map(|s| if s.link == from { Standing { link: to, since: now } } else { s });
+        }
     }
 
     /// A link is gone: its choices stand no more, and what was learnt about it is forgotten.

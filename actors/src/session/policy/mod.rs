@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `chooser` | what a session (and the replay of recorded links) asks; holds what was chosen before and what was learnt |
 //! | `damping` | hysteresis and the memory of failures, shared by all policies |
+//! | `gradual` | traffic that moves to another link in steps, and back when that proves worse |
 //! | `forecast` | what a link's delay will be, from its last samples |
 //! | `worth` | scores that are bounded and ordered whatever was measured |
 //! | `terms` | the parts of the scores by requirements and by priority: latency, bandwidth, reliability, stability, power, load |
@@ -20,6 +21,7 @@ mod discounted;
 mod energy;
 mod fastest;
 pub mod forecast;
+pub mod gradual;
 pub mod learned;
 mod mdp;
 mod optimal;
@@ -45,7 +47,7 @@ pub use chooser::{Chooser, Wanted};
 pub use damping::{Damping, Penalty, Standing};
 pub use forecast::{Forecast, Tuning};
 pub use learned::Learned;
-pub use terms::{Health, Requirements};
+pub use terms::{Health, Need, Needs, Requirements, Weights};
 pub use worth::{Score, Worth};
 
 /// What a policy knows of a link. `None` is "not measured", and nothing is guessed in its place.
@@ -83,6 +85,8 @@ pub struct Candidate {
     pub medium: Medium,
     /// How secure it is, 0 to 1.
     pub security: Option<f64>,
+    /// What its score by requirements is multiplied by: its transport's.
+    pub multiplier: f64,
 }
 
 impl Candidate {
@@ -105,6 +109,7 @@ impl Candidate {
             stability: None,
             medium: Medium::Unknown,
             security: None,
+            multiplier: 1.0,
         }
     }
 
@@ -161,6 +166,8 @@ pub struct Request<'a> {
     pub damping: &'a Damping,
     /// What messages need of a link.
     pub requirements: &'a Requirements,
+    /// How much each quality counts in the score by requirements.
+    pub weights: &'a Weights,
     /// What was learnt so far.
     pub learned: &'a Learned,
     /// A random number for this choice.

@@ -12,7 +12,7 @@ use super::{Candidate, Choice, Policy, Request, Score, Worth, measured, weighted
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
 /// Where in 0 to 1 a turn falls.
-fn place(turn: u64) -> f64 {
+pub(super) fn place(turn: u64) -> f64 {
     (turn as f64 * GOLDEN).fract()
 }
 
@@ -157,7 +157,7 @@ impl Policy for QualityBased {
         let meets = eligible(links).any(|c| !request.requirements.missed_by(c));
         by_share(request.turn, links, self.rule(), |c| {
             let in_question = !meets || !request.requirements.missed_by(c);
-            weighted::quality(c, request.requirements).filter(|_| in_question).map(Score::value)
+            weighted::quality(c, request.requirements, request.weights).filter(|_| in_question).map(Score::value)
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The parts that scores are made of, each 0 to 1, `None` as long as it is not measured. Pure.
 
 use bowline_messages::MessageClass;
+use bowline_messages::config::{self, RequirementsConfig, WeightsConfig};
 use bowline_messages::link::Medium;
 
 use super::{Candidate, measured};
@@ -18,11 +19,70 @@ pub struct Requirements {
 
 impl Default for Requirements {
     fn default() -> Self {
-        Self { latency_max: 0.5, bandwidth_min: 16_384.0, reliability_min: 0.5 }
+        Self::REFERENCE
     }
 }
 
+impl From<config::Needs> for Requirements {
+    fn from(needs: config::Needs) -> Self {
+        Self {
+            latency_max: needs.latency_max.as_secs_f64(),
+            bandwidth_min: needs.bandwidth_min as f64,
+            reliability_min: needs.reliability_min,
+        }
+    }
+}
+
+/// How much each quality counts in the score by requirements: latency, bandwidth, reliability, stability, power, load.
+pub type Weights = [f64; 6];
+
+/// The reference weights.
+pub const REFERENCE_WEIGHTS: Weights = [0.30, 0.25, 0.20, 0.15, 0.10, 0.0];
+
+/// What the messages of one class need, and how much of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Need {
+    /// The requirements.
+    pub requirements: Requirements,
+    /// The weights.
+    pub weights: Weights,
+}
+
+/// What the messages of each class need.
+#[derive(Debug, Clone, Default)]
+pub struct Needs {
+    /// None: the reference for all. Thousands of sessions have that, and pay for a null pointer.
+    by_class: Option<Box<[Need; MessageClass::ALL.len()]>>,
+}
+
+impl Needs {
+    /// As configured.
+    pub fn new(requirements: &RequirementsConfig, weights: &WeightsConfig) -> Self {
+        let need = |class| {
+            let config::Weights { latency, bandwidth, reliability, stability, power, load } = weights.of(class);
+            let weights = [latency, bandwidth, reliability, stability, power, load];
+            Need { requirements: requirements.of(class).into(), weights }
+        };
+        let by_class = MessageClass::ALL.map(need);
+        let usual = by_class.iter().all(|need| *need == Need::REFERENCE);
+        Self { by_class: (!usual).then(|| Box::new(by_class)) }
+    }
+
+    /// Those of a class.
+    pub fn of(&self, class: MessageClass) -> &Need {
+        self.by_class.as_ref().and_then(|all| all.get(class.index())).unwrap_or(&Need::REFERENCE)
+    }
+}
+
+impl Need {
+    /// Where nothing is configured.
+    pub const REFERENCE: Self = Self { requirements: Requirements::REFERENCE, weights: REFERENCE_WEIGHTS };
+}
+
 impl Requirements {
+    /// Where nothing is configured.
+    pub const REFERENCE: Self = Self { latency_max: 0.5, bandwidth_min: 16_384.0, reliability_min: 0.5 };
+
     /// Whether something that was measured misses a requirement.
     pub fn missed_by(&self, candidate: &Candidate) -> bool {
         measured(candidate.forecast).is_some_and(|seconds| seconds > self.latency_max)

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use bowline_messages::config::{self, RequirementsConfig, WeightsConfig};
+
 use super::*;
 
 const START: fn() -> Instant = Instant::now;
@@ -13,7 +15,7 @@ fn link(id: u32, delay_ms: f64) -> Candidate {
 }
 
 fn chooser() -> Chooser {
-    Chooser::new(Damping::default(), Requirements::default(), 7)
+    Chooser::new(Damping::default(), Needs::default(), 7)
 }
 
 fn by(policy: PolicyName) -> Wanted {
@@ -121,7 +123,8 @@ fn small_messages_go_over_bluetooth_and_larger_ones_over_wifi() {
 #[test]
 fn the_worked_example_of_the_weighted_score() {
     let score = |terms: [f64; 5]| {
-        weighted::score([Some(terms[0]), Some(terms[1]), Some(terms[2]), Some(terms[3]), Some(terms[4]), None])
+        let terms = [Some(terms[0]), Some(terms[1]), Some(terms[2]), Some(terms[3]), Some(terms[4]), None];
+        weighted::score(terms, &super::terms::REFERENCE_WEIGHTS, 1.0)
     };
     let (a, b) = (score([0.9, 0.8, 0.95, 0.85, 0.7]).unwrap(), score([0.7, 1.0, 0.9, 0.9, 0.9]).unwrap());
     assert!((a.value() - 0.8575).abs() < 1e-9 && (b.value() - 0.865).abs() < 1e-9, "{a:?} {b:?}");
@@ -261,7 +264,7 @@ proptest! {
     ) {
         let now = Instant::now();
         for name in PolicyName::ALL {
-            let mut chooser = Chooser::new(Damping { margin, ..Damping::default() }, Requirements::default(), 1);
+            let mut chooser = Chooser::new(Damping { margin, ..Damping::default() }, Needs::default(), 1);
             for (links, at) in [(&links, now), (&later, now + Duration::from_secs(2)), (&links, now)] {
                 let choice = chooser.choose(at, by(name), links).0;
                 prop_assert!(choice.links[0].is_some() || name == PolicyName::LoadBalanced, "{:?}", name);
@@ -269,7 +272,7 @@ proptest! {
                 prop_assert!(links.iter().all(|c| c.cost().is_finite() && c.cost() >= 0.0));
                 let request = Request {
                     now: at, class: MessageClass::Bulk, bytes: Some(1), standing: None, damping: chooser.damping(),
-                    requirements: &Requirements::default(), learned: &Learned::default(), random: 3,
+                    requirements: &Requirements::default(), weights: &terms::REFERENCE_WEIGHTS, learned: &Learned::default(), random: 3,
                     turn: 0,
                 };
                 for place in 0..links.len() {
@@ -297,4 +300,34 @@ proptest! {
         }
         prop_assert_eq!(changes, 0);
     }
+}
+
+#[test]
+fn each_class_has_its_own_requirements_and_weights_and_each_transport_its_multiplier() {
+    let mut requirements = RequirementsConfig::default();
+    requirements.by_class.realtime =
+        Some(config::Needs { latency_max: Duration::from_millis(50), bandwidth_min: 1, reliability_min: 0.0 });
+    let mut weights = WeightsConfig::default();
+    let only_bandwidth =
+        config::Weights { latency: 0.0, bandwidth: 1.0, reliability: 0.0, stability: 0.0, power: 0.0, load: 0.0 };
+    weights.by_class.bulk = Some(only_bandwidth);
+    let choose = |class, links: &[Candidate]| {
+        let mut chooser = Chooser::new(Damping::default(), Needs::new(&requirements, &weights), 1);
+        let wanted = Wanted { policy: PolicyName::Weighted, class, bytes: None };
+        chooser.choose(START(), wanted, links).0.links[0].map(|link| link.0)
+    };
+    let near = Candidate { bandwidth: Some(20_000.0), stability: Some(0.1), ..link(1, 45.0) };
+    let far = Candidate { bandwidth: Some(1e6), stability: Some(1.0), ..link(2, 60.0) };
+    // Better by nearly every measure, and too late for dice rolls.
+    assert_eq!(choose(MessageClass::Critical, &[near, far]), Some(2));
+    assert_eq!(choose(MessageClass::Realtime, &[near, far]), Some(1));
+    // For files only bandwidth counts; otherwise the faster and steadier one wins.
+    let thin = Candidate { bandwidth: Some(20_000.0), stability: Some(1.0), ..link(1, 5.0) };
+    let fat = Candidate { bandwidth: Some(1e6), stability: Some(0.1), ..link(2, 300.0) };
+    assert_eq!(choose(MessageClass::Critical, &[thin, fat]), Some(1));
+    assert_eq!(choose(MessageClass::Bulk, &[thin, fat]), Some(2));
+    // What a transport's score is multiplied by decides between equals.
+    let (dear, cheap) = (Candidate { multiplier: 0.5, ..link(1, 20.0) }, link(2, 20.0));
+    assert_eq!(choose(MessageClass::Critical, &[dear, cheap]), Some(2));
+    assert_eq!(choose(MessageClass::Critical, &[link(1, 20.0), cheap]), Some(1));
 }

@@ -121,8 +121,11 @@ fn a_link_that_is_about_to_fail_is_left_once_and_nothing_is_sent_again() {
     assert_eq!((from, to, evidence.findings[0].rule), (ids[0], ids[1], Rule::TrendMeetsLimit));
     let sent = world.ends[0].session.link_statuses(world.now);
     assert!(sent.iter().all(|link| link.stats.frames_rerouted == 0 && link.stats.records_lost == 0));
-    // It may die now: nobody has to fail over.
-    talk(&mut world, 1_000);
+    // Once everything has moved it may die: nobody has to fail over.
+    for _ in 0..5 {
+        talk(&mut world, 1_000);
+        say(&mut world, opinion(ids[0], Advice::Leave));
+    }
     world.line(ids[0]).hole = [true, true];
     talk(&mut world, 2_000);
     world.run(Duration::from_secs(5));

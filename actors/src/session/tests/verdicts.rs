@@ -110,3 +110,34 @@ fn nothing_is_said_on_a_link_before_the_peer_has_proven_itself_and_then_it_is_cl
         now = end.session.deadline(now).unwrap().max(now + MS);
     }
 }
+
+/// The links' last answers lie so far back that the next question would be seconds away.
+#[test]
+fn when_a_stopped_peer_speaks_again_the_last_link_is_asked_at_once() {
+    let mut world = World::new();
+    let only = world.link(1, "tcp", 5 * MS, 0);
+    talk(&mut world, 200);
+    // All that was on its way to the stopped process is gone.
+    world.line(only).hole = [true; 2];
+    let lost = world.roll(1_000);
+    world.run(Duration::from_secs(9));
+    world.line(only).hole = [false; 2];
+    let now = world.now;
+    let asked = world.ends[0].session.deadline(now).unwrap() - now;
+    assert!(asked > 500 * MS, "{asked:?}");
+    world.ends[1].send(Outgoing::new(MessageClass::Realtime, Bytes::from_static(b"here again")), now);
+    world.run(100 * MS);
+    assert!(world.ends[1].got.iter().any(|message| message.sequence == lost), "it arrived within 100 ms");
+    assert!(world.ends[0].session.paths[&only].suspicions == 0);
+}
+
+#[test]
+fn a_node_that_was_stopped_asks_every_link_at_once() {
+    let (mut world, used, spare) = busy();
+    world.run(Duration::from_secs(1));
+    let (now, session) = (world.now, &mut world.ends[0].session);
+    assert!(session.on_late(now, Duration::from_secs(3)));
+    world.pump();
+    let session = &world.ends[0].session;
+    assert!([used, spare].iter().all(|id| session.paths[id].eliciting_at == now));
+}

@@ -12,6 +12,7 @@
 //! | `world` | the nodes and their network |
 //! | `week` | carries everything out in the order of time |
 //! | `calm` | throughput, balance and cost when nothing fails |
+//! | `reduce` | a run that breaks a promise made short, and a message script |
 //! | `trail` | what happened, where somebody wants to look at it; pure |
 //! | `report`, `html` | the results, as numbers and as a page; pure |
 //!
@@ -25,6 +26,7 @@ pub mod judge;
 pub mod media;
 mod plan;
 pub mod recorded;
+mod reduce;
 pub mod report;
 pub mod schedule;
 pub mod stats;
@@ -38,7 +40,8 @@ mod tests;
 
 use std::time::Duration;
 
-pub use plan::Plan;
+pub use plan::{Only, Plan};
+pub use reduce::{Reduced, Reducing, reduce};
 pub use report::Report;
 
 // Numbers of the random streams; no two concerns share one.

@@ -4,6 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::recorded::Recordings;
+use super::schedule::{Failure, schedule};
+
+/// A part of an experiment.
+#[derive(Debug, Clone)]
+pub struct Only {
+    /// Numbers of the failures that are injected, of those that the whole one draws.
+    pub failures: Arc<[usize]>,
+    /// Until when there is traffic.
+    pub until: Duration,
+}
 
 /// An experiment.
 #[derive(Debug, Clone)]
@@ -24,6 +34,8 @@ pub struct Plan {
     pub calm: Duration,
     /// What the nodes reported from then until then is kept, as text.
     pub shown: Option<(Duration, Duration)>,
+    /// Only a part of it.
+    pub only: Option<Only>,
 }
 
 impl Default for Plan {
@@ -37,11 +49,25 @@ impl Default for Plan {
             recordings: None,
             calm: Duration::from_secs(10),
             shown: None,
+            only: None,
         }
     }
 }
 
 impl Plan {
+    /// The failures that are injected, numbered from 0.
+    pub fn injected(&self) -> Vec<Failure> {
+        let all = schedule(self.seed, self.failures, self.lasts, &self.pairs());
+        let Some(only) = &self.only else { return all };
+        let kept = all.into_iter().filter(|failure| only.failures.contains(&failure.id));
+        kept.enumerate().map(|(id, failure)| Failure { id, ..failure }).collect()
+    }
+
+    /// Until when there is traffic.
+    pub fn until(&self) -> Duration {
+        self.only.as_ref().map_or(self.lasts, |only| only.until.min(self.lasts))
+    }
+
     /// All pairs of nodes, the smaller number first.
     pub fn pairs(&self) -> Vec<(usize, usize)> {
         (0..self.nodes).flat_map(|one| (one + 1..self.nodes).map(move |other| (one, other))).collect()

@@ -18,7 +18,7 @@ use super::media::{MEDIA, MEDIA_COUNT, MediumIndex};
 use super::plan::Plan;
 use super::recorded::Played;
 use super::report::Timeline;
-use super::schedule::{Effect, Failure, FailureKind, schedule};
+use super::schedule::{Effect, Failure, FailureKind};
 use super::traffic::{SORTS, Talk, Word, compose};
 use super::world::World;
 use super::{SoakError, draw};
@@ -95,7 +95,7 @@ impl Week {
     /// Everything is drawn from the seed; nothing happens yet.
     pub(super) fn new(plan: &Plan) -> Result<Self, SoakError> {
         let pairs = plan.pairs();
-        let failures = schedule(plan.seed, plan.failures, plan.lasts, &pairs);
+        let failures = plan.injected();
         let mut voices = Vec::new();
         for (at, (first, second)) in pairs.iter().enumerate() {
             for (way, (from, to)) in [(*first, *second), (*second, *first)].into_iter().enumerate() {
@@ -107,7 +107,7 @@ impl Week {
             world: World::new(plan.seed, plan.nodes, &SessionConfig::default())?,
             failures: failures.into(),
             choices: Choices::default(),
-            lasts: plan.lasts,
+            lasts: plan.until(),
             pairs: pairs.iter().enumerate().map(|(at, pair)| pair_links(plan, at, *pair)).collect(),
             voices,
             agenda: BTreeMap::new(),

@@ -2,14 +2,14 @@
 
 mod print;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowline_actors::replay::Folder;
 use bowline_actors::testing::soak::recorded::Recordings;
-use bowline_actors::testing::soak::{self, Plan, Report, html};
+use bowline_actors::testing::soak::{self, Plan, Reducing, Report, html};
 
 use super::{Global, progress};
 use crate::exit::{Exit, Failure};
@@ -18,6 +18,8 @@ use crate::exit::{Exit, Failure};
 const AT_ONCE: u64 = 2;
 /// The longest experiment, in hours.
 const HOURS_MAX: f64 = 100_000.0;
+/// Runs that a reduction takes at most.
+const REDUCING_RUNS_MAX: usize = 500;
 /// The most failures in one.
 const FAILURES_MAX: u64 = 1_000_000;
 
@@ -48,6 +50,9 @@ pub(crate) struct Args {
     /// Print also what the nodes reported between these virtual seconds, as in 550..560
     #[arg(long, value_name = "FROM..TO", value_parser = seconds)]
     events: Option<(Duration, Duration)>,
+    /// If it fails, find a small set of its failures with which it still does, and write them as a message script
+    #[arg(long, value_name = "FILE.script", conflicts_with_all = ["seeds", "report", "events"])]
+    reduce: Option<PathBuf>,
     /// Fail (exit code 1) when any measure misses its target, not only when a promise is broken
     #[arg(long)]
     strict: bool,
@@ -109,7 +114,10 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     let plan = args.plan()?;
     match args.seeds {
         Some((first, last)) => run_seeds(&args, &plan, first, last, global),
-        None => run_one(&args, &plan, global),
+        None => match &args.reduce {
+            Some(file) => run_reduced(&args, &plan, file, global),
+            None => run_one(&args, &plan, global),
+        },
     }
 }
 
@@ -130,6 +138,34 @@ fn run_one(args: &Args, plan: &Plan, global: &Global) -> Result<Exit, Failure> {
         return Ok(Exit::False);
     }
     Ok(Exit::Ok)
+}
+
+fn run_reduced(args: &Args, plan: &Plan, file: &Path, global: &Global) -> Result<Exit, Failure> {
+    let output = global.output();
+    let bar = progress::steps(output.draws(), "runs");
+    bar.set_length(REDUCING_RUNS_MAX as u64);
+    let told = |state: Reducing| {
+        bar.set_position(state.runs as u64);
+        bar.set_message(format!("{} failures left", state.failures));
+    };
+    let reduced = soak::reduce(plan, REDUCING_RUNS_MAX, |report| fails(args, report), told);
+    bar.finish_and_clear();
+    let Some(reduced) = reduced.map_err(|error| Failure::new(Exit::GaveUp, error))? else {
+        let result = serde_json::json!({ "failures": null });
+        output.result("soak.reduced", &result, || "nothing is broken: there is nothing to reduce\n".to_owned())?;
+        return Ok(Exit::Ok);
+    };
+    std::fs::write(file, &reduced.script).map_err(|error| Failure::at(file, &error, Exit::False))?;
+    let failures: Vec<String> = reduced
+        .failures
+        .iter()
+        .map(|failure| {
+            format!("{} at {:.3} s for {:?}", failure.kind, failure.start.as_secs_f64(), failure.end - failure.start)
+        })
+        .collect();
+    let result = serde_json::json!({ "failures": failures, "numbers": reduced.numbers, "runs": reduced.runs, "report": reduced.report });
+    output.result("soak.reduced", &result, || print::reduced(&reduced, &failures, file))?;
+    Ok(Exit::False)
 }
 
 fn fails(args: &Args, report: &Report) -> bool {

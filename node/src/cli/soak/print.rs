@@ -1,7 +1,9 @@
 //! The results as text.
 
-use bowline_actors::testing::soak::Report;
+use std::path::Path;
+
 use bowline_actors::testing::soak::stats::Summary;
+use bowline_actors::testing::soak::{Reduced, Report};
 
 use super::super::output::Table;
 
@@ -54,6 +56,16 @@ pub(super) fn text(report: &Report) -> String {
         text.push('\n');
         text.push_str(line);
     }
+    text
+}
+
+/// What is left of one that breaks a promise.
+pub(super) fn reduced(reduced: &Reduced, failures: &[String], file: &Path) -> String {
+    let mut text = format!("{} failures are left after {} runs:\n", failures.len(), reduced.runs);
+    for failure in failures {
+        text.push_str(&format!("  {failure}\n"));
+    }
+    text.push_str(&format!("as a script: bowline script {}\n", file.display()));
     text
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bowline_messages::LinkId;
 use bowline_messages::event::EventKind;
-use bowline_messages::link::{LinkFailure, LinkState};
+use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 
 use super::media::{MEDIA_COUNT, MediumIndex};
 use super::schedule::{Failure, FailureKind, same_pair};
@@ -293,6 +293,12 @@ impl Judge {
             && let Some(medium) = medium
         {
             self.on_link_up(now, node, peer, link.id, medium);
+        } else if let EventKind::LinkStep {
+            step: LinkStep::RecoveryAttempt | LinkStep::Recovered | LinkStep::RecoveryFailed,
+            ..
+        } = event
+        {
+            // Of a link that is gone; the one that stands for it is judged by itself.
         } else if let EventKind::LinkStep { link, to, reason, .. } = event {
             let gone = matches!(to, LinkState::Failed | LinkState::Closed);
             let fallen = self.links.on_state(now, node, peer, *link, to.is_usable(), gone);

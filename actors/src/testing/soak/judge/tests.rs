@@ -50,6 +50,7 @@ fn fall(judge: &mut Judge, at: u64, node: usize, medium: MediumIndex, sent: Sent
         step: LinkStep::CriticalError,
         reason: Some(LinkFailure::Unacknowledged(ms(1))),
         evidence: None,
+        successor: None,
     };
     judge.on_event(ms(at), node, 1 - node, &event, None, &|_| sent);
 }
