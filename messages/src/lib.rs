@@ -19,6 +19,7 @@ pub mod repair;
 pub mod session;
 pub mod supervision;
 pub mod ticket;
+pub mod topology;
 pub mod transport;
 pub mod wire;
 

@@ -19,6 +19,10 @@ pub enum SigningContext {
     Handshake,
     /// The endpoint addresses of a peer.
     Addresses,
+    /// What a node says of its links.
+    LinkState,
+    /// Links that nodes ask each other for because the network needs them.
+    Healing,
 }
 
 impl SigningContext {
@@ -28,6 +32,8 @@ impl SigningContext {
         match self {
             Self::Handshake => b"bowline v1 handshake\0",
             Self::Addresses => b"bowline v1 addresses\0",
+            Self::LinkState => b"bowline v1 link state\0",
+            Self::Healing => b"bowline v1 healing\0",
         }
     }
 }

@@ -17,6 +17,7 @@
 
 mod analysis;
 pub mod betweenness;
+mod bucket;
 mod clustering;
 pub mod communities;
 mod core;
@@ -25,6 +26,7 @@ mod diameter;
 pub mod drawing;
 mod edge_list;
 mod layout;
+pub mod link_state;
 mod rows;
 mod sweep;
 #[cfg(test)]

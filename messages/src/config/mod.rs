@@ -17,6 +17,7 @@ mod quantity;
 mod repair;
 mod services;
 mod session;
+mod topology;
 mod transport;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,7 @@ pub use quantity::{
 pub use repair::RepairConfig;
 pub use services::{ForwardConfig, ForwardRule, ForwardRuleError, ReceiveConfig};
 pub use session::{ClassPolicies, SessionConfig};
+pub use topology::{HealingConfig, LinkStateConfig, TopologyConfig, WatchConfig};
 pub use transport::{TlsConfig, TransportConfig};
 
 /// Everything that can be configured, one field per section. `docs/config.example.toml` shows it with its defaults.
@@ -62,6 +64,8 @@ pub struct NodeConfig {
     pub mesh: MeshConfig,
     /// State that moves between nodes.
     pub migration: MigrationConfig,
+    /// The network's shape.
+    pub topology: TopologyConfig,
     /// What peers may connect to through the node.
     pub forward: ForwardConfig,
     /// Files that peers send.
@@ -90,6 +94,7 @@ impl NodeConfig {
         self.mesh.check(&mut checks);
         self.migration.check(&mut checks);
         self.repair.check(&mut checks);
+        self.topology.check(&mut checks);
         self.forward.check(&mut checks);
         for peer in self.forward.allow.keys() {
             let known = self.peers.contains_key(peer) || peer.parse::<crate::PeerId>().is_ok();
@@ -117,6 +122,7 @@ impl NodeConfig {
         compare("mesh", self.mesh == other.mesh);
         compare("migration", self.migration == other.migration);
         compare("repair", self.repair == other.repair);
+        compare("topology", self.topology == other.topology);
         compare("control", self.control == other.control);
         compare("metrics", self.metrics == other.metrics);
         compare("log.format", self.log.format == other.log.format);

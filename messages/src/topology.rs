@@ -1,0 +1,374 @@
+//! The shape of the network: what nodes say of themselves and their links, alerts, recommendations and the health report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use actix::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::id::PeerId;
+
+/// What kind of node one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// Has power and bandwidth to spare, and passes on for others.
+    #[default]
+    Full,
+    /// Lives on a battery or a poor line: passes on when nobody else can.
+    Light,
+    /// Is there to pass on.
+    Relay,
+}
+
+/// What a node says of itself, besides its links.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// What kind it is.
+    pub kind: NodeKind,
+    /// Whether it coordinates a group of nodes.
+    pub coordinator: bool,
+    /// How busy it is passing on for others, 0 to 1.
+    pub load: f64,
+    /// Power that is left, 0 to 1. 1: it does not live on a battery.
+    pub power: f64,
+    /// Links that it would take on if asked.
+    pub spare_links: u8,
+}
+
+impl Default for NodeFacts {
+    fn default() -> Self {
+        Self { kind: NodeKind::Full, coordinator: false, load: 0.0, power: 1.0, spare_links: 0 }
+    }
+}
+
+/// What a node says of the link to one of its neighbours; all links of a session together are one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LinkFacts {
+    /// The smoothed round trip.
+    pub latency: Duration,
+    /// Bytes a second that it carries; 0: not measured.
+    pub bandwidth: u64,
+    /// Share lost, in millionths. What is left of a million is the link's reliability.
+    pub loss_ppm: u32,
+    /// How long ago something last arrived over it.
+    pub idle: Duration,
+    /// What it costs to send over it, in the unit of routing; at least 1, lower is better.
+    pub cost: u32,
+    /// Whether it is there only because the network's shape needed it.
+    pub healing: bool,
+}
+
+impl LinkFacts {
+    /// The share that arrives, 0 to 1.
+    pub fn reliability(&self) -> f64 {
+        1.0 - f64::from(self.loss_ppm.min(1_000_000)) / 1e6
+    }
+}
+
+impl Default for LinkFacts {
+    fn default() -> Self {
+        Self { latency: Duration::ZERO, bandwidth: 0, loss_ppm: 0, idle: Duration::ZERO, cost: 1, healing: false }
+    }
+}
+
+/// Node → TopologyActor: all neighbours there are now, and what the links to them are like. Told when one comes or goes and, for the figures,
+/// every second or so; the receiver finds the differences.
+#[derive(Debug, Clone, PartialEq, Default, Message)]
+#[rtype(result = "()")]
+pub struct NeighboursChanged {
+    /// Every peer with which there is a session that can carry traffic.
+    pub neighbours: BTreeMap<PeerId, LinkFacts>,
+}
+
+/// Node → TopologyActor: what this node is like now.
+#[derive(Debug, Clone, PartialEq, Message)]
+#[rtype(result = "()")]
+pub struct OwnFacts {
+    /// All but the spare links, which the receiver knows better.
+    pub facts: NodeFacts,
+    /// Where this node can be reached, for peers that are asked for a link.
+    pub addresses: Vec<String>,
+}
+
+/// Node → TopologyActor: the health of each transport by its name, 0 to 1, for the report.
+#[derive(Debug, Clone, PartialEq, Default, Message)]
+#[rtype(result = "()")]
+pub struct TransportsSeen {
+    /// By name, as in `tcp`.
+    pub transports: BTreeMap<String, TransportHealth>,
+}
+
+/// One transport in a health report.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TransportHealth {
+    /// Links over it.
+    pub links: u32,
+    /// Those of them that are well.
+    pub well: u32,
+}
+
+/// `bowline`, node → TopologyActor: asks for the [`HealthReport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "Box<HealthReport>")]
+pub struct HealthQuery;
+
+/// A figure that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Figure {
+    /// The largest share of pairs of nodes that one node's loss separates.
+    SeparationRisk,
+    /// Bridge nodes ÷ nodes × max(0, (2 − average degree) ÷ 2).
+    ReferenceRisk,
+    /// The longest shortest path of the largest component.
+    Diameter,
+    /// The mean clustering coefficient of nodes with at least two neighbours.
+    Clustering,
+    /// How busy a bridge node is.
+    BridgeLoad,
+    /// Neighbours of a node, on average.
+    AverageDegree,
+    /// Nodes that are known to be connected.
+    Nodes,
+}
+
+impl Figure {
+    /// Its name in a sentence.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SeparationRisk => "separation risk",
+            Self::ReferenceRisk => "reference partition risk",
+            Self::Diameter => "diameter",
+            Self::Clustering => "clustering",
+            Self::BridgeLoad => "bridge node load",
+            Self::AverageDegree => "average degree",
+            Self::Nodes => "number of nodes",
+        }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How grave an alert is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertLevel {
+    /// Something could be better; a recommendation says what.
+    Recommend,
+    /// Something is wrong.
+    Alert,
+    /// Work that can wait should wait.
+    Pause,
+}
+
+/// What an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "alert")]
+pub enum AlertKind {
+    /// A figure is far from what it usually is.
+    AnomalyDetected {
+        /// Which.
+        figure: Figure,
+    },
+    /// One loss would tear much of the network apart, by the separation risk.
+    PartitionRisk,
+    /// The same, as the trend of the separation risk has it within the horizon.
+    PartitionRiskAhead,
+    /// The same, by the reference's measure.
+    ReferencePartitionRisk,
+    /// The network is long.
+    HighDiameter,
+    /// Neighbours are seldom neighbours of each other.
+    LowClustering,
+    /// A bridge node is busy.
+    BridgeOverloaded {
+        /// The node.
+        peer: PeerId,
+    },
+}
+
+/// Something about the network's shape that somebody should know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// What it is about.
+    #[serde(flatten)]
+    pub kind: AlertKind,
+    /// How grave it is.
+    pub level: AlertLevel,
+    /// The figure.
+    pub value: f64,
+    /// The limit it passed.
+    pub limit: f64,
+    /// The nodes it is about, at most eight.
+    pub nodes: Vec<PeerId>,
+}
+
+/// What is recommended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Advice {
+    /// Links around the nodes that hold the network together.
+    AddRedundantConnections,
+    /// Nodes that could take a bridge node's place.
+    PromoteBackupBridges,
+    /// Traffic away from a busy bridge node.
+    RebalanceLoad,
+    /// Links between far ends.
+    AddShortcuts,
+    /// Links among neighbours.
+    AddLocalLinks,
+}
+
+/// What could be done, in plain words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recommendation {
+    /// Which kind of advice it is.
+    pub advice: Advice,
+    /// One sentence that names the nodes.
+    pub text: String,
+    /// Those nodes, at most eight.
+    pub nodes: Vec<PeerId>,
+}
+
+/// How the network is, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverallStatus {
+    /// Nothing has been looked at yet.
+    #[default]
+    Unknown,
+    /// No alert.
+    Healthy,
+    /// Recommendations, or an alert that is no danger yet.
+    Degraded,
+    /// The network has fallen apart, is about to at the next loss, or no transport works.
+    Critical,
+}
+
+/// The network's shape in figures.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct TopologySummary {
+    /// Nodes.
+    pub nodes: u32,
+    /// Links, each counted once.
+    pub edges: u32,
+    /// Parts without a path between them.
+    pub components: u32,
+    /// The longest shortest path of the largest part.
+    pub diameter: u32,
+    /// Neighbours of a node, on average.
+    pub average_degree: f64,
+    /// The mean clustering coefficient of nodes with at least two neighbours.
+    pub clustering: f64,
+    /// The same over all nodes.
+    pub clustering_all: f64,
+    /// The largest share of pairs of nodes that one node's loss separates.
+    pub separation_risk: f64,
+    /// Where the trend takes that within the horizon; none without a trend.
+    pub separation_risk_ahead: Option<f64>,
+    /// The reference's partition risk.
+    pub reference_risk: f64,
+    /// Nodes that the network falls apart without, those that separate most first, at most 64. They are critical: load is not shed there.
+    pub bridge_nodes: Vec<PeerId>,
+    /// How many there are.
+    pub bridge_nodes_all: u32,
+    /// Links that the network falls apart without.
+    pub bridges: u32,
+}
+
+/// An alert and how long ago it was raised or cleared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertRecord {
+    /// The alert.
+    #[serde(flatten)]
+    pub alert: Alert,
+    /// How long ago it was raised.
+    pub raised_ago: Duration,
+    /// How long ago it was cleared; none while it stands.
+    pub cleared_ago: Option<Duration>,
+}
+
+/// How the network is, as this node sees it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// In one word.
+    pub overall: OverallStatus,
+    /// The shape.
+    pub topology: TopologySummary,
+    /// This node's transports by name.
+    pub transports: BTreeMap<String, TransportHealth>,
+    /// Alerts that stand, then those that were cleared lately, newest first.
+    pub alerts: Vec<AlertRecord>,
+    /// What could be done.
+    pub recommendations: Vec<Recommendation>,
+}
+
+/// Why a node asks for a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealingPurpose {
+    /// A second way around a bridge node.
+    Redundancy,
+    /// A shortcut between far ends.
+    Shortcut,
+    /// A way past a busy bridge node.
+    Relief,
+    /// A link among neighbours.
+    Local,
+}
+
+/// Why a node does not take on a link it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkRefusal {
+    /// It makes no links for healing.
+    #[error("it makes no links for healing")]
+    Disabled,
+    /// It has as many neighbours as it wants.
+    #[error("it has as many neighbours as it wants")]
+    Degree,
+    /// It has as many links for healing as it wants.
+    #[error("it has as many links for healing as it wants")]
+    Links,
+    /// It has too little power.
+    #[error("it has too little power")]
+    Power,
+    /// It is a neighbour already.
+    #[error("it is a neighbour already")]
+    Linked,
+    /// It is at work for another request.
+    #[error("it is at work for another request")]
+    Busy,
+    /// It undid such a link a short while ago.
+    #[error("it undid such a link a short while ago")]
+    Useless,
+    /// As it sees the network, no such link is needed.
+    #[error("it does not see what the link is needed for")]
+    NotNeeded,
+}
+
+/// What became of a link for healing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealingStep {
+    /// The other end is asked.
+    Asked,
+    /// The other end agreed; one of both dials.
+    Granted,
+    /// The other end did not agree.
+    Refused(LinkRefusal),
+    /// No answer came, or no link.
+    TimedOut,
+    /// The link is there.
+    Linked,
+    /// It broke.
+    Lost,
+    /// It is undone: the network does as well without it.
+    Undone,
+}
