@@ -7,6 +7,7 @@
 mod check;
 mod limits;
 mod listen;
+mod membership;
 mod migration;
 mod operation;
 mod peers;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{Checks, ConfigError, suggest};
 pub use limits::LimitsConfig;
 pub use listen::{DEFAULT_PORT, ListenConfig};
+pub use membership::MembershipConfig;
 pub use migration::MigrationConfig;
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
 pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_peer_name};
@@ -52,6 +54,8 @@ pub struct NodeConfig {
     pub transport: TransportConfig,
     /// Repairs of what does not heal by itself.
     pub repair: RepairConfig,
+    /// Who is there.
+    pub membership: MembershipConfig,
     /// State that moves between nodes.
     pub migration: MigrationConfig,
     /// What peers may connect to through the node.
@@ -79,6 +83,7 @@ impl NodeConfig {
         self.limits.check(&mut checks);
         self.session.check(&mut checks);
         self.transport.check(&mut checks);
+        self.membership.check(&mut checks);
         self.migration.check(&mut checks);
         self.repair.check(&mut checks);
         self.forward.check(&mut checks);
@@ -105,6 +110,7 @@ impl NodeConfig {
         compare("limits", self.limits == other.limits);
         compare("session", self.session == other.session);
         compare("transport", self.transport == other.transport);
+        compare("membership", self.membership == other.membership);
         compare("migration", self.migration == other.migration);
         compare("repair", self.repair == other.repair);
         compare("control", self.control == other.control);

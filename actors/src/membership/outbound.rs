@@ -1,0 +1,200 @@
+//! What goes out: every packet carries what its receiver should know first, and then the news that fits.
+
+use std::time::Instant;
+
+use bowline_messages::PeerId;
+use bowline_messages::membership::MemberState;
+use foca::{Header, Message};
+use rand::RngExt;
+
+use super::machine::{Membership, Probe};
+use super::swim::probe_number;
+use super::wire::{Draft, Node, Statement};
+
+/// How much more seldom joining a peer is tried that does not answer, at worst, in retry intervals.
+const JOIN_WAIT_MAX: u32 = 32;
+/// How many peers are tried to be joined at once.
+const JOINS_AT_ONCE: usize = 3;
+
+impl Membership {
+    /// Sends what the protocol wants sent.
+    pub(super) fn transmit(&mut self, header: &Header<Node>, now: Instant) {
+        if let Some(number) = probe_number(&header.message) {
+            self.probe = Some(Probe { peer: header.dst.peer, number, answered: false });
+        }
+        match header.message {
+            Message::Feed => self.send_page(header),
+            Message::Announce => self.send_with(header, self.sync_after, vec![self.own], false),
+            Message::Ping(_)
+            | Message::Ack(_)
+            | Message::PingReq { .. }
+            | Message::IndirectPing { .. }
+            | Message::IndirectAck { .. }
+            | Message::ForwardedAck { .. }
+            | Message::Gossip
+            | Message::Broadcast
+            | Message::TurnUndead => {
+                let charges = self.charges(now, &header.dst.peer);
+                self.send_with(header, None, charges, true);
+            }
+        }
+    }
+
+    /// Tells a suspect that it is one, unless it was told a moment ago.
+    pub(super) fn remind(&mut self, now: Instant, to: Node) {
+        let pause = self.config.probe_timeout;
+        let told = self.roster.get(&to.peer).and_then(|record| record.told);
+        if told.is_some_and(|told| now.saturating_duration_since(told) < pause) {
+            return;
+        }
+        let charges = self.charges(now, &to.peer);
+        if !charges.is_empty() {
+            let header = self.message(to, Message::Gossip);
+            self.send_with(&header, None, charges, true);
+        }
+    }
+
+    /// Tells somebody this node's name and number.
+    pub(super) fn introduce(&mut self, to: Node) {
+        let header = self.message(to, Message::Gossip);
+        self.send_with(&header, None, vec![self.own], true);
+    }
+
+    /// Asks somebody to take this node in, and for members from the first one on.
+    pub(super) fn announce(&mut self, now: Instant, to: Node) {
+        let wants = self.swim.announce(to);
+        self.process(now, wants, None);
+    }
+
+    /// Passes news on to a few members.
+    pub(super) fn gossip(&mut self, now: Instant) {
+        if self.news.is_empty() {
+            return;
+        }
+        for to in self.choose(self.config.gossip_members) {
+            let charges = self.charges(now, &to.peer);
+            let header = self.message(to, Message::Gossip);
+            self.send_with(&header, None, charges, true);
+        }
+        let times = self.times();
+        self.news.retain_untold(times);
+    }
+
+    /// Asks a member for the next part of its list.
+    pub(super) fn sync(&mut self, now: Instant) {
+        if let Some(to) = self.choose(1).first() {
+            self.ask(now, *to);
+        }
+    }
+
+    fn ask(&mut self, now: Instant, to: Node) {
+        self.sync_with = Some(to.peer);
+        self.announce(now, to);
+    }
+
+    /// A part of somebody's list came, with so many who were not known. As long as it is news, the next part is asked for at once.
+    pub(super) fn on_page(&mut self, now: Instant, from: Node, after: Option<PeerId>, newcomers: usize) {
+        if self.sync_with.take() != Some(from.peer) && newcomers == 0 {
+            return;
+        }
+        self.sync_after = after;
+        if after.is_some() && newcomers > 0 {
+            self.ask(now, from);
+        }
+    }
+
+    /// Tries to join, and whether one of the excluded members is back. Forgets those that are gone for long.
+    pub(super) fn retry(&mut self, now: Instant) {
+        for node in self.roster.stale(now, self.config.forget_after) {
+            self.swim.forget(node);
+            self.roster.remove(&node.peer);
+        }
+        let wait_max = self.config.retry_interval * JOIN_WAIT_MAX;
+        let due: Vec<PeerId> =
+            self.seeds.iter().filter(|(_, seed)| seed.next <= now).map(|(peer, _)| *peer).take(JOINS_AT_ONCE).collect();
+        for peer in due {
+            if let Some(seed) = self.seeds.get_mut(&peer) {
+                seed.wait = (seed.wait * 2).min(wait_max);
+                seed.next = now + seed.wait;
+            }
+            self.announce(now, Node { peer, life: 0, renewal: 0 });
+        }
+        let down = |state: MemberState| state == MemberState::Down;
+        let excluded: Vec<Node> =
+            self.roster.records().values().filter(|record| down(record.state())).map(|record| record.node).collect();
+        if !excluded.is_empty() {
+            let chosen = excluded[self.rng.random_range(0..excluded.len())];
+            self.announce(now, chosen);
+        }
+    }
+
+    /// Members at random, suspected ones too.
+    fn choose(&mut self, count: usize) -> Vec<Node> {
+        let mut chosen: Vec<Node> = Vec::with_capacity(count);
+        for (seen, (_, record)) in self.roster.members().enumerate() {
+            if chosen.len() < count {
+                chosen.push(record.node);
+            } else {
+                let place = self.rng.random_range(0..=seen);
+                if let Some(slot) = chosen.get_mut(place) {
+                    *slot = record.node;
+                }
+            }
+        }
+        chosen
+    }
+
+    /// What a suspect is accused of.
+    fn charges(&mut self, now: Instant, peer: &PeerId) -> Vec<Statement> {
+        let Some(record) = self.roster.get_mut(peer) else { return Vec::new() };
+        let charges: Vec<Statement> =
+            record.suspicion.iter().flat_map(|suspicion| suspicion.statements().copied()).take(1).collect();
+        if !charges.is_empty() {
+            record.told = Some(now);
+        }
+        charges
+    }
+
+    /// Answers with a part of the list: members in the order of their names, from where the question wants them.
+    fn send_page(&mut self, header: &Header<Node>) {
+        let after = self.asked_after;
+        let page: Vec<Statement> = self
+            .roster
+            .members()
+            .filter(|(peer, _)| **peer != header.dst.peer && after.is_none_or(|after| **peer > after))
+            .filter_map(|(_, record)| record.statement())
+            .take(self.config.packet_bytes / super::wire::SIGNATURE_BYTES)
+            .collect();
+        let mut trial = Draft::new(header.clone(), self.sequence, Some(header.dst.peer), self.config.packet_bytes);
+        trial.push(&self.own);
+        let fitting = page.iter().take_while(|statement| trial.push(statement)).count();
+        let next = page.get(..fitting).filter(|fitting| fitting.len() < page.len()).and_then(<[Statement]>::last);
+        let next = next.map(|last| last.claim.subject());
+        let statements = std::iter::once(self.own).chain(page.into_iter().take(fitting)).collect();
+        self.send_with(header, next, statements, false);
+    }
+
+    fn send_with(&mut self, header: &Header<Node>, after: Option<PeerId>, first: Vec<Statement>, news: bool) {
+        self.sequence += 1;
+        let to = header.dst.peer;
+        let mut draft = Draft::new(header.clone(), self.sequence, after, self.config.packet_bytes);
+        for statement in &first {
+            draft.push(statement);
+        }
+        if news {
+            let times = self.times();
+            self.news.fill(&mut draft, to, times);
+        }
+        let payload = draft.finish(self.sign_packet());
+        self.send(to, payload);
+    }
+
+    /// How often a piece of news is passed on in a group of this size.
+    fn times(&self) -> u32 {
+        #[allow(clippy::cast_precision_loss)]
+        let scale = ((self.roster.active() + 1) as f64).log10().max(1.0);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let times = (f64::from(self.config.gossip_times) * scale).ceil() as u32;
+        times
+    }
+}

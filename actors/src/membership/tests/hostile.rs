@@ -1,0 +1,2 @@
+//! What others can do to a group.
+
