@@ -51,9 +51,9 @@ pub fn classify(evidence: &Evidence) -> Failure {
         (FailureKind::CrashFailure, crash(evidence)),
     ];
     // The first of equals: what needs the stronger evidence stands first.
-    let (kind, value) = candidates.into_iter().fold((FailureKind::CrashFailure, 0.0), |best, other| {
-        if other.1 > best.1 { other } else { best }
-    });
+    let (kind, value) = candidates
+        .into_iter()
+        .fold((FailureKind::CrashFailure, 0.0), |best, other| if other.1 > best.1 { other } else { best });
     let doubted = value * (1.0 - (1.0 - LEFT_BY_DOUBT) * evidence.doubt.clamp(0.0, 1.0));
     Failure { kind, confidence: Confidence::new(doubted) }
 }

@@ -110,6 +110,8 @@ impl Membership {
     /// Takes what is said in a packet; the answer is how many members were not known before.
     fn take_statements(&mut self, now: Instant, from: PeerId, statements: &[Statement]) -> usize {
         let known = self.roster.records().len();
+        let answered =
+            statements.iter().filter_map(|statement| self.known_answer(&statement.claim)).collect::<Vec<_>>();
         for statement in statements {
             match self.take_statement(now, from, statement) {
                 Ok(()) => {}
@@ -122,13 +124,28 @@ impl Membership {
                 Err(refusal) => self.refuse(refusal),
             }
         }
+        if let Some(to) = self.roster.get(&from).map(|record| record.node).filter(|_| !answered.is_empty()) {
+            self.correct(to, answered);
+        }
         self.roster.records().len().saturating_sub(known)
+    }
+
+    /// What answers an accusation, when that is known here already.
+    fn known_answer(&self, claim: &Claim) -> Option<Statement> {
+        let Claim::Accuse { accused, number, .. } = *claim else { return None };
+        if accused.peer == self.node.peer {
+            return ((accused, number) < (self.node, self.number)).then_some(self.own);
+        }
+        let record = self.roster.get(&accused.peer).filter(|record| record.state().is_active())?;
+        if (accused, number) < (record.node, record.number) { record.statement() } else { None }
     }
 
     fn take_statement(&mut self, now: Instant, from: PeerId, statement: &Statement) -> Result<(), Refusal> {
         match statement.claim {
             Claim::Alive { node, number } => self.take_alive(now, node, number, statement),
-            Claim::Accuse { accused, number, accuser } => self.take_accusation(now, from, accused, number, accuser, statement),
+            Claim::Accuse { accused, number, accuser } => {
+                self.take_accusation(now, from, accused, number, accuser, statement)
+            }
             Claim::Leave { node } => self.take_leave(now, node, statement),
         }
     }
@@ -250,7 +267,14 @@ impl Membership {
     }
 
     /// Somebody is there, under this name and number. False when there is no room.
-    pub(super) fn meet(&mut self, now: Instant, node: Node, number: u16, proof: Option<Signature>, heard: bool) -> bool {
+    pub(super) fn meet(
+        &mut self,
+        now: Instant,
+        node: Node,
+        number: u16,
+        proof: Option<Signature>,
+        heard: bool,
+    ) -> bool {
         let peer = node.peer;
         let Some(known) = self.roster.get(&peer).map(|known| (known.node, known.number)) else {
             let Some(evicted) = self.roster.take_up(node, number, heard) else { return false };

@@ -58,6 +58,8 @@ pub(super) enum Due {
     Sync,
     /// Peers that are to be joined, and excluded members, are tried.
     Retry,
+    /// Others are asked whether they know better than those who suspect.
+    Question,
 }
 
 /// A member that was asked whether it is there.
@@ -102,6 +104,7 @@ pub struct Membership {
     timers: BTreeMap<(Instant, u64), Due>,
     timers_set: u64,
     gossip_set: bool,
+    question_set: bool,
     left: bool,
     last_seen: Instant,
     outputs: VecDeque<MembershipOutput>,
@@ -142,6 +145,7 @@ impl Membership {
             timers: BTreeMap::new(),
             timers_set: 0,
             gossip_set: false,
+            question_set: false,
             left: false,
             last_seen: now,
             outputs: VecDeque::new(),
@@ -203,7 +207,8 @@ impl Membership {
 
     /// Joins the group that a peer belongs to. It is tried until the peer is a member, more and more seldom.
     pub fn join(&mut self, now: Instant, peer: PeerId) {
-        if self.left || peer == self.node.peer || self.roster.get(&peer).is_some_and(|known| known.state().is_active()) {
+        if self.left || peer == self.node.peer || self.roster.get(&peer).is_some_and(|known| known.state().is_active())
+        {
             return;
         }
         self.note_time(now);
@@ -297,7 +302,8 @@ impl Membership {
         if self.probe.is_some_and(|probe| !probe.answered) {
             let later = now + self.config.probe_timeout * self.doubt.times();
             let is_conclusion = |due: &Due| matches!(due, Due::Swim(Timer::ProbeRandomMember(_)));
-            let due: Vec<_> = self.timers.range(..(later, 0)).filter(|(_, due)| is_conclusion(due)).map(|(at, _)| *at).collect();
+            let due: Vec<_> =
+                self.timers.range(..(later, 0)).filter(|(_, due)| is_conclusion(due)).map(|(at, _)| *at).collect();
             for key in due {
                 if let Some(conclusion) = self.timers.remove(&key) {
                     self.set_timer(later, conclusion);
@@ -345,6 +351,11 @@ impl Membership {
                 self.retry(now);
                 self.set_timer(now + self.config.retry_interval, Due::Retry);
             }
+            Due::Question => {
+                self.question_set = false;
+                self.question(now);
+                self.set_question(now);
+            }
         }
     }
 
@@ -380,7 +391,8 @@ impl Membership {
                     self.set_timer(now + after, Due::Swim(timer));
                 }
                 Want::NoAnswer(node, number) => {
-                    let current = self.roster.get(&node.peer).is_some_and(|known| (known.node, known.number) == (node, number));
+                    let current =
+                        self.roster.get(&node.peer).is_some_and(|known| (known.node, known.number) == (node, number));
                     if current {
                         self.accuse(now, node.peer);
                     }
@@ -408,6 +420,14 @@ impl Membership {
         if !self.gossip_set && !self.news.is_empty() && self.roster.active() > 0 {
             self.gossip_set = true;
             self.set_timer(now + self.config.gossip_interval, Due::Gossip);
+        }
+    }
+
+    /// Sets the timer of questions when somebody is suspected.
+    pub(super) fn set_question(&mut self, now: Instant) {
+        if !self.question_set && !self.roster.suspects().is_empty() {
+            self.question_set = true;
+            self.set_timer(now + self.config.probe_interval, Due::Question);
         }
     }
 

@@ -8,6 +8,7 @@ use foca::{Header, Message};
 use rand::RngExt;
 
 use super::machine::{Membership, Probe};
+use super::roster::Record;
 use super::swim::probe_number;
 use super::wire::{Draft, Node, Statement};
 
@@ -56,8 +57,7 @@ impl Membership {
 
     /// Tells somebody this node's name and number.
     pub(super) fn introduce(&mut self, to: Node) {
-        let header = self.message(to, Message::Gossip);
-        self.send_with(&header, None, vec![self.own], true);
+        self.correct(to, vec![self.own]);
     }
 
     /// Asks somebody to take this node in, and for members from the first one on.
@@ -71,7 +71,7 @@ impl Membership {
         if self.news.is_empty() {
             return;
         }
-        for to in self.choose(self.config.gossip_members) {
+        for to in self.choose(self.config.gossip_members, |_| true) {
             let charges = self.charges(now, &to.peer);
             let header = self.message(to, Message::Gossip);
             self.send_with(&header, None, charges, true);
@@ -80,9 +80,40 @@ impl Membership {
         self.news.retain_untold(times);
     }
 
+    /// Tells one member at random who is suspected: if it knows an answer that has not come here, it passes it on. And tells those whom this
+    /// node accuses itself, a few at a time, in case it was lost.
+    pub(super) fn question(&mut self, now: Instant) {
+        let suspects: Vec<PeerId> = self.roster.suspects().iter().copied().collect();
+        if suspects.is_empty() {
+            return;
+        }
+        // Not always the same ones first when they are too many for one packet.
+        let start = self.rng.random_range(0..suspects.len());
+        let turned = || suspects.iter().cycle().skip(start).take(suspects.len());
+        let charges: Vec<Statement> = turned().filter_map(|peer| self.charge(peer)).collect();
+        let trusted = |record: &Record| record.state() == MemberState::Alive;
+        if let Some(to) = self.choose(1, trusted).first() {
+            let header = self.message(*to, Message::Gossip);
+            self.send_with(&header, None, charges, true);
+        }
+        let me = self.node.peer;
+        let mine = |record: &&Record| record.suspicion.as_ref().is_some_and(|known| known.is_accuser(&me));
+        let accused = turned().filter_map(|peer| self.roster.get(peer)).filter(mine).map(|record| record.node);
+        let accused: Vec<Node> = accused.take(self.config.helpers).collect();
+        for node in accused {
+            self.remind(now, node);
+        }
+    }
+
+    /// Passes statements on to somebody who does not know them.
+    pub(super) fn correct(&mut self, to: Node, statements: Vec<Statement>) {
+        let header = self.message(to, Message::Gossip);
+        self.send_with(&header, None, statements, true);
+    }
+
     /// Asks a member for the next part of its list.
     pub(super) fn sync(&mut self, now: Instant) {
-        if let Some(to) = self.choose(1).first() {
+        if let Some(to) = self.choose(1, |_| true).first() {
             self.ask(now, *to);
         }
     }
@@ -128,10 +159,10 @@ impl Membership {
         }
     }
 
-    /// Members at random, suspected ones too.
-    fn choose(&mut self, count: usize) -> Vec<Node> {
+    /// Members at random, of a kind.
+    fn choose(&mut self, count: usize, which: impl Fn(&Record) -> bool) -> Vec<Node> {
         let mut chosen: Vec<Node> = Vec::with_capacity(count);
-        for (seen, (_, record)) in self.roster.members().enumerate() {
+        for (seen, (_, record)) in self.roster.members().filter(|(_, record)| which(record)).enumerate() {
             if chosen.len() < count {
                 chosen.push(record.node);
             } else {
@@ -146,13 +177,15 @@ impl Membership {
 
     /// What a suspect is accused of.
     fn charges(&mut self, now: Instant, peer: &PeerId) -> Vec<Statement> {
-        let Some(record) = self.roster.get_mut(peer) else { return Vec::new() };
-        let charges: Vec<Statement> =
-            record.suspicion.iter().flat_map(|suspicion| suspicion.statements().copied()).take(1).collect();
-        if !charges.is_empty() {
+        let charge = self.charge(peer);
+        if let Some(record) = self.roster.get_mut(peer).filter(|_| charge.is_some()) {
             record.told = Some(now);
         }
-        charges
+        charge.into_iter().collect()
+    }
+
+    fn charge(&self, peer: &PeerId) -> Option<Statement> {
+        self.roster.get(peer)?.suspicion.as_ref()?.statements().next().copied()
     }
 
     /// Answers with a part of the list: members in the order of their names, from where the question wants them.

@@ -239,7 +239,12 @@ impl Roster {
             .collect();
         gone.sort_unstable();
         let surplus = gone.len().saturating_sub(self.members_max);
-        let old = |since: Option<Instant>| since.is_none_or(|since| now.saturating_duration_since(since) > forget_after);
-        gone.iter().enumerate().filter(|(n, (since, _))| *n < surplus || old(*since)).map(|(_, (_, node))| *node).collect()
+        let old =
+            |since: Option<Instant>| since.is_none_or(|since| now.saturating_duration_since(since) > forget_after);
+        gone.iter()
+            .enumerate()
+            .filter(|(n, (since, _))| *n < surplus || old(*since))
+            .map(|(_, (_, node))| *node)
+            .collect()
     }
 }

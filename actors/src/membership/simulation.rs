@@ -297,7 +297,10 @@ impl Simulation {
     /// Whether every node that runs has all others that run as members, and nobody else.
     pub fn is_complete(&self) -> bool {
         let running = self.stations.iter().filter(|station| station.machine.is_some()).count();
-        self.stations.iter().filter_map(|station| station.machine.as_ref()).all(|machine| machine.active() + 1 == running)
+        self.stations
+            .iter()
+            .filter_map(|station| station.machine.as_ref())
+            .all(|machine| machine.active() + 1 == running)
     }
 
     fn happen(&mut self, happening: Happening) {

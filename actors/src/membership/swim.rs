@@ -6,7 +6,9 @@ use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use bowline_messages::config::MembershipConfig;
-use foca::{Config, Foca, Header, Member, Message, NoCustomBroadcast, Notification, PostcardCodec, Runtime, State, Timer};
+use foca::{
+    Config, Foca, Header, Member, Message, NoCustomBroadcast, Notification, PostcardCodec, Runtime, State, Timer,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 

@@ -39,13 +39,16 @@ impl Membership {
             let wants = self.swim.learn(node, number, State::Suspect);
             self.process(now, wants, None);
             self.emit(MembershipEvent::Suspected { peer, by: accuser });
+            self.set_question(now);
         }
     }
 
     /// A member has a greater number than before: what it was accused of is answered.
     pub(super) fn on_answered(&mut self, now: Instant, peer: &PeerId, number: u16) {
         let memory = self.config.forget_after;
-        let Some(record) = self.roster.get_mut(peer).filter(|known| known.state() == MemberState::Suspect) else { return };
+        let Some(record) = self.roster.get_mut(peer).filter(|known| known.state() == MemberState::Suspect) else {
+            return;
+        };
         let since = record.suspicion.as_ref().map_or(now, |suspicion| suspicion.since);
         record.number = number;
         record.history.recent(now, memory).cleared += 1;

@@ -74,8 +74,9 @@ fn a_restart_that_nobody_noticed_is_told() {
     simulation.join(3, 0);
     assert!(simulation.run_until(20 * SECOND, Simulation::is_complete));
     simulation.run(10 * SECOND);
-    let unnoticed =
-        |event: &MembershipEvent| matches!(event, MembershipEvent::Returned { restarted: true, away: Duration::ZERO, .. });
+    let unnoticed = |event: &MembershipEvent| {
+        matches!(event, MembershipEvent::Returned { restarted: true, away: Duration::ZERO, .. })
+    };
     assert_eq!(count(&simulation, 3, unnoticed), 4);
     assert_eq!(count(&simulation, 3, is_down), 0);
 }
@@ -94,7 +95,10 @@ fn both_sides_of_a_split_find_each_other_again() {
         _ => None,
     });
     let kinds: Vec<_> = cuts.collect();
-    assert!(kinds.iter().filter(|kind| **kind == FailureKind::NetworkPartition).count() * 10 > kinds.len() * 8, "{kinds:?}");
+    assert!(
+        kinds.iter().filter(|kind| **kind == FailureKind::NetworkPartition).count() * 10 > kinds.len() * 8,
+        "{kinds:?}"
+    );
     simulation.noted.clear();
     simulation.heal();
     assert!(simulation.run_until(30 * SECOND, Simulation::is_complete), "not together again");
@@ -127,9 +131,12 @@ fn a_node_that_is_stopped_accuses_nobody_when_it_goes_on() {
     simulation.run(600 * SECOND);
     let wrongly = simulation.noted.iter().filter(|noted| is_down(&noted.event)).count();
     assert_eq!(wrongly, 0);
-    let by_them = |noted: &&Noted| matches!(noted.event, MembershipEvent::Suspected { by, .. } if by == Simulation::peer(1));
-    let accused = simulation.noted.iter().filter(by_them).count();
-    assert!(accused <= 8, "{accused}");
+    let starved = [Simulation::peer(1), Simulation::peer(5)];
+    let by_them = |noted: &&Noted| match noted.event {
+        MembershipEvent::Suspected { peer, by } => starved.contains(&by) && !starved.contains(&peer),
+        _ => false,
+    };
+    assert_eq!(simulation.noted.iter().filter(by_them).count(), 0);
 }
 
 #[test]
@@ -145,7 +152,15 @@ fn sessions_that_end_tell_at_once() {
         simulation.with(node, |machine| machine.on_unreachable(now, Simulation::peer(4)));
     }
     simulation.run(500 * MS);
-    assert_eq!(simulation.machine(0).unwrap().members(simulation.now()).filter(|member| member.state == MemberState::Suspect).count(), 1);
+    assert_eq!(
+        simulation
+            .machine(0)
+            .unwrap()
+            .members(simulation.now())
+            .filter(|member| member.state == MemberState::Suspect)
+            .count(),
+        1
+    );
     assert!(simulation.run_until(6 * SECOND, Simulation::is_complete));
     assert!(simulation.now() - now < 8 * SECOND);
 }
@@ -198,18 +213,4 @@ fn nobody_answers_for_a_group_that_is_lost_in_noise() {
     simulation.noted.clear();
     simulation.run(600 * SECOND);
     assert_eq!(simulation.noted.iter().filter(|noted| is_down(&noted.event)).count(), 0);
-}
-#[test]
-fn zz_debug() {
-    let mut simulation = group(8, 11);
-    for node in [1, 5] {
-        simulation.starve(node, Starvation { runs: 2000 * MS..6000 * MS, stopped: 100 * MS..5000 * MS });
-    }
-    simulation.run(600 * SECOND);
-    let i = simulation.noted.iter().position(|noted| is_down(&noted.event)).unwrap();
-    let t = simulation.noted[i].at;
-    for n in simulation.noted.iter().filter(|n| n.at + 30*SECOND > t && n.at < t + 5*SECOND) {
-        eprintln!("{:?} {} {:?}", n.at, n.by, n.event);
-    }
-    for k in 0..8 { eprintln!("{k} {}", Simulation::peer(k).short()); }
 }
