@@ -43,12 +43,12 @@ impl Membership {
             record.window.mark(from.life, packet.sequence);
             record.heard = Some(now);
         }
-        let news = self.take_statements(now, from.peer, &packet.statements);
-        self.take_message(now, &packet, news)
+        self.take_statements(now, from.peer, &packet.statements);
+        self.take_message(now, &packet)
     }
 
     /// What the packet is for, now that its sender is known.
-    fn take_message(&mut self, now: Instant, packet: &Packet<'_>, newcomers: usize) -> Result<(), Refusal> {
+    fn take_message(&mut self, now: Instant, packet: &Packet<'_>) -> Result<(), Refusal> {
         let (from, message) = (packet.header.src, &packet.header.message);
         self.note_answer(now, from.peer, message);
         self.remind(now, from);
@@ -59,8 +59,8 @@ impl Membership {
         }
         match message {
             Message::TurnUndead if !self.may_renew(now, from.peer) => return Err(Refusal::Pointless),
-            Message::Announce => self.asked_after = packet.after,
-            Message::Feed => self.on_page(now, from, packet.after, newcomers),
+            Message::Announce => self.asked = (packet.after, packet.digests),
+            Message::Feed => self.on_page(now, from, packet.after),
             Message::Ping(_)
             | Message::Ack(_)
             | Message::PingReq { .. }
@@ -73,7 +73,7 @@ impl Membership {
         }
         let wants = self.swim.on_message(&packet.header).map_err(|_| Refusal::Pointless)?;
         self.process(now, wants, Some(from.peer));
-        self.asked_after = None;
+        self.asked = (None, None);
         Ok(())
     }
 
@@ -107,9 +107,8 @@ impl Membership {
         }
     }
 
-    /// Takes what is said in a packet; the answer is how many members were not known before.
-    fn take_statements(&mut self, now: Instant, from: PeerId, statements: &[Statement]) -> usize {
-        let known = self.roster.records().len();
+    /// Takes what is said in a packet.
+    fn take_statements(&mut self, now: Instant, from: PeerId, statements: &[Statement]) {
         let answered =
             statements.iter().filter_map(|statement| self.known_answer(&statement.claim)).collect::<Vec<_>>();
         for statement in statements {
@@ -127,7 +126,6 @@ impl Membership {
         if let Some(to) = self.roster.get(&from).map(|record| record.node).filter(|_| !answered.is_empty()) {
             self.correct(to, answered);
         }
-        self.roster.records().len().saturating_sub(known)
     }
 
     /// What answers an accusation, when that is known here already.

@@ -30,7 +30,7 @@ use super::news::News;
 use super::roster::Roster;
 use super::suspicion::Limits;
 use super::swim::{Swim, Want};
-use super::wire::{Claim, Node, Signature, Statement};
+use super::wire::{Claim, Digests, Node, Signature, Statement};
 use super::{Keys, Refusal};
 
 /// What the machine wants done.
@@ -97,8 +97,8 @@ pub struct Membership {
     /// After whom the next part of the list is asked for, and whom it was asked for last.
     pub(super) sync_after: Option<PeerId>,
     pub(super) sync_with: Option<PeerId>,
-    /// After whom the packet that is being handled asks for members.
-    pub(super) asked_after: Option<PeerId>,
+    /// After whom the packet that is being handled asks for members, and what its sender knows.
+    pub(super) asked: (Option<PeerId>, Option<Digests>),
     pub(super) renewed: Option<Instant>,
     pub(super) superseded: bool,
     timers: BTreeMap<(Instant, u64), Due>,
@@ -139,7 +139,7 @@ impl Membership {
             seeds: BTreeMap::new(),
             sync_after: None,
             sync_with: None,
-            asked_after: None,
+            asked: (None, None),
             renewed: None,
             superseded: false,
             timers: BTreeMap::new(),

@@ -111,7 +111,7 @@ mod tests {
 
     fn told(news: &mut News, to: u8, limit: usize, times: u32) -> Vec<Claim> {
         let header = Header { src: node(100), src_incarnation: 0, dst: node(to), message: Message::Gossip };
-        let mut draft = Draft::new(header, 0, None, limit);
+        let mut draft = Draft::new(header, 0, None, None, limit);
         news.fill(&mut draft, node(to).peer, times);
         let bytes = draft.finish(|_| Signature([0; 64]));
         Packet::decode(&bytes, limit).unwrap().statements.iter().map(|statement| statement.claim).collect()

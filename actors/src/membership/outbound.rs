@@ -71,7 +71,9 @@ impl Membership {
         if self.news.is_empty() {
             return;
         }
-        for to in self.choose(self.config.gossip_members, |_| true) {
+        // Suspects are told what they are accused of; news that only they get may be lost.
+        let trusted = self.roster.trusted() > 0;
+        for to in self.choose(self.config.gossip_members, |record| !trusted || is_trusted(record)) {
             let charges = self.charges(now, &to.peer);
             let header = self.message(to, Message::Gossip);
             self.send_with(&header, None, charges, true);
@@ -91,8 +93,7 @@ impl Membership {
         let start = self.rng.random_range(0..suspects.len());
         let turned = || suspects.iter().cycle().skip(start).take(suspects.len());
         let charges: Vec<Statement> = turned().filter_map(|peer| self.charge(peer)).collect();
-        let trusted = |record: &Record| record.state() == MemberState::Alive;
-        if let Some(to) = self.choose(1, trusted).first() {
+        if let Some(to) = self.choose(1, is_trusted).first() {
             let header = self.message(*to, Message::Gossip);
             self.send_with(&header, None, charges, true);
         }
@@ -113,7 +114,8 @@ impl Membership {
 
     /// Asks a member for the next part of its list.
     pub(super) fn sync(&mut self, now: Instant) {
-        if let Some(to) = self.choose(1, |_| true).first() {
+        self.sync_after = None;
+        if let Some(to) = self.choose(1, is_trusted).first() {
             self.ask(now, *to);
         }
     }
@@ -123,15 +125,18 @@ impl Membership {
         self.announce(now, to);
     }
 
-    /// A part of somebody's list came, with so many who were not known. As long as it is news, the next part is asked for at once.
-    pub(super) fn on_page(&mut self, now: Instant, from: Node, after: Option<PeerId>, newcomers: usize) {
-        if self.sync_with.take() != Some(from.peer) && newcomers == 0 {
+    /// A part of somebody's list came. There may be more of it that this node does not know.
+    pub(super) fn on_page(&mut self, now: Instant, from: Node, after: Option<PeerId>) {
+        // Somebody to be joined was asked too; later parts follow each other, so it ends.
+        let further = after > self.sync_after;
+        if self.sync_with.is_some_and(|peer| peer != from.peer) || !further {
+            if self.sync_with == Some(from.peer) {
+                (self.sync_with, self.sync_after) = (None, None);
+            }
             return;
         }
         self.sync_after = after;
-        if after.is_some() && newcomers > 0 {
-            self.ask(now, from);
-        }
+        self.ask(now, from);
     }
 
     /// Tries to join, and whether one of the excluded members is back. Forgets those that are gone for long.
@@ -185,20 +190,30 @@ impl Membership {
     }
 
     fn charge(&self, peer: &PeerId) -> Option<Statement> {
-        self.roster.get(peer)?.suspicion.as_ref()?.statements().next().copied()
+        let suspicion = self.roster.get(peer)?.suspicion.as_ref()?;
+        // What this node says itself is what others may not know.
+        let own = suspicion.statements().find(|statement| statement.claim.author() == self.node.peer);
+        own.or_else(|| suspicion.statements().next()).copied()
     }
 
-    /// Answers with a part of the list: members in the order of their names, from where the question wants them.
+    /// Answers with what differs of the list: members in the order of their names, from where the question wants them.
     fn send_page(&mut self, header: &Header<Node>) {
-        let after = self.asked_after;
+        let (after, known) = self.asked;
+        let own = self.roster.digests(&self.node);
+        let differs = |node: &Node| {
+            let (part, _) = node.digest();
+            known.is_none_or(|known| known.get(part) != own.get(part))
+        };
         let page: Vec<Statement> = self
             .roster
             .members()
-            .filter(|(peer, _)| **peer != header.dst.peer && after.is_none_or(|after| **peer > after))
+            .filter(|(peer, record)| **peer != header.dst.peer && differs(&record.node))
+            .filter(|(peer, _)| after.is_none_or(|after| **peer > after))
             .filter_map(|(_, record)| record.statement())
             .take(self.config.packet_bytes / super::wire::SIGNATURE_BYTES)
             .collect();
-        let mut trial = Draft::new(header.clone(), self.sequence, Some(header.dst.peer), self.config.packet_bytes);
+        let more = Some(header.dst.peer);
+        let mut trial = Draft::new(header.clone(), self.sequence, more, None, self.config.packet_bytes);
         trial.push(&self.own);
         let fitting = page.iter().take_while(|statement| trial.push(statement)).count();
         let next = page.get(..fitting).filter(|fitting| fitting.len() < page.len()).and_then(<[Statement]>::last);
@@ -210,7 +225,8 @@ impl Membership {
     fn send_with(&mut self, header: &Header<Node>, after: Option<PeerId>, first: Vec<Statement>, news: bool) {
         self.sequence += 1;
         let to = header.dst.peer;
-        let mut draft = Draft::new(header.clone(), self.sequence, after, self.config.packet_bytes);
+        let digests = matches!(header.message, Message::Announce).then(|| self.roster.digests(&self.node));
+        let mut draft = Draft::new(header.clone(), self.sequence, after, digests, self.config.packet_bytes);
         for statement in &first {
             draft.push(statement);
         }
@@ -230,4 +246,8 @@ impl Membership {
         let times = (f64::from(self.config.gossip_times) * scale).ceil() as u32;
         times
     }
+}
+
+fn is_trusted(record: &Record) -> bool {
+    record.state() == MemberState::Alive
 }

@@ -8,7 +8,7 @@ use bowline_messages::membership::{Failure, MemberState, Offence};
 
 use super::suspicion::Suspicion;
 use super::window::Window;
-use super::wire::{Claim, Node, Signature, Statement};
+use super::wire::{Claim, Digests, Node, PARTS, Signature, Statement};
 
 /// How many accusers of one member are remembered with the time of their last accusation.
 const RECENT_ACCUSERS: usize = 8;
@@ -183,6 +183,18 @@ impl Roster {
     /// Those that belong to the group.
     pub fn members(&self) -> impl Iterator<Item = (&PeerId, &Record)> {
         self.records.iter().filter(|(_, record)| record.state.is_active())
+    }
+
+    /// What tells whether another list of members is the same, this node counted as a member.
+    pub fn digests(&self, me: &Node) -> Digests {
+        let mut digests = [0; PARTS];
+        for node in self.members().map(|(_, record)| &record.node).chain([me]) {
+            let (part, digest) = node.digest();
+            if let Some(sum) = digests.get_mut(part) {
+                *sum ^= digest;
+            }
+        }
+        digests
     }
 
     /// Takes somebody up who is not known, as gone; who has to make room is given back. None when there is no room.

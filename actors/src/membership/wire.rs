@@ -1,4 +1,4 @@
-//! Packets of the membership: `version u8 ‖ postcard(header, sequence, after) ‖ statements ‖ signature of the sender`.
+//! Packets of the membership: `version u8 ‖ postcard(header, sequence, after, digests) ‖ statements ‖ signature of the sender`.
 //!
 //! The packet is signed by its sender, addressed to one life of its receiver and numbered against replay. What it says about third parties is
 //! in statements, each signed by the one who makes it: a member says itself that it is alive or leaves, an accuser accuses in its own name.
@@ -17,6 +17,10 @@ pub const VERSION: u8 = 1;
 pub const SIGNATURE_BYTES: usize = 64;
 /// First byte of what is signed in a statement. No packet begins with it, so a signature of one is none of the other.
 const STATEMENT_DOMAIN: u8 = 0xF1;
+/// In how many parts lists of members are compared.
+pub const PARTS: usize = 16;
+/// One number for each part of a list of members; different ones tell that the parts are.
+pub type Digests = [u32; PARTS];
 
 /// One life of one peer, with the number of times it was excluded in it and came back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,6 +32,17 @@ pub struct Node {
     pub life: u64,
     /// How often it renewed its membership in this life.
     pub renewal: u32,
+}
+
+impl Node {
+    /// In which part of a list it is, and what it adds to the digest of that part.
+    pub fn digest(&self) -> (usize, u32) {
+        // FNV-1a. Who makes two members look alike hides one of them from comparisons, not from questions or news.
+        let bytes =
+            self.peer.as_bytes().iter().copied().chain(self.life.to_be_bytes()).chain(self.renewal.to_be_bytes());
+        let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        (usize::from(self.peer.as_bytes()[31]) % PARTS, hash)
+    }
 }
 
 impl fmt::Debug for Node {
@@ -161,6 +176,7 @@ struct Head {
     header: Header<Node>,
     sequence: u64,
     after: Option<Key>,
+    digests: Option<Digests>,
 }
 
 /// A peer's name as 32 bytes.
@@ -176,6 +192,8 @@ pub struct Packet<'a> {
     pub sequence: u64,
     /// With a question for members: those after this one. With an answer: there are more after this one.
     pub after: Option<PeerId>,
+    /// With a question for members: what the sender knows already.
+    pub digests: Option<Digests>,
     /// What is said about members.
     pub statements: Vec<Statement>,
     /// What the sender signed.
@@ -206,9 +224,9 @@ impl<'a> Packet<'a> {
             statements.push(statement);
             rest = after;
         }
-        let Head { header, sequence, after } = head;
+        let Head { header, sequence, after, digests } = head;
         let after = after.map(|Key(peer)| peer);
-        Ok(Self { header, sequence, after, statements, signed, signature: Signature(*signature) })
+        Ok(Self { header, sequence, after, digests, statements, signed, signature: Signature(*signature) })
     }
 }
 
@@ -221,8 +239,14 @@ pub struct Draft {
 
 impl Draft {
     /// A packet without statements that will have at most so many bytes.
-    pub fn new(header: Header<Node>, sequence: u64, after: Option<PeerId>, bytes_max: usize) -> Self {
-        let head = Head { header, sequence, after: after.map(Key) };
+    pub fn new(
+        header: Header<Node>,
+        sequence: u64,
+        after: Option<PeerId>,
+        digests: Option<Digests>,
+        bytes_max: usize,
+    ) -> Self {
+        let head = Head { header, sequence, after: after.map(Key), digests };
         let mut bytes = BytesMut::with_capacity(bytes_max);
         bytes.extend_from_slice(&[VERSION]);
         bytes.extend_from_slice(&encode(&head));
@@ -289,7 +313,7 @@ mod tests {
 
     fn packet(limit: usize) -> Bytes {
         let header = Header { src: node(1), src_incarnation: 7, dst: node(2), message: Message::Ping(5) };
-        let mut draft = Draft::new(header, 99, Some(node(8).peer), limit);
+        let mut draft = Draft::new(header, 99, Some(node(8).peer), Some([u32::MAX; PARTS]), limit);
         for statement in statements() {
             draft.push(&statement);
         }
@@ -301,6 +325,7 @@ mod tests {
         let bytes = packet(1200);
         let packet = Packet::decode(&bytes, 1200).unwrap();
         assert_eq!((packet.sequence, packet.after), (99, Some(node(8).peer)));
+        assert_eq!(packet.digests, Some([u32::MAX; PARTS]));
         assert_eq!(packet.header.src, node(1));
         assert_eq!(packet.statements, statements());
         assert_eq!(packet.signature, Signature([VERSION; 64]));
@@ -309,9 +334,9 @@ mod tests {
 
     #[test]
     fn a_packet_takes_what_fits_and_is_never_longer_than_it_may_be() {
-        let bytes = packet(350);
-        assert!(bytes.len() <= 350);
-        assert_eq!(Packet::decode(&bytes, 350).unwrap().statements.len(), 1);
+        let bytes = packet(450);
+        assert!(bytes.len() <= 450);
+        assert_eq!(Packet::decode(&bytes, 450).unwrap().statements.len(), 1);
         assert_eq!(Packet::decode(&bytes, bytes.len() - 1), Err(WireError::TooLong(bytes.len())));
     }
 

@@ -28,13 +28,11 @@ fn a_crash_is_noticed_by_everybody_and_takes_nobody_else_along() {
     assert!(simulation.run_until(30 * SECOND, Simulation::is_complete));
     assert_eq!(count(&simulation, 4, is_down), 9);
     assert_eq!(simulation.noted.iter().filter(|noted| is_down(&noted.event)).count(), 9);
-    let kinds = about(&simulation, 4).into_iter().filter_map(|event| match event {
-        MembershipEvent::Down { failure, accusers, .. } => Some((failure.kind, accusers)),
-        _ => None,
-    });
-    for (kind, accusers) in kinds {
-        assert_eq!(kind, FailureKind::CrashFailure);
-        assert!(accusers > 1, "{accusers}");
+    for event in about(&simulation, 4) {
+        if let MembershipEvent::Down { failure, accusers, .. } = event {
+            assert_eq!(failure.kind, FailureKind::CrashFailure);
+            assert!(accusers > 1, "{accusers}");
+        }
     }
 }
 
@@ -59,9 +57,9 @@ fn one_that_crashed_returns_as_a_new_life() {
     assert!(simulation.run_until(20 * SECOND, Simulation::is_complete));
     let returns: Vec<_> = about(&simulation, 2)
         .into_iter()
-        .filter_map(|event| match event {
-            MembershipEvent::Returned { restarted, failure, .. } => Some((restarted, failure.unwrap().kind)),
-            _ => None,
+        .filter_map(|event| {
+            let MembershipEvent::Returned { restarted, failure, .. } = event else { return None };
+            Some((restarted, failure.unwrap().kind))
         })
         .collect();
     assert_eq!(returns, [(true, FailureKind::CrashFailure); 5]);
@@ -90,9 +88,9 @@ fn both_sides_of_a_split_find_each_other_again() {
         let others = if node < 4 { 3 } else { 5 };
         assert_eq!(simulation.machine(node).unwrap().active(), others, "node {node}");
     }
-    let cuts = simulation.noted.iter().filter_map(|noted| match &noted.event {
-        MembershipEvent::Down { failure, .. } => Some(failure.kind),
-        _ => None,
+    let cuts = simulation.noted.iter().filter_map(|noted| {
+        let MembershipEvent::Down { failure, .. } = &noted.event else { return None };
+        Some(failure.kind)
     });
     let kinds: Vec<_> = cuts.collect();
     assert!(
@@ -132,9 +130,9 @@ fn a_node_that_is_stopped_accuses_nobody_when_it_goes_on() {
     let wrongly = simulation.noted.iter().filter(|noted| is_down(&noted.event)).count();
     assert_eq!(wrongly, 0);
     let starved = [Simulation::peer(1), Simulation::peer(5)];
-    let by_them = |noted: &&Noted| match noted.event {
-        MembershipEvent::Suspected { peer, by } => starved.contains(&by) && !starved.contains(&peer),
-        _ => false,
+    let by_them = |noted: &&Noted| {
+        let MembershipEvent::Suspected { peer, by } = noted.event else { return false };
+        starved.contains(&by) && !starved.contains(&peer)
     };
     assert_eq!(simulation.noted.iter().filter(by_them).count(), 0);
 }

@@ -32,7 +32,7 @@ impl Liar {
         self.sequence += 1;
         let dst = Node { peer: Simulation::peer(to), life: 1, renewal: 0 };
         let header = Header { src: self.node, src_incarnation: 0, dst, message };
-        let mut draft = Draft::new(header, self.sequence, None, 1200);
+        let mut draft = Draft::new(header, self.sequence, None, None, 1200);
         for statement in statements {
             assert!(draft.push(statement));
         }

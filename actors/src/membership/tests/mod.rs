@@ -33,7 +33,9 @@ fn about(simulation: &Simulation, node: usize) -> Vec<MembershipEvent> {
         | MembershipEvent::Left { peer, .. }
         | MembershipEvent::Returned { peer, .. }
         | MembershipEvent::Offended { peer, .. } => Some(*peer),
-        MembershipEvent::Excluded { .. } | MembershipEvent::Superseded { .. } | _ => None,
+        MembershipEvent::Excluded { .. } | MembershipEvent::Superseded { .. } => None,
+        #[allow(clippy::wildcard_enum_match_arm, reason = "events that come later are about nobody here")]
+        _ => None,
     };
     let noted = simulation.noted.iter().filter(|noted| noted.by != node);
     noted.filter(|noted| subject(&noted.event) == Some(peer)).map(|noted| noted.event.clone()).collect()
