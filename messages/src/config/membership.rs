@@ -104,7 +104,12 @@ impl MembershipConfig {
         checks.number("membership.news_max", self.news_max, 8..=65_536);
         let room = self.probe_timeout * 2 < self.probe_interval;
         let shown = super::print_duration(self.probe_timeout);
-        checks.ensure("membership.probe_timeout", room, &shown, "it has to be less than half of membership.probe_interval");
+        checks.ensure(
+            "membership.probe_timeout",
+            room,
+            &shown,
+            "it has to be less than half of membership.probe_interval",
+        );
     }
 }
 
