@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod health;
 pub mod link;
+pub mod membership;
 pub mod migration;
 pub mod node;
 pub mod partition;

@@ -13,6 +13,7 @@ pub mod event;
 pub mod health;
 pub mod id;
 pub mod link;
+pub mod membership;
 pub mod migration;
 pub mod network;
 pub mod repair;

@@ -9,6 +9,7 @@ mod gradual;
 mod limits;
 mod listen;
 mod mesh;
+mod membership;
 mod migration;
 mod needs;
 mod operation;
@@ -27,6 +28,7 @@ pub use gradual::GradualConfig;
 pub use limits::LimitsConfig;
 pub use listen::{DEFAULT_PORT, ListenConfig};
 pub use mesh::MeshConfig;
+pub use membership::MembershipConfig;
 pub use migration::MigrationConfig;
 pub use needs::{ByClass, Needs, RequirementsConfig, Weights, WeightsConfig};
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
@@ -62,6 +64,8 @@ pub struct NodeConfig {
     pub repair: RepairConfig,
     /// Routes and links through other peers.
     pub mesh: MeshConfig,
+    /// Who is there.
+    pub membership: MembershipConfig,
     /// State that moves between nodes.
     pub migration: MigrationConfig,
     /// The network's shape.
@@ -92,6 +96,7 @@ impl NodeConfig {
         self.session.check(&mut checks);
         self.transport.check(&mut checks);
         self.mesh.check(&mut checks);
+        self.membership.check(&mut checks);
         self.migration.check(&mut checks);
         self.repair.check(&mut checks);
         self.topology.check(&mut checks);
@@ -120,6 +125,7 @@ impl NodeConfig {
         compare("session", self.session == other.session);
         compare("transport", self.transport == other.transport);
         compare("mesh", self.mesh == other.mesh);
+        compare("membership", self.membership == other.membership);
         compare("migration", self.migration == other.migration);
         compare("repair", self.repair == other.repair);
         compare("topology", self.topology == other.topology);

@@ -1,0 +1,315 @@
+//! What comes in: packets that are checked before anything is concluded from them, and the statements in them.
+
+use std::time::Instant;
+
+use bowline_messages::membership::{MemberState, MembershipEvent, Offence};
+use bowline_messages::{Incarnation, PeerId};
+use foca::{Message, State};
+
+use super::Refusal;
+use super::machine::Membership;
+use super::suspicion::Suspicion;
+use super::wire::{Claim, Node, Packet, Signature, Statement};
+
+/// Offences of one kind are said once, and again every so many times.
+const OFFENCES_SAID: u32 = 64;
+
+impl Membership {
+    /// Checks a packet, cheapest first, and takes it.
+    pub(super) fn take_packet(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Refusal> {
+        self.note_time(now);
+        let packet = Packet::decode(bytes, self.config.packet_bytes).map_err(Refusal::from)?;
+        let (from, to) = (packet.header.src, packet.header.dst);
+        if from.peer == self.node.peer {
+            return Err(Refusal::Own);
+        }
+        let announced = matches!(packet.header.message, Message::Announce);
+        if to.peer != self.node.peer || !(announced || to.life == self.node.life) {
+            return Err(Refusal::Misaddressed);
+        }
+        if !self.keys.admits(&from.peer) {
+            return Err(Refusal::NotAdmitted);
+        }
+        if self.roster.get(&from.peer).is_some_and(|known| !known.window.is_new(from.life, packet.sequence)) {
+            return Err(Refusal::Replayed);
+        }
+        if !self.keys.verify(&from.peer, packet.signed, &packet.signature.0) {
+            return Err(Refusal::Forged);
+        }
+        if !self.meet(now, from, packet.header.src_incarnation, None, true) {
+            return Err(Refusal::Full);
+        }
+        if let Some(record) = self.roster.get_mut(&from.peer) {
+            record.window.mark(from.life, packet.sequence);
+            record.heard = Some(now);
+        }
+        self.take_statements(now, from.peer, &packet.statements);
+        self.take_message(now, &packet)
+    }
+
+    /// What the packet is for, now that its sender is known.
+    fn take_message(&mut self, now: Instant, packet: &Packet<'_>) -> Result<(), Refusal> {
+        let (from, message) = (packet.header.src, &packet.header.message);
+        self.note_answer(now, from.peer, message);
+        self.remind(now, from);
+        if !matches!(message, Message::Announce) && packet.header.dst != self.node {
+            // It knows an earlier name of this node.
+            self.introduce(from);
+            return Err(Refusal::EarlierName);
+        }
+        match message {
+            Message::TurnUndead if !self.may_renew(now, from.peer) => return Err(Refusal::Pointless),
+            Message::Announce => self.asked = (packet.after, packet.digests),
+            Message::Feed => self.on_page(now, from, packet.after),
+            Message::Ping(_)
+            | Message::Ack(_)
+            | Message::PingReq { .. }
+            | Message::IndirectPing { .. }
+            | Message::IndirectAck { .. }
+            | Message::ForwardedAck { .. }
+            | Message::Gossip
+            | Message::Broadcast
+            | Message::TurnUndead => {}
+        }
+        let wants = self.swim.on_message(&packet.header).map_err(|_| Refusal::Pointless)?;
+        self.process(now, wants, Some(from.peer));
+        self.asked = (None, None);
+        Ok(())
+    }
+
+    /// A member answered a question; or too late.
+    fn note_answer(&mut self, now: Instant, from: PeerId, message: &Message<Node>) {
+        let memory = self.config.forget_after;
+        let (peer, number, helped) = match message {
+            Message::Ack(number) => (from, *number, false),
+            Message::ForwardedAck { origin, probe_number } => (origin.peer, *probe_number, true),
+            Message::Ping(_)
+            | Message::PingReq { .. }
+            | Message::IndirectPing { .. }
+            | Message::IndirectAck { .. }
+            | Message::Announce
+            | Message::Feed
+            | Message::Gossip
+            | Message::Broadcast
+            | Message::TurnUndead => return,
+        };
+        let fits = |probe: &&mut super::machine::Probe| (probe.peer, probe.number) == (peer, number);
+        let open = self.probe.as_mut().filter(fits);
+        let Some(record) = self.roster.get_mut(&peer) else { return };
+        let history = record.history.recent(now, memory);
+        match open {
+            Some(probe) if probe.answered => {}
+            Some(probe) => {
+                probe.answered = true;
+                history.helped_answers += u32::from(helped);
+            }
+            None => history.late_answers += u32::from(!helped),
+        }
+    }
+
+    /// Takes what is said in a packet.
+    fn take_statements(&mut self, now: Instant, from: PeerId, statements: &[Statement]) {
+        let answered =
+            statements.iter().filter_map(|statement| self.known_answer(&statement.claim)).collect::<Vec<_>>();
+        for statement in statements {
+            match self.take_statement(now, from, statement) {
+                Ok(()) => {}
+                Err(Refusal::ForgedStatement) => {
+                    // Who passes one on has not checked it, or made it: the rest is not worth the time.
+                    self.refuse(Refusal::ForgedStatement);
+                    self.on_offence(from, Offence::ForgedStatement);
+                    break;
+                }
+                Err(refusal) => self.refuse(refusal),
+            }
+        }
+        if let Some(to) = self.roster.get(&from).map(|record| record.node).filter(|_| !answered.is_empty()) {
+            self.correct(to, answered);
+        }
+    }
+
+    /// What answers an accusation, when that is known here already.
+    fn known_answer(&self, claim: &Claim) -> Option<Statement> {
+        let Claim::Accuse { accused, number, .. } = *claim else { return None };
+        if accused.peer == self.node.peer {
+            return ((accused, number) < (self.node, self.number)).then_some(self.own);
+        }
+        let record = self.roster.get(&accused.peer).filter(|record| record.state().is_active())?;
+        if (accused, number) < (record.node, record.number) { record.statement() } else { None }
+    }
+
+    fn take_statement(&mut self, now: Instant, from: PeerId, statement: &Statement) -> Result<(), Refusal> {
+        match statement.claim {
+            Claim::Alive { node, number } => self.take_alive(now, node, number, statement),
+            Claim::Accuse { accused, number, accuser } => {
+                self.take_accusation(now, from, accused, number, accuser, statement)
+            }
+            Claim::Leave { node } => self.take_leave(now, node, statement),
+        }
+    }
+
+    fn is_signed(&self, statement: &Statement) -> Result<(), Refusal> {
+        let Statement { claim, signature } = statement;
+        let good = self.keys.verify(&claim.author(), &claim.signed_bytes(), &signature.0);
+        if good { Ok(()) } else { Err(Refusal::ForgedStatement) }
+    }
+
+    fn take_alive(&mut self, now: Instant, node: Node, number: u16, statement: &Statement) -> Result<(), Refusal> {
+        if node.peer == self.node.peer {
+            return self.take_own(node, statement);
+        }
+        if let Some(known) = self.roster.get(&node.peer) {
+            let news = (node, number) > (known.node, known.number);
+            let proves = known.proof.is_none() && (node, number) == (known.node, known.number);
+            if !news && !proves {
+                return Ok(());
+            }
+            self.is_signed(statement)?;
+        } else {
+            if !self.keys.admits(&node.peer) {
+                return Err(Refusal::NotAdmitted);
+            }
+            self.is_signed(statement)?;
+        }
+        let before = self.roster.get(&node.peer).map(|known| (known.node, known.number));
+        if !self.meet(now, node, number, Some(statement.signature), false) {
+            return Err(Refusal::Full);
+        }
+        if before.is_none_or(|before| before < (node, number)) {
+            self.tell(now, *statement);
+        }
+        Ok(())
+    }
+
+    /// Something that this node is said to have said of itself.
+    fn take_own(&mut self, node: Node, statement: &Statement) -> Result<(), Refusal> {
+        if node.life > self.node.life && !self.superseded {
+            self.is_signed(statement)?;
+            self.superseded = true;
+            self.emit(MembershipEvent::Superseded { incarnation: Incarnation(node.life) });
+        }
+        Ok(())
+    }
+
+    fn take_accusation(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        accused: Node,
+        number: u16,
+        accuser: PeerId,
+        statement: &Statement,
+    ) -> Result<(), Refusal> {
+        if accused.peer == self.node.peer {
+            return self.take_charge(now, from, accused, number, accuser, statement);
+        }
+        if accuser == self.node.peer || accused.peer == accuser {
+            return Ok(());
+        }
+        let accusers_max = self.config.confirmations + 1;
+        let counts = self.roster.get(&accuser).is_some_and(|known| known.state().is_active());
+        let Some(record) = self.roster.get_mut(&accused.peer).filter(|known| known.state().is_active()) else {
+            return Ok(());
+        };
+        // One that it has answered, or about a name that is not known here (yet).
+        if !counts || (accused, number) != (record.node, record.number) {
+            return Ok(());
+        }
+        let full = |known: &Suspicion| known.is_accuser(&accuser) || known.accusers() >= accusers_max;
+        if record.suspicion.as_ref().is_some_and(full) {
+            return Ok(());
+        }
+        self.is_signed(statement)?;
+        let pause = self.config.probe_interval * 2;
+        let Some(record) = self.roster.get_mut(&accused.peer) else { return Ok(()) };
+        if !record.may_accuse(accuser, now, pause) {
+            self.on_offence(accuser, Offence::AccusationFlood);
+            return Err(Refusal::Flood);
+        }
+        self.suspect(now, accused.peer, accuser, *statement);
+        self.tell(now, *statement);
+        Ok(())
+    }
+
+    /// This node is accused itself: it answers, first to those who say so.
+    fn take_charge(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        accused: Node,
+        number: u16,
+        accuser: PeerId,
+        statement: &Statement,
+    ) -> Result<(), Refusal> {
+        if (accused, number) < (self.node, self.number) {
+            return Ok(());
+        }
+        self.is_signed(statement)?;
+        if (accused, number) > (self.node, self.number) {
+            self.on_offence(accuser, Offence::ImpossibleAccusation);
+            return Err(Refusal::Pointless);
+        }
+        self.answer_charge(now, from, accuser);
+        Ok(())
+    }
+
+    fn take_leave(&mut self, now: Instant, node: Node, statement: &Statement) -> Result<(), Refusal> {
+        let Some(record) = self.roster.get(&node.peer) else { return Ok(()) };
+        if node < record.node || record.state() == MemberState::Left {
+            return Ok(());
+        }
+        self.is_signed(statement)?;
+        self.on_left(now, node);
+        self.tell(now, *statement);
+        Ok(())
+    }
+
+    /// Somebody is there, under this name and number. False when there is no room.
+    pub(super) fn meet(
+        &mut self,
+        now: Instant,
+        node: Node,
+        number: u16,
+        proof: Option<Signature>,
+        heard: bool,
+    ) -> bool {
+        let peer = node.peer;
+        let Some(known) = self.roster.get(&peer).map(|known| (known.node, known.number)) else {
+            let Some(evicted) = self.roster.take_up(node, number, heard) else { return false };
+            if let Some(evicted) = evicted {
+                let _ = self.swim.learn(evicted.node, evicted.number, State::Down);
+                self.swim.forget(evicted.node);
+            }
+            self.set_proof(peer, proof);
+            let wants = self.swim.learn(node, number, State::Alive);
+            self.process(now, wants, None);
+            return true;
+        };
+        if known == (node, number) {
+            self.set_proof(peer, proof);
+        } else if known < (node, number) {
+            if known.0 == node {
+                self.on_answered(now, &peer, number);
+            }
+            if let Some(record) = self.roster.get_mut(&peer) {
+                (record.number, record.proof) = (number, proof);
+            }
+            let wants = self.swim.learn(node, number, State::Alive);
+            self.process(now, wants, None);
+        }
+        true
+    }
+
+    fn set_proof(&mut self, peer: PeerId, proof: Option<Signature>) {
+        if let Some(record) = self.roster.get_mut(&peer).filter(|_| proof.is_some()) {
+            record.proof = proof;
+        }
+    }
+
+    pub(super) fn on_offence(&mut self, peer: PeerId, offence: Offence) {
+        let Some(times) = self.roster.get_mut(&peer).map(|record| record.offend(offence)) else { return };
+        if times % OFFENCES_SAID == 1 {
+            self.emit(MembershipEvent::Offended { peer, offence, times });
+        }
+    }
+}

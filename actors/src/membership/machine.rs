@@ -1,0 +1,469 @@
+//! The membership of one node: who is there, as far as it can tell.
+//!
+//! ```text
+//!            own statement, or heard                   said good-bye
+//!   unknown ────────────────────────▶ alive ─────────────────────────────▶ left
+//!                                     │   ▲                                 ▲
+//!                an accusation        ▼   │ a greater number                │
+//!                                    suspect ──────────────────────▶ down ──┘
+//!                                           nothing in time           │
+//!                                                                     └──▶ alive, under a new name (renewal, or life)
+//! ```
+//!
+//! SWIM's questions and answers come from `foca` ([`super::swim`]); what members say is in signed statements ([`super::wire`]), each passed on a
+//! bounded number of times ([`super::news`]). A suspicion waits the longer the fewer share it ([`super::suspicion`]); a node that has reason to
+//! doubt itself asks more slowly ([`super::doubt`]); who is accused is told first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bowline_messages::config::MembershipConfig;
+use bowline_messages::membership::{MemberInfo, MembershipEvent};
+use bowline_messages::{Incarnation, PeerId};
+use bytes::Bytes;
+use foca::{Header, Message, Timer};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::doubt::Doubt;
+use super::news::News;
+use super::roster::Roster;
+use super::suspicion::Limits;
+use super::swim::{Swim, Want};
+use super::wire::{Claim, Digests, Node, Signature, Statement};
+use super::{Keys, Refusal};
+
+/// What the machine wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MembershipOutput {
+    /// A packet is to be brought to a peer, over a session or through others. It may be lost.
+    Send {
+        /// To whom.
+        to: PeerId,
+        /// The packet.
+        payload: Bytes,
+    },
+    /// Something happened.
+    Emit(MembershipEvent),
+}
+
+/// Something to be done at a certain time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    /// A timer of the protocol.
+    Swim(Timer<Node>),
+    /// News is passed on.
+    Gossip,
+    /// A part of the list of members is asked for.
+    Sync,
+    /// Peers that are to be joined, and excluded members, are tried.
+    Retry,
+    /// Others are asked whether they know better than those who suspect.
+    Question,
+}
+
+/// A member that was asked whether it is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Probe {
+    pub(super) peer: PeerId,
+    pub(super) number: u8,
+    pub(super) answered: bool,
+}
+
+/// A peer that is to be joined.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seed {
+    pub(super) next: Instant,
+    pub(super) wait: Duration,
+}
+
+/// The membership of one node.
+pub struct Membership {
+    pub(super) config: MembershipConfig,
+    pub(super) keys: Box<dyn Keys>,
+    pub(super) swim: Swim,
+    pub(super) rng: ChaCha8Rng,
+    /// This node's name at present, and how many accusations it answered under it.
+    pub(super) node: Node,
+    pub(super) number: u16,
+    /// What it says of itself.
+    pub(super) own: Statement,
+    pub(super) sequence: u64,
+    pub(super) roster: Roster,
+    pub(super) doubt: Doubt,
+    pub(super) news: News,
+    pub(super) probe: Option<Probe>,
+    pub(super) seeds: BTreeMap<PeerId, Seed>,
+    /// After whom the next part of the list is asked for, and whom it was asked for last.
+    pub(super) sync_after: Option<PeerId>,
+    pub(super) sync_with: Option<PeerId>,
+    /// After whom the packet that is being handled asks for members, and what its sender knows.
+    pub(super) asked: (Option<PeerId>, Option<Digests>),
+    pub(super) renewed: Option<Instant>,
+    pub(super) superseded: bool,
+    timers: BTreeMap<(Instant, u64), Due>,
+    timers_set: u64,
+    gossip_set: bool,
+    question_set: bool,
+    left: bool,
+    last_seen: Instant,
+    outputs: VecDeque<MembershipOutput>,
+    refused: BTreeMap<Refusal, u64>,
+}
+
+impl Membership {
+    /// A node that knows nobody. Everything random in it comes from the seed.
+    pub fn new(
+        now: Instant,
+        config: MembershipConfig,
+        me: PeerId,
+        life: Incarnation,
+        keys: Box<dyn Keys>,
+        seed: u64,
+    ) -> Self {
+        let node = Node { peer: me, life: life.0, renewal: 0 };
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let swim = Swim::new(node, &config, rng.next_u64());
+        let own = signed(&*keys, Claim::Alive { node, number: 0 });
+        let mut machine = Self {
+            swim,
+            rng,
+            node,
+            number: 0,
+            own,
+            sequence: 0,
+            roster: Roster::new(config.members_max),
+            doubt: Doubt::new(config.doubt_max),
+            news: News::new(config.news_max),
+            probe: None,
+            seeds: BTreeMap::new(),
+            sync_after: None,
+            sync_with: None,
+            asked: (None, None),
+            renewed: None,
+            superseded: false,
+            timers: BTreeMap::new(),
+            timers_set: 0,
+            gossip_set: false,
+            question_set: false,
+            left: false,
+            last_seen: now,
+            outputs: VecDeque::new(),
+            refused: BTreeMap::new(),
+            keys,
+            config,
+        };
+        // Nodes that start together do not all ask at the same moment.
+        let sync = machine.config.sync_interval.mul_f64(machine.rng.random_range(0.5..1.5));
+        let retry = machine.config.retry_interval.mul_f64(machine.rng.random_range(0.1..1.0));
+        machine.set_timer(now + sync, Due::Sync);
+        machine.set_timer(now + retry, Due::Retry);
+        machine.tell(now, own);
+        machine
+    }
+
+    /// The next thing to be done.
+    pub fn poll_output(&mut self) -> Option<MembershipOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Membership::on_timeout`] wants to run.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.left {
+            return None;
+        }
+        let timer = self.timers.keys().next().map(|(at, _)| *at);
+        let suspicion = self.suspicion_deadlines().map(|(at, _)| at).min();
+        timer.into_iter().chain(suspicion).min()
+    }
+
+    /// A deadline was reached.
+    pub fn on_timeout(&mut self, now: Instant) {
+        if self.left {
+            return;
+        }
+        self.note_time(now);
+        while let Some(due) = self.due_timer(now) {
+            self.on_due(now, due);
+        }
+        let expired: Vec<PeerId> =
+            self.suspicion_deadlines().filter(|(at, _)| *at <= now).map(|(_, peer)| peer).collect();
+        for peer in expired {
+            self.exclude(now, peer);
+        }
+    }
+
+    /// A packet came, from the peer itself or over others.
+    ///
+    /// # Errors
+    /// [`Refusal`]; it is counted.
+    pub fn on_packet(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Refusal> {
+        let result = if self.left { Err(Refusal::Left) } else { self.take_packet(now, bytes) };
+        if let Err(refusal) = result {
+            self.refuse(refusal);
+        }
+        result
+    }
+
+    /// Joins the group that a peer belongs to. It is tried until the peer is a member, more and more seldom.
+    pub fn join(&mut self, now: Instant, peer: PeerId) {
+        if self.left || peer == self.node.peer || self.roster.get(&peer).is_some_and(|known| known.state().is_active())
+        {
+            return;
+        }
+        self.note_time(now);
+        let wait = self.config.retry_interval;
+        if self.seeds.len() < self.config.members_max {
+            self.seeds.insert(peer, Seed { next: now + wait, wait });
+        }
+        self.announce(now, Node { peer, life: 0, renewal: 0 });
+    }
+
+    /// Does not try any more to join a peer.
+    pub fn forget_seed(&mut self, peer: &PeerId) {
+        self.seeds.remove(peer);
+    }
+
+    /// No link to a peer is left, as far as this node can tell: that counts like a question without an answer.
+    pub fn on_unreachable(&mut self, now: Instant, peer: PeerId) {
+        if self.left {
+            return;
+        }
+        self.note_time(now);
+        let moment = self.config.probe_interval;
+        let heard = self.roster.get(&peer).and_then(|record| record.heard);
+        if heard.is_none_or(|heard| now.saturating_duration_since(heard) >= moment) {
+            self.accuse(now, peer);
+        }
+    }
+
+    /// This node has reason to doubt itself: it was starved, or stopped.
+    pub fn on_doubt(&mut self) {
+        self.doubt.on_late();
+    }
+
+    /// Says good-bye and ends.
+    pub fn leave(&mut self, now: Instant) {
+        if self.left {
+            return;
+        }
+        let goodbye = self.sign(Claim::Leave { node: self.node });
+        self.news.add(goodbye);
+        for _ in 0..2 {
+            self.gossip(now);
+        }
+        self.swim.leave();
+        self.left = true;
+        self.timers.clear();
+    }
+
+    /// Everybody that is known, by name.
+    pub fn members(&self, now: Instant) -> impl Iterator<Item = MemberInfo> + '_ {
+        self.roster.records().iter().map(move |(peer, record)| MemberInfo {
+            peer: *peer,
+            incarnation: Incarnation(record.node.life),
+            state: record.state(),
+            heard: record.heard.map(|heard| now.saturating_duration_since(heard)),
+            accusers: record.suspicion.as_ref().map_or(0, super::suspicion::Suspicion::accusers),
+            failure: record.gone.and_then(|gone| gone.failure),
+        })
+    }
+
+    /// How many members there are beside this node.
+    pub const fn active(&self) -> usize {
+        self.roster.active()
+    }
+
+    /// How many times slower this node is at present because it doubts itself.
+    pub const fn doubt(&self) -> u32 {
+        self.doubt.times()
+    }
+
+    /// How many packets, and statements in packets, were refused, and why.
+    pub const fn refused(&self) -> &BTreeMap<Refusal, u64> {
+        &self.refused
+    }
+
+    /// Notes how long this node was not running, before anything else is concluded from the time.
+    ///
+    /// What was due then could not be heard: suspicions wait that much longer, and a question that has no answer yet waits for those
+    /// that lie in the mailbox.
+    pub(super) fn note_time(&mut self, now: Instant) {
+        let expected = self.deadline().map_or(now, |deadline| deadline.max(self.last_seen));
+        self.last_seen = now;
+        let late = now.saturating_duration_since(expected);
+        if late < self.config.late_tolerance {
+            return;
+        }
+        self.doubt.on_late();
+        for suspicion in self.roster.suspicions_mut() {
+            suspicion.since += late;
+        }
+        if self.probe.is_some_and(|probe| !probe.answered) {
+            let later = now + self.config.probe_timeout * self.doubt.times();
+            let is_conclusion = |due: &Due| matches!(due, Due::Swim(Timer::ProbeRandomMember(_)));
+            let due: Vec<_> =
+                self.timers.range(..(later, 0)).filter(|(_, due)| is_conclusion(due)).map(|(at, _)| *at).collect();
+            for key in due {
+                if let Some(conclusion) = self.timers.remove(&key) {
+                    self.set_timer(later, conclusion);
+                }
+            }
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits::new(&self.config, self.roster.active(), self.roster.trusted())
+    }
+
+    fn suspicion_deadlines(&self) -> impl Iterator<Item = (Instant, PeerId)> + '_ {
+        let (limits, moment) = (self.limits(), self.config.probe_interval * 2);
+        self.roster.suspects().iter().filter_map(move |peer| {
+            let record = self.roster.get(peer)?;
+            Some((record.suspicion.as_ref()?.deadline(&limits, record.heard, moment), *peer))
+        })
+    }
+
+    fn due_timer(&mut self, now: Instant) -> Option<Due> {
+        let first = self.timers.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+
+    fn on_due(&mut self, now: Instant, due: Due) {
+        match due {
+            Due::Swim(timer) => {
+                if matches!(timer, Timer::ProbeRandomMember(_)) {
+                    self.conclude_probe();
+                }
+                let wants = self.swim.on_timer(timer);
+                self.process(now, wants, None);
+            }
+            Due::Gossip => {
+                self.gossip_set = false;
+                self.gossip(now);
+                self.set_gossip(now);
+            }
+            Due::Sync => {
+                self.sync(now);
+                self.set_timer(now + self.config.sync_interval, Due::Sync);
+            }
+            Due::Retry => {
+                self.retry(now);
+                self.set_timer(now + self.config.retry_interval, Due::Retry);
+            }
+            Due::Question => {
+                self.question_set = false;
+                self.question(now);
+                self.set_question(now);
+            }
+        }
+    }
+
+    fn conclude_probe(&mut self) {
+        match self.probe.take() {
+            Some(probe) if probe.answered => self.doubt.on_answer(),
+            // One that others suspect too is no reason to doubt oneself.
+            Some(probe) if !self.roster.suspects().contains(&probe.peer) => self.doubt.on_no_answer(),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Carries out what the protocol wants; `by` sent the message that it follows from.
+    pub(super) fn process(&mut self, now: Instant, wants: Vec<Want>, by: Option<PeerId>) {
+        // The new name first: packets carry it.
+        for want in &wants {
+            if let Want::Renewed(node) = want {
+                self.on_renewed(now, *node, by);
+            }
+        }
+        for want in wants {
+            match want {
+                Want::Send(header) => self.transmit(&header, now),
+                Want::Timer(timer, after) => {
+                    let after = match timer {
+                        Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => after * self.doubt.times(),
+                        Timer::ChangeSuspectToDown { .. }
+                        | Timer::PeriodicAnnounce(_)
+                        | Timer::PeriodicAnnounceDown(_)
+                        | Timer::PeriodicGossip(_)
+                        | Timer::RemoveDown(_) => after,
+                    };
+                    self.set_timer(now + after, Due::Swim(timer));
+                }
+                Want::NoAnswer(node, number) => {
+                    let current =
+                        self.roster.get(&node.peer).is_some_and(|known| (known.node, known.number) == (node, number));
+                    if current {
+                        self.accuse(now, node.peer);
+                    }
+                }
+                Want::Up(node) => self.on_up(now, node),
+                Want::Renamed(from, to) => self.on_renamed(now, from, to),
+                Want::Down(_) | Want::Renewed(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, at: Instant, due: Due) {
+        self.timers_set += 1;
+        self.timers.insert((at, self.timers_set), due);
+    }
+
+    /// Passes a statement on from now on.
+    pub(super) fn tell(&mut self, now: Instant, statement: Statement) {
+        self.news.add(statement);
+        self.set_gossip(now);
+    }
+
+    /// Sets the timer of gossip when there is something to tell and somebody to tell it to.
+    pub(super) fn set_gossip(&mut self, now: Instant) {
+        if !self.gossip_set && !self.news.is_empty() && self.roster.active() > 0 {
+            self.gossip_set = true;
+            self.set_timer(now + self.config.gossip_interval, Due::Gossip);
+        }
+    }
+
+    /// Sets the timer of questions when somebody is suspected.
+    pub(super) fn set_question(&mut self, now: Instant) {
+        if !self.question_set && !self.roster.suspects().is_empty() {
+            self.question_set = true;
+            self.set_timer(now + self.config.probe_interval, Due::Question);
+        }
+    }
+
+    pub(super) fn sign(&self, claim: Claim) -> Statement {
+        signed(&*self.keys, claim)
+    }
+
+    pub(super) fn emit(&mut self, event: MembershipEvent) {
+        self.outputs.push_back(MembershipOutput::Emit(event));
+    }
+
+    pub(super) fn send(&mut self, to: PeerId, payload: Bytes) {
+        self.outputs.push_back(MembershipOutput::Send { to, payload });
+    }
+
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        let times = self.refused.entry(refusal).or_default();
+        *times = times.saturating_add(1);
+    }
+
+    /// A message from this node that says nothing but what its packet carries.
+    pub(super) fn message(&self, to: Node, message: Message<Node>) -> Header<Node> {
+        Header { src: self.node, src_incarnation: self.number, dst: to, message }
+    }
+
+    pub(super) fn sign_packet(&self) -> impl FnOnce(&[u8]) -> Signature + '_ {
+        |bytes| Signature(self.keys.sign(bytes))
+    }
+}
+
+fn signed(keys: &dyn Keys, claim: Claim) -> Statement {
+    Statement { claim, signature: Signature(keys.sign(&claim.signed_bytes())) }
+}
+
+impl std::fmt::Debug for Membership {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Membership").field("node", &self.node).field("active", &self.active()).finish_non_exhaustive()
+    }
+}

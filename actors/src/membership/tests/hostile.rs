@@ -1,0 +1,283 @@
+//! What others can do to a group: strangers with bytes, and members that lie.
+
+use bowline_messages::PeerId;
+use bowline_messages::membership::{MemberState, MembershipEvent, Offence};
+use bytes::Bytes;
+use foca::{Header, Message};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::super::simulation::{CheapKeys, Network, Simulation};
+use super::super::wire::{Claim, Draft, Node, Signature, Statement};
+use super::super::{Keys, Membership, MembershipOutput, Refusal};
+use super::*;
+
+/// A node with the key of one of the numbers above those in use: an insider when it has joined, an attacker at any rate.
+struct Liar {
+    node: Node,
+    sequence: u64,
+}
+
+impl Liar {
+    fn new(number: usize) -> Self {
+        Self { node: Node { peer: Simulation::peer(number), life: 1, renewal: 0 }, sequence: 0 }
+    }
+
+    fn says(claim: Claim) -> Statement {
+        Statement { claim, signature: Signature(CheapKeys(claim.author()).sign(&claim.signed_bytes())) }
+    }
+
+    fn packet(&mut self, to: usize, message: Message<Node>, statements: &[Statement]) -> Bytes {
+        self.sequence += 1;
+        let dst = Node { peer: Simulation::peer(to), life: 1, renewal: 0 };
+        let header = Header { src: self.node, src_incarnation: 0, dst, message };
+        let mut draft = Draft::new(header, self.sequence, None, None, 1200);
+        for statement in statements {
+            assert!(draft.push(statement));
+        }
+        let keys = CheapKeys(self.node.peer);
+        draft.finish(|bytes| Signature(keys.sign(bytes)))
+    }
+
+    /// What the node answers.
+    fn gives(
+        &mut self,
+        simulation: &mut Simulation,
+        to: usize,
+        message: Message<Node>,
+        statements: &[Statement],
+    ) -> Result<(), Refusal> {
+        let (bytes, now) = (self.packet(to, message, statements), simulation.now());
+        simulation.with(to, |machine| machine.on_packet(now, &bytes)).unwrap()
+    }
+}
+
+fn node(number: usize) -> Node {
+    Liar::new(number).node
+}
+
+/// A machine and what it sends to somebody who says hello.
+fn recorded(simulation: &Simulation) -> (Membership, Vec<Bytes>) {
+    let me = Simulation::peer(50);
+    let config = MembershipConfig::default();
+    let life = bowline_messages::Incarnation(1);
+    let mut machine = Membership::new(simulation.now(), config, me, life, Box::new(CheapKeys(me)), 1);
+    machine.join(simulation.now(), Simulation::peer(0));
+    let mut packets = Vec::new();
+    while let Some(output) = machine.poll_output() {
+        if let MembershipOutput::Send { payload, .. } = output {
+            packets.push(payload);
+        }
+    }
+    (machine, packets)
+}
+
+#[test]
+fn a_packet_counts_once_and_only_for_whom_it_is() {
+    let mut simulation = group(3, 20);
+    let (_, packets) = recorded(&simulation);
+    let now = simulation.now();
+    let mut give =
+        |to, bytes: &[u8]| simulation.with(to, |machine: &mut Membership| machine.on_packet(now, bytes)).unwrap();
+    assert_eq!(give(0, &packets[0]), Ok(()));
+    assert_eq!(give(0, &packets[0]), Err(Refusal::Replayed));
+    assert_eq!(give(1, &packets[0]), Err(Refusal::Misaddressed));
+    let mut changed = packets[0].to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    assert_eq!(give(2, &changed), Err(Refusal::Misaddressed));
+    let mut long = packets[0].to_vec();
+    long.resize(1201, 0);
+    assert_eq!(give(0, &long), Err(Refusal::TooLong));
+    assert_eq!(give(0, &[]), Err(Refusal::Malformed));
+    let refused: u64 = simulation.machine(0).unwrap().refused().values().sum();
+    assert_eq!(refused, 3);
+}
+
+#[test]
+fn an_earlier_life_cannot_speak_for_a_later_one() {
+    let mut simulation = group(3, 21);
+    let mut clone = Liar::new(2);
+    clone.sequence = 1_000_000;
+    clone.node.life = 0;
+    assert_eq!(clone.gives(&mut simulation, 0, Message::Gossip, &[]), Err(Refusal::Replayed));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_bytes_do_any_harm(cut in 0..400usize, at in 0..400usize, bit in 0..8u8, garbage in proptest::collection::vec(any::<u8>(), 0..1300)) {
+        let mut simulation = group(2, 22);
+        let (_, packets) = recorded(&simulation);
+        let whole = &packets[0];
+        let mut changed = whole.to_vec();
+        let place = at % changed.len();
+        changed[place] ^= 1 << bit;
+        let now = simulation.now();
+        for bytes in [&garbage[..], &whole[..cut.min(whole.len() - 1)], &changed] {
+            let result = simulation.with(0, |machine| machine.on_packet(now, bytes)).unwrap();
+            prop_assert!(result.is_err());
+        }
+        prop_assert_eq!(simulation.machine(0).unwrap().active(), 1);
+        simulation.run(5 * SECOND);
+        prop_assert!(simulation.is_complete());
+    }
+
+    /// Everything a member can sign, as nonsensical as it may be.
+    #[test]
+    fn no_member_can_make_another_panic(seed in any::<u64>()) {
+        let mut simulation = group(4, 23);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut liar = Liar::new(9);
+        for _ in 0..60 {
+            let any_node = |rng: &mut ChaCha8Rng| Node {
+                peer: Simulation::peer(rng.random_range(0..12)),
+                life: [0, 1, 2, u64::MAX][rng.random_range(0..4)],
+                renewal: [0, 1, u32::MAX][rng.random_range(0..3)],
+            };
+            let number = [0, 1, u16::MAX - 1, u16::MAX][rng.random_range(0..4)];
+            let (target, probe_number) = (any_node(&mut rng), rng.random());
+            let message = match rng.random_range(0..11) {
+                0 => Message::Ping(probe_number),
+                1 => Message::Ack(probe_number),
+                2 => Message::PingReq { target, probe_number },
+                3 => Message::IndirectPing { origin: target, probe_number },
+                4 => Message::IndirectAck { target, probe_number },
+                5 => Message::ForwardedAck { origin: target, probe_number },
+                6 => Message::Announce,
+                7 => Message::Feed,
+                8 => Message::Broadcast,
+                9 => Message::TurnUndead,
+                _ => Message::Gossip,
+            };
+            let claims = [
+                Claim::Alive { node: any_node(&mut rng), number },
+                Claim::Accuse { accused: any_node(&mut rng), number, accuser: Simulation::peer(rng.random_range(0..12)) },
+                Claim::Leave { node: any_node(&mut rng) },
+            ];
+            let statements: Vec<Statement> = claims.into_iter().filter(|_| rng.random()).map(Liar::says).collect();
+            let _ = liar.gives(&mut simulation, rng.random_range(0..4), message, &statements);
+            simulation.run(Duration::from_millis(rng.random_range(0..500)));
+        }
+        for node in 0..4 {
+            let machine = simulation.machine(node).unwrap();
+            prop_assert!(machine.roster.records().len() <= 12);
+            prop_assert!(machine.news.len() <= 256);
+        }
+    }
+}
+
+#[test]
+fn one_liar_cannot_exclude_a_healthy_member() {
+    let mut simulation = group(8, 24);
+    let mut liar = Liar::new(9);
+    for round in 0..120 {
+        let accused = node(3);
+        let number = simulation.machine(3).unwrap().number;
+        let charge = Liar::says(Claim::Accuse { accused, number, accuser: liar.node.peer });
+        for to in [0, 1, 2, 4, 5, 6, 7] {
+            let _ = liar.gives(&mut simulation, to, Message::Gossip, &[charge]);
+        }
+        let _ = liar.gives(&mut simulation, round % 8, Message::TurnUndead, &[]);
+        simulation.run(SECOND);
+    }
+    let down = |event: &MembershipEvent| matches!(event, MembershipEvent::Down { .. });
+    for honest in 0..8 {
+        assert_eq!(count(&simulation, honest, down), 0, "node {honest}");
+    }
+    let flood =
+        |event: &MembershipEvent| matches!(event, MembershipEvent::Offended { offence: Offence::AccusationFlood, .. });
+    assert!(count(&simulation, 9, flood) > 0, "it is told");
+}
+
+#[test]
+fn nobody_speaks_in_the_name_of_another() {
+    let mut simulation = group(4, 25);
+    let mut liar = Liar::new(9);
+    let leave = Claim::Leave { node: node(2) };
+    let forged =
+        Statement { claim: leave, signature: Signature(CheapKeys(liar.node.peer).sign(&leave.signed_bytes())) };
+    liar.gives(&mut simulation, 0, Message::Gossip, &[forged]).unwrap();
+    assert_eq!(simulation.machine(0).unwrap().refused()[&Refusal::ForgedStatement], 1);
+    let told =
+        |event: &MembershipEvent| matches!(event, MembershipEvent::Offended { offence: Offence::ForgedStatement, .. });
+    assert_eq!(count(&simulation, 9, told), 1);
+    let machine = simulation.machine(0).unwrap();
+    assert_eq!(machine.roster.get(&Simulation::peer(2)).unwrap().state(), MemberState::Alive);
+}
+
+#[test]
+fn a_number_that_was_never_reached_is_a_lie() {
+    let mut simulation = group(3, 26);
+    let mut liar = Liar::new(9);
+    for accused in [node(0), Node { renewal: 5, ..node(0) }] {
+        let charge = Liar::says(Claim::Accuse { accused, number: u16::MAX, accuser: liar.node.peer });
+        liar.gives(&mut simulation, 0, Message::Gossip, &[charge]).unwrap();
+    }
+    let machine = simulation.machine(0).unwrap();
+    assert_eq!((machine.number, machine.node.renewal), (0, 0), "it is not answered");
+    let told = |event: &MembershipEvent| {
+        matches!(event, MembershipEvent::Offended { offence: Offence::ImpossibleAccusation, .. })
+    };
+    assert_eq!(simulation.noted.iter().filter(|noted| told(&noted.event)).count(), 1);
+}
+
+#[test]
+fn invented_members_find_half_of_the_places_at_most_and_real_ones_find_room() {
+    let config = MembershipConfig { members_max: 40, ..MembershipConfig::default() };
+    let mut simulation = Simulation::new(Instant::now(), config, Network::default(), 27);
+    simulation.add_group(10, SECOND);
+    assert!(simulation.run_until(30 * SECOND, Simulation::is_complete));
+    let mut liar = Liar::new(9_999);
+    for invented in (1000..5000).step_by(8) {
+        let statements: Vec<Statement> =
+            (invented..invented + 8).map(|number| Liar::says(Claim::Alive { node: node(number), number: 0 })).collect();
+        liar.gives(&mut simulation, 0, Message::Gossip, &statements).unwrap();
+    }
+    let machine = simulation.machine(0).unwrap();
+    assert!(machine.active() <= 40, "{}", machine.active());
+    let invented = machine.roster.members().filter(|(_, record)| record.heard.is_none()).count();
+    assert!(invented <= 20, "{invented}");
+    assert!(machine.refused()[&Refusal::Full] > 3000);
+    // A flood goes on while others come: they find room by being heard.
+    for _ in 0..20 {
+        let newcomer = simulation.add();
+        simulation.join(newcomer, 0);
+        simulation.run(SECOND);
+    }
+    let machine = simulation.machine(0).unwrap();
+    let real = (10..30)
+        .filter(|number| machine.roster.get(&Simulation::peer(*number)).is_some_and(|known| known.state().is_active()));
+    assert_eq!(real.count(), 20);
+    // And what never answers is excluded in time.
+    simulation.run(200 * SECOND);
+    let machine = simulation.machine(0).unwrap();
+    let invented = |peer: &PeerId| simulation.place(peer).is_none();
+    assert_eq!(machine.roster.members().filter(|(peer, _)| invented(peer)).count(), 0);
+    assert!(machine.roster.records().len() <= 80);
+}
+
+#[test]
+fn somebody_who_is_not_admitted_is_nobody() {
+    struct Choosy(CheapKeys);
+    impl Keys for Choosy {
+        fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+            self.0.sign(bytes)
+        }
+        fn verify(&self, peer: &PeerId, bytes: &[u8], signature: &[u8; 64]) -> bool {
+            self.0.verify(peer, bytes, signature)
+        }
+        fn admits(&self, peer: &PeerId) -> bool {
+            *peer != Simulation::peer(9) && *peer != Simulation::peer(10)
+        }
+    }
+    let (now, me) = (Instant::now(), Simulation::peer(0));
+    let config = MembershipConfig::default();
+    let life = bowline_messages::Incarnation(1);
+    let mut machine = Membership::new(now, config, me, life, Box::new(Choosy(CheapKeys(me))), 1);
+    assert_eq!(machine.on_packet(now, &Liar::new(9).packet(0, Message::Announce, &[])), Err(Refusal::NotAdmitted));
+    let hearsay = [Liar::says(Claim::Alive { node: node(10), number: 0 })];
+    assert_eq!(machine.on_packet(now, &Liar::new(8).packet(0, Message::Gossip, &hearsay)), Ok(()));
+    assert_eq!(machine.refused()[&Refusal::NotAdmitted], 2);
+    assert_eq!(machine.active(), 1);
+}

@@ -1,0 +1,200 @@
+//! What is concluded: suspicion, exclusion, return, and what this node does when it is accused or excluded itself.
+
+use std::time::{Duration, Instant};
+
+use bowline_messages::health::Confidence;
+use bowline_messages::membership::{Failure, FailureKind, MemberState, MembershipEvent};
+use bowline_messages::{Incarnation, PeerId};
+use foca::State;
+
+use super::classify::{Evidence, classify, revise};
+use super::machine::Membership;
+use super::roster::Gone;
+use super::suspicion::Suspicion;
+use super::wire::{Claim, Node, Statement};
+
+impl Membership {
+    /// This node says that a member does not answer, to everybody and to that member first.
+    pub(super) fn accuse(&mut self, now: Instant, peer: PeerId) {
+        let Some(record) = self.roster.get(&peer).filter(|known| known.state().is_active()) else { return };
+        if record.suspicion.as_ref().is_some_and(|known| known.is_accuser(&self.node.peer)) {
+            return;
+        }
+        let (node, number) = (record.node, record.number);
+        let statement = self.sign(Claim::Accuse { accused: node, number, accuser: self.node.peer });
+        self.suspect(now, peer, self.node.peer, statement);
+        self.tell(now, statement);
+        self.remind(now, node);
+    }
+
+    /// A member is suspected, by one more.
+    pub(super) fn suspect(&mut self, now: Instant, peer: PeerId, accuser: PeerId, statement: Statement) {
+        let accusers_max = self.config.confirmations + 1;
+        let Some(record) = self.roster.get_mut(&peer) else { return };
+        let suspicion = record.suspicion.get_or_insert_with(|| Suspicion::new(now));
+        suspicion.add(accuser, statement, accusers_max);
+        if record.state() == MemberState::Alive {
+            let (node, number) = (record.node, record.number);
+            self.roster.set_state(&peer, MemberState::Suspect);
+            let wants = self.swim.learn(node, number, State::Suspect);
+            self.process(now, wants, None);
+            self.emit(MembershipEvent::Suspected { peer, by: accuser });
+            self.set_question(now);
+        }
+    }
+
+    /// A member has a greater number than before: what it was accused of is answered.
+    pub(super) fn on_answered(&mut self, now: Instant, peer: &PeerId, number: u16) {
+        let memory = self.config.forget_after;
+        let Some(record) = self.roster.get_mut(peer).filter(|known| known.state() == MemberState::Suspect) else {
+            return;
+        };
+        let since = record.suspicion.as_ref().map_or(now, |suspicion| suspicion.since);
+        record.number = number;
+        record.history.recent(now, memory).cleared += 1;
+        self.roster.set_state(peer, MemberState::Alive);
+        self.news.drop_accusations(*peer);
+        self.emit(MembershipEvent::Cleared { peer: *peer, suspected: now.saturating_duration_since(since) });
+    }
+
+    /// A suspicion was not answered in time.
+    pub(super) fn exclude(&mut self, now: Instant, peer: PeerId) {
+        let window = self.limits().max;
+        let lost_together = self.lost_together(now, &peer, window);
+        let (members, doubt, memory) = (self.roster.active(), self.doubt.share(), self.config.forget_after);
+        let Some(record) = self.roster.get_mut(&peer) else { return };
+        let offences = record.offences();
+        let history = *record.history.recent(now, memory);
+        let Some(suspicion) = record.suspicion.take() else { return };
+        let evidence = Evidence {
+            members,
+            lost_together,
+            accusers: suspicion.accusers(),
+            late_answers: history.late_answers,
+            helped_answers: history.helped_answers,
+            cleared: history.cleared,
+            offences,
+            doubt,
+        };
+        let failure = classify(&evidence);
+        let (node, number) = (record.node, record.number);
+        record.gone = Some(Gone { since: now, life: node.life, failure: Some(failure) });
+        self.roster.set_state(&peer, MemberState::Down);
+        let wants = self.swim.learn(node, number, State::Down);
+        self.process(now, wants, None);
+        self.emit(MembershipEvent::Down {
+            peer,
+            incarnation: Incarnation(node.life),
+            failure,
+            accusers: suspicion.accusers(),
+            suspected: now.saturating_duration_since(suspicion.since),
+        });
+    }
+
+    /// How many others are suspected, or were excluded a moment ago.
+    fn lost_together(&self, now: Instant, peer: &PeerId, window: Duration) -> usize {
+        let lately = |gone: &Gone| gone.failure.is_some() && now.saturating_duration_since(gone.since) <= window;
+        let lost = |state, gone: Option<Gone>| match state {
+            MemberState::Suspect => true,
+            MemberState::Down => gone.as_ref().is_some_and(lately),
+            MemberState::Alive | MemberState::Left => false,
+        };
+        self.roster.records().iter().filter(|(other, known)| *other != peer && lost(known.state(), known.gone)).count()
+    }
+
+    /// A member said good-bye.
+    pub(super) fn on_left(&mut self, now: Instant, node: Node) {
+        let peer = node.peer;
+        let Some(record) = self.roster.get_mut(&peer) else { return };
+        record.node = node;
+        record.gone = Some(Gone { since: now, life: node.life, failure: None });
+        let number = record.number;
+        self.roster.set_state(&peer, MemberState::Left);
+        self.news.drop_accusations(peer);
+        let _ = self.swim.learn(node, number, State::Down);
+        self.emit(MembershipEvent::Left { peer, incarnation: Incarnation(node.life) });
+    }
+
+    /// A member is there that was not.
+    pub(super) fn on_up(&mut self, now: Instant, node: Node) {
+        let peer = node.peer;
+        let Some(record) = self.roster.get_mut(&peer) else { return };
+        record.node = node;
+        let gone = record.gone.take();
+        self.roster.set_state(&peer, MemberState::Alive);
+        self.seeds.remove(&peer);
+        let incarnation = Incarnation(node.life);
+        self.emit(match gone {
+            None => MembershipEvent::Joined { peer, incarnation },
+            Some(gone) => {
+                let restarted = gone.life != node.life;
+                let away = now.saturating_duration_since(gone.since);
+                let failure = gone.failure.map(|failure| revise(failure, restarted));
+                MembershipEvent::Returned { peer, incarnation, restarted, away, failure }
+            }
+        });
+        self.set_gossip(now);
+    }
+
+    /// A member has a new name.
+    pub(super) fn on_renamed(&mut self, now: Instant, from: Node, to: Node) {
+        let peer = to.peer;
+        let Some(record) = self.roster.get_mut(&peer) else { return };
+        record.node = to;
+        let state = record.state();
+        if !state.is_active() {
+            // If it is there now, that is said next.
+            return;
+        }
+        let since = record.suspicion.as_ref().map(|suspicion| suspicion.since);
+        self.roster.set_state(&peer, MemberState::Alive);
+        self.news.drop_accusations(peer);
+        if from.life != to.life {
+            let failure = Some(Failure { kind: FailureKind::CrashFailure, confidence: Confidence::CERTAIN });
+            let incarnation = Incarnation(to.life);
+            self.emit(MembershipEvent::Returned { peer, incarnation, restarted: true, away: Duration::ZERO, failure });
+        } else if let Some(since) = since {
+            self.emit(MembershipEvent::Cleared { peer, suspected: now.saturating_duration_since(since) });
+        }
+    }
+
+    /// This node is accused: from now on it has a greater number, and says so to the accuser and to him who told it first.
+    pub(super) fn answer_charge(&mut self, now: Instant, from: PeerId, accuser: PeerId) {
+        self.doubt.on_accused();
+        let wants = self.swim.learn(self.node, self.number, State::Suspect);
+        if self.swim.node() == &self.node {
+            self.number = self.number.saturating_add(1);
+            self.own = self.sign(Claim::Alive { node: self.node, number: self.number });
+            self.tell(now, self.own);
+        }
+        for peer in std::iter::once(from).chain((accuser != from).then_some(accuser)) {
+            if let Some(node) = self.roster.get(&peer).map(|known| known.node) {
+                self.introduce(node);
+            }
+        }
+        self.process(now, wants, Some(from));
+    }
+
+    /// Whether this node believes somebody that it was excluded: a member, and not again and again.
+    pub(super) fn may_renew(&self, now: Instant, by: PeerId) -> bool {
+        let pause = self.config.probe_interval;
+        let rested = self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= pause);
+        rested && self.roster.get(&by).is_some_and(|known| known.state() != MemberState::Left)
+    }
+
+    /// This node was excluded and has a new name.
+    pub(super) fn on_renewed(&mut self, now: Instant, node: Node, by: Option<PeerId>) {
+        (self.node, self.number, self.renewed) = (node, 0, Some(now));
+        self.probe = None;
+        self.own = self.sign(Claim::Alive { node, number: 0 });
+        self.tell(now, self.own);
+        if let Some(by) = by {
+            if let Some(known) = self.roster.get(&by).map(|known| known.node) {
+                self.announce(now, known);
+            }
+            self.emit(MembershipEvent::Excluded { by });
+        }
+        let wants = self.swim.go_on();
+        self.process(now, wants, None);
+    }
+}
