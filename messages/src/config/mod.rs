@@ -9,9 +9,11 @@ mod limits;
 mod listen;
 mod migration;
 mod operation;
+mod partition_log;
 mod peers;
 mod quantity;
 mod repair;
+mod resolution;
 mod services;
 mod session;
 mod transport;
@@ -23,11 +25,13 @@ pub use limits::LimitsConfig;
 pub use listen::{DEFAULT_PORT, ListenConfig};
 pub use migration::MigrationConfig;
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
+pub use partition_log::PartitionLogConfig;
 pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_peer_name};
 pub use quantity::{
     QuantityError, duration, optional_text, parse_duration, parse_size, print_duration, print_size, size,
 };
 pub use repair::RepairConfig;
+pub use resolution::ResolutionConfig;
 pub use services::{ForwardConfig, ForwardRule, ForwardRuleError, ReceiveConfig};
 pub use session::{ClassPolicies, SessionConfig};
 pub use transport::{TlsConfig, TransportConfig};
@@ -54,6 +58,10 @@ pub struct NodeConfig {
     pub repair: RepairConfig,
     /// State that moves between nodes.
     pub migration: MigrationConfig,
+    /// The log that a majority commits.
+    pub partition_log: PartitionLogConfig,
+    /// What becomes of the states of the sides after a split.
+    pub resolution: ResolutionConfig,
     /// What peers may connect to through the node.
     pub forward: ForwardConfig,
     /// Files that peers send.
@@ -80,6 +88,8 @@ impl NodeConfig {
         self.session.check(&mut checks);
         self.transport.check(&mut checks);
         self.migration.check(&mut checks);
+        self.partition_log.check(&mut checks);
+        self.resolution.check(&mut checks);
         self.repair.check(&mut checks);
         self.forward.check(&mut checks);
         for peer in self.forward.allow.keys() {
@@ -106,6 +116,8 @@ impl NodeConfig {
         compare("session", self.session == other.session);
         compare("transport", self.transport == other.transport);
         compare("migration", self.migration == other.migration);
+        compare("partition_log", self.partition_log == other.partition_log);
+        compare("resolution", self.resolution == other.resolution);
         compare("repair", self.repair == other.repair);
         compare("control", self.control == other.control);
         compare("metrics", self.metrics == other.metrics);
