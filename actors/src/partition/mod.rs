@@ -7,3 +7,5 @@
 //! `docs/partitions.md` has the picture.
 
 pub mod lease;
+pub mod log;
+pub mod state;

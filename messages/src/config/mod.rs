@@ -13,9 +13,11 @@ mod membership;
 mod migration;
 mod needs;
 mod operation;
+mod partition_log;
 mod peers;
 mod quantity;
 mod repair;
+mod resolution;
 mod services;
 mod session;
 mod topology;
@@ -32,11 +34,13 @@ pub use membership::MembershipConfig;
 pub use migration::MigrationConfig;
 pub use needs::{ByClass, Needs, RequirementsConfig, Weights, WeightsConfig};
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
+pub use partition_log::PartitionLogConfig;
 pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_peer_name};
 pub use quantity::{
     QuantityError, duration, optional_text, parse_duration, parse_size, print_duration, print_size, size,
 };
 pub use repair::RepairConfig;
+pub use resolution::ResolutionConfig;
 pub use services::{ForwardConfig, ForwardRule, ForwardRuleError, ReceiveConfig};
 pub use session::{ClassPolicies, SessionConfig};
 pub use topology::{HealingConfig, LinkStateConfig, TopologyConfig, WatchConfig};
@@ -70,6 +74,10 @@ pub struct NodeConfig {
     pub migration: MigrationConfig,
     /// The network's shape.
     pub topology: TopologyConfig,
+    /// The log that a majority commits.
+    pub partition_log: PartitionLogConfig,
+    /// What becomes of the states of the sides after a split.
+    pub resolution: ResolutionConfig,
     /// What peers may connect to through the node.
     pub forward: ForwardConfig,
     /// Files that peers send.
@@ -98,6 +106,8 @@ impl NodeConfig {
         self.mesh.check(&mut checks);
         self.membership.check(&mut checks);
         self.migration.check(&mut checks);
+        self.partition_log.check(&mut checks);
+        self.resolution.check(&mut checks);
         self.repair.check(&mut checks);
         self.topology.check(&mut checks);
         self.forward.check(&mut checks);
@@ -127,6 +137,8 @@ impl NodeConfig {
         compare("mesh", self.mesh == other.mesh);
         compare("membership", self.membership == other.membership);
         compare("migration", self.migration == other.migration);
+        compare("partition_log", self.partition_log == other.partition_log);
+        compare("resolution", self.resolution == other.resolution);
         compare("repair", self.repair == other.repair);
         compare("topology", self.topology == other.topology);
         compare("control", self.control == other.control);

@@ -1,0 +1,247 @@
+//! What becomes of each packet.
+
+use std::time::Instant;
+
+use bowline_messages::PeerId;
+use bytes::Bytes;
+use noraft::{LogEntries, LogIndex, Message, Term};
+
+use super::super::state::transfer::{Fetch, Limits, Piece, Want, answer};
+use super::guard;
+use super::roster::{self, number};
+use super::steps::consensus_entry;
+use super::wire::{Entry, HEAD_BYTES_MAX, Offer, PACKET_BYTES_MAX, Packet, Position, decode};
+use super::{Log, LogOutput, Refused, Snapshot, raft};
+
+/// Pieces of a snapshot asked for at once: a full window is a quarter of a megabyte, little enough not to crowd out heartbeats.
+const WINDOW: u32 = 16;
+/// How many election time-outs one transfer of a snapshot may take.
+const TRANSFER_TIMEOUTS: u32 = 60;
+
+impl Log {
+    /// A packet arrived, authenticated as coming from this neighbour.
+    ///
+    /// # Errors
+    /// [`Refused`]; it is counted in [`LogStatus::refused`](super::LogStatus::refused), too.
+    pub fn on_packet(&mut self, now: Instant, from: PeerId, bytes: &[u8]) -> Result<(), Refused> {
+        let taken = self.take(now, from, bytes);
+        self.refused += u64::from(taken.is_err());
+        self.carry_out(now);
+        taken
+    }
+
+    fn take(&mut self, now: Instant, from: PeerId, bytes: &[u8]) -> Result<(), Refused> {
+        let id = number(&from);
+        let heard = self.roster.peer(id) == Some(from) || self.admitted.contains(&from);
+        // One that shares the number of another, this node for example, must not speak in its name.
+        if !heard || from == self.me || !self.roster.note(&super::Membership::of([from])) {
+            return Err(Refused::Stranger);
+        }
+        let packet = decode(bytes)?;
+        let taken = match packet {
+            Packet::Ask { term, last } => self.on_ask(now, from, term, last),
+            Packet::Answer { term, granted, current } => self.on_answer(from, term, granted, current),
+            Packet::Stand { term, last } => self.on_stand(now, from, term, last),
+            Packet::Vote { term, granted } => guard::place(term, Position::default()).map(|()| {
+                self.step(&Message::RequestVoteReply { from: id, term: Term::new(term), vote_granted: granted })
+            }),
+            Packet::Append { term, commit, prev, entries } => self.on_append(now, from, (term, commit, prev), entries),
+            Packet::Appended { term, last } => self.on_appended(now, from, term, last),
+            Packet::Offer { term, offer } => self.on_offer(now, from, term, offer),
+            Packet::Want(want) => {
+                self.on_want(from, &want);
+                Ok(())
+            }
+            Packet::Piece(piece) => {
+                self.on_piece(now, from, &piece);
+                Ok(())
+            }
+        };
+        taken.map_err(Refused::Impossible)
+    }
+
+    /// Gives a message to the consensus. What it calls an error is excluded by the guard.
+    fn step(&mut self, message: &Message) {
+        let stepped = self.node.handle_message(message);
+        debug_assert!(stepped.is_ok(), "the guard lets nothing through that contradicts what is committed");
+    }
+
+    fn on_ask(&mut self, now: Instant, from: PeerId, term: u64, last: Position) -> Result<(), guard::Impossible> {
+        guard::place(term, last)?;
+        let current = self.node.current_term().get();
+        let led = self.node.role().is_leader() || self.election.has_leader(now);
+        let granted = !led && term > current && last >= self.last();
+        self.send(from, &Packet::Answer { term, granted, current });
+        Ok(())
+    }
+
+    fn on_answer(&mut self, from: PeerId, term: u64, granted: bool, current: u64) -> Result<(), guard::Impossible> {
+        guard::place(current, Position::default())?;
+        if granted {
+            let membership = self.membership();
+            if !self.node.role().is_leader() && self.election.on_granted(from, term, &membership) {
+                self.node.handle_election_timeout();
+            }
+        } else if current > self.node.current_term().get() {
+            // Who is behind learns the term, so that its next question is worth asking.
+            let from = number(&from);
+            self.step(&Message::RequestVoteReply { from, term: Term::new(current), vote_granted: false });
+        }
+        Ok(())
+    }
+
+    fn on_stand(&mut self, now: Instant, from: PeerId, term: u64, last: Position) -> Result<(), guard::Impossible> {
+        guard::place(term, last)?;
+        // Whoever hears a leader needs no other one: a node that was cut off, or taken out, disturbs nobody.
+        if !self.election.has_leader(now) {
+            self.step(&Message::RequestVoteCall {
+                from: number(&from),
+                term: Term::new(term),
+                last_position: raft(last),
+            });
+        }
+        Ok(())
+    }
+
+    fn on_append(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        (term, commit, prev): (u64, u64, Position),
+        mut entries: Vec<Entry>,
+    ) -> Result<(), guard::Impossible> {
+        let committed = self.delivered;
+        guard::append((&self.node, committed), (term, commit, prev), &entries, (&mut self.roster, &self.config))?;
+        let mut bytes = 0;
+        let fitting = entries.iter().enumerate().take_while(|(count, entry)| {
+            bytes += entry.bytes() as u64;
+            self.has_room(count + 1, bytes)
+        });
+        let fitting = fitting.count();
+        entries.truncate(fitting);
+        let new = LogEntries::from_iter(raft(prev), entries.iter().map(consensus_entry));
+        self.incoming = (prev.index + 1..).zip(entries).collect();
+        self.follow(now, from, term);
+        let (from, term, commit_index) = (number(&from), Term::new(term), LogIndex::new(commit));
+        self.step(&Message::AppendEntriesCall { from, term, commit_index, entries: new });
+        Ok(())
+    }
+
+    /// Somebody leads in this term: notes it, unless the term is over.
+    fn follow(&mut self, now: Instant, from: PeerId, term: u64) {
+        if term >= self.node.current_term().get() {
+            self.election.on_leader(now);
+            if term > self.node.current_term().get() {
+                // The term is taken over by itself, so that the leader is one of the new term.
+                let id = number(&from);
+                self.step(&Message::RequestVoteReply { from: id, term: Term::new(term), vote_granted: false });
+            }
+            self.led_by = Some((term, from));
+        }
+    }
+
+    fn on_appended(&mut self, now: Instant, from: PeerId, term: u64, last: Position) -> Result<(), guard::Impossible> {
+        guard::place(term, last)?;
+        if self.node.role().is_leader() && term == self.node.current_term().get() {
+            let membership = self.membership();
+            self.election.on_follower(now, from, &membership);
+        }
+        let from = number(&from);
+        self.step(&Message::AppendEntriesReply { from, term: Term::new(term), last_position: raft(last) });
+        Ok(())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            bytes_max: self.config.snapshot_bytes_max,
+            piece_bytes: u32::try_from((PACKET_BYTES_MAX - HEAD_BYTES_MAX) / 2).unwrap_or(u32::MAX),
+            window: WINDOW,
+            retry: self.config.heartbeat,
+            timeout: self.config.election_timeout * TRANSFER_TIMEOUTS,
+        }
+    }
+
+    fn on_offer(&mut self, now: Instant, from: PeerId, term: u64, offer: Offer) -> Result<(), guard::Impossible> {
+        let committed = self.delivered;
+        guard::offer((&self.node, committed), (term, &offer), (&mut self.roster, &self.config))?;
+        self.follow(now, from, term);
+        if term < self.node.current_term().get() || offer.position.index <= self.delivered {
+            return Ok(());
+        }
+        self.election.wait(now, &mut self.rng);
+        let busy = self.fetch.as_ref().is_some_and(|(fetch, _)| {
+            fetch.source() == from && (fetch.digest() == offer.digest || !fetch.is_stuck(now))
+        });
+        if !busy {
+            // Its size is within the limit: the guard has compared it.
+            let fetch = Fetch::new(now, from, offer.digest, offer.bytes, self.limits());
+            self.fetch = fetch.ok().map(|fetch| (fetch, offer));
+            self.go_on_fetching(now);
+        }
+        Ok(())
+    }
+
+    fn go_on_fetching(&mut self, now: Instant) {
+        let Some((fetch, _)) = &mut self.fetch else { return };
+        match fetch.whole() {
+            Ok(Some(state)) => self.install(now, state),
+            Ok(None) => {
+                let source = fetch.source();
+                if let Some(want) = fetch.ask(now) {
+                    self.send(source, &Packet::Want(want));
+                }
+            }
+            Err(_) => self.fetch = None,
+        }
+    }
+
+    pub(super) fn on_fetch_timeout(&mut self, now: Instant) {
+        if self.fetch.as_ref().is_some_and(|(fetch, _)| fetch.is_late(now)) {
+            self.fetch = None;
+        }
+        self.go_on_fetching(now);
+    }
+
+    fn on_want(&mut self, from: PeerId, want: &Want) {
+        let state = if want.digest == self.snapshot_digest {
+            self.snapshot.state.clone()
+        } else {
+            match &self.previous {
+                Some((digest, state)) if *digest == want.digest => state.clone(),
+                Some(_) | None => return,
+            }
+        };
+        for piece in answer(&state, want.digest, want, &self.limits()) {
+            self.send(from, &Packet::Piece(piece));
+        }
+    }
+
+    fn on_piece(&mut self, now: Instant, from: PeerId, piece: &Piece) {
+        let Some((fetch, _)) = &mut self.fetch else { return };
+        match fetch.on_piece(now, from, piece) {
+            Ok(Some(state)) => self.install(now, state),
+            Ok(None) => self.go_on_fetching(now),
+            // The leader offers it again.
+            Err(_) => {
+                self.fetch = None;
+                self.refused += 1;
+            }
+        }
+    }
+
+    /// A snapshot of the leader is here and intact: it replaces what this node has.
+    fn install(&mut self, now: Instant, state: Bytes) {
+        let Some((fetch, offer)) = self.fetch.take() else { return };
+        let config = roster::config(&offer.membership);
+        if offer.position.index <= self.delivered || !self.node.handle_snapshot_installed(raft(offer.position), config)
+        {
+            return;
+        }
+        self.delivered = offer.position.index;
+        self.take_snapshot(Snapshot { position: offer.position, membership: offer.membership, state: state.clone() });
+        self.outputs.push_back(LogOutput::Restore { position: offer.position, state });
+        self.election.wait(now, &mut self.rng);
+        let (term, last) = (self.node.current_term().get(), self.last());
+        self.send(fetch.source(), &Packet::Appended { term, last });
+    }
+}

@@ -1,0 +1,267 @@
+//! Some logs and a network between them, on virtual time: packets are late, lost, twice; media are slow; nodes crash.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bowline_messages::PeerId;
+use bowline_messages::config::PartitionLogConfig;
+use bytes::Bytes;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::super::*;
+
+pub(super) fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub(super) fn peer(number: u8) -> PeerId {
+    PeerId::from_bytes([number; 32])
+}
+
+/// A node: its log, its medium, and what waits for the medium.
+pub(super) struct Node {
+    pub(super) log: Log,
+    pub(super) stored: Stored,
+    waiting: VecDeque<LogOutput>,
+    durable_at: Option<Instant>,
+    pub(super) up: bool,
+    /// What the application has: all commands in order.
+    pub(super) applied: Vec<(u64, u64, Bytes)>,
+    pub(super) members: Option<Membership>,
+}
+
+pub(super) struct World {
+    pub(super) now: Instant,
+    pub(super) start: Instant,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) nodes: BTreeMap<PeerId, Node>,
+    packets: BTreeMap<(Instant, u64), (PeerId, PeerId, Bytes)>,
+    sent: u64,
+    pub(super) cut: BTreeSet<(PeerId, PeerId)>,
+    pub(super) loss: f64,
+    pub(super) config: PartitionLogConfig,
+    leaders: BTreeMap<u64, PeerId>,
+    /// What anybody saw committed.
+    pub(super) committed: BTreeMap<u64, (u64, Bytes)>,
+    pub(super) disk: Duration,
+    pub(super) trace: blake3::Hasher,
+    /// Somebody lies: then nodes may be told of two leaders, and of two contents of what is not committed at a majority.
+    pub(super) liar: bool,
+    lives: u64,
+}
+
+impl World {
+    pub(super) fn new(count: u8, seed: u64) -> Self {
+        let start = Instant::now();
+        let config = PartitionLogConfig { snapshot_after: 40, entries_max: 400, ..PartitionLogConfig::default() };
+        let mut world = Self {
+            now: start,
+            start,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            nodes: BTreeMap::new(),
+            packets: BTreeMap::new(),
+            sent: 0,
+            cut: BTreeSet::new(),
+            loss: 0.0,
+            config,
+            leaders: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            disk: ms(1),
+            trace: blake3::Hasher::new(),
+            liar: false,
+            lives: 0,
+        };
+        let membership = Membership::of((1..=count).map(peer));
+        for number in 1..=count {
+            world.start(peer(number), Stored::new(membership.clone()));
+        }
+        world
+    }
+
+    pub(super) fn start(&mut self, me: PeerId, stored: Stored) {
+        self.lives += 1;
+        let seed = self.lives;
+        let log = Log::new(self.now, me, stored.clone(), self.config.clone(), seed).unwrap();
+        let node = Node {
+            log,
+            stored,
+            waiting: VecDeque::new(),
+            durable_at: None,
+            up: true,
+            applied: Vec::new(),
+            members: None,
+        };
+        self.nodes.insert(me, node);
+        self.pump(me);
+    }
+
+    /// Whatever was not durable is lost, and everything behind it never happened.
+    pub(super) fn crash(&mut self, me: PeerId) {
+        let node = self.nodes.get_mut(&me).unwrap();
+        node.up = false;
+        node.waiting.clear();
+    }
+
+    pub(super) fn restart(&mut self, me: PeerId) {
+        let stored = self.nodes[&me].stored.clone();
+        self.start(me, stored);
+    }
+
+    pub(super) fn cut_off(&mut self, side: &[u8]) {
+        let side: BTreeSet<PeerId> = side.iter().map(|number| peer(*number)).collect();
+        let all: Vec<PeerId> = self.nodes.keys().copied().collect();
+        for a in &all {
+            for b in &all {
+                if side.contains(a) != side.contains(b) {
+                    self.cut.insert((*a, *b));
+                }
+            }
+        }
+    }
+
+    pub(super) fn propose(&mut self, to: PeerId, text: &str) -> Result<ProposalId, ProposeError> {
+        let id = self.nodes.get_mut(&to).unwrap().log.propose(self.now, Bytes::copy_from_slice(text.as_bytes()));
+        self.pump(to);
+        id
+    }
+
+    pub(super) fn leader(&self) -> Option<PeerId> {
+        let leads = |(_, node): &(&PeerId, &Node)| node.up && node.log.is_leader();
+        let of = |(peer, node): (&PeerId, &Node)| (node.log.status().term, *peer);
+        self.nodes.iter().filter(leads).map(of).max().map(|(_, peer)| peer)
+    }
+
+    pub(super) fn with<T>(&mut self, me: PeerId, what: impl FnOnce(&mut Log, Instant) -> T) -> T {
+        let now = self.now;
+        let done = what(&mut self.nodes.get_mut(&me).unwrap().log, now);
+        self.pump(me);
+        done
+    }
+
+    fn pump(&mut self, me: PeerId) {
+        let node = self.nodes.get_mut(&me).unwrap();
+        while let Some(output) = node.log.poll_output() {
+            node.waiting.push_back(output);
+        }
+        self.drain(me);
+    }
+
+    fn drain(&mut self, me: PeerId) {
+        loop {
+            let now = self.now;
+            let disk = self.disk;
+            let node = self.nodes.get_mut(&me).unwrap();
+            if node.durable_at.is_some_and(|at| at > now) {
+                return;
+            }
+            let Some(output) = node.waiting.front().cloned() else { return };
+            if let LogOutput::Persist(persist) = &output {
+                if node.durable_at.take().is_none() {
+                    node.durable_at = Some(now + disk);
+                    return;
+                }
+                let record = Persist::decode(&persist.encode()).unwrap();
+                node.stored.apply(record).unwrap();
+            }
+            node.waiting.pop_front();
+            self.carry_out(me, output);
+        }
+    }
+
+    fn carry_out(&mut self, me: PeerId, output: LogOutput) {
+        self.trace.update(format!("{:?} {me} {output:?}", self.now - self.start).as_bytes());
+        match output {
+            LogOutput::Persist(_) => {}
+            LogOutput::Send { to, payload } => {
+                assert!(payload.len() <= wire::PACKET_BYTES_MAX);
+                let copies = if self.rng.random_bool(0.02) { 2 } else { 1 };
+                for _ in 0..copies {
+                    if !self.cut.contains(&(me, to)) && !self.rng.random_bool(self.loss) {
+                        self.sent += 1;
+                        let late = if self.rng.random_bool(0.02) { ms(400) } else { ms(0) };
+                        let at = self.now + ms(self.rng.random_range(5..30)) + late;
+                        self.packets.insert((at, self.sent), (me, to, payload.clone()));
+                    }
+                }
+            }
+            LogOutput::Committed { index, term, bytes } => {
+                let seen = self.committed.entry(index).or_insert((term, bytes.clone()));
+                assert!(self.liar || seen == &(term, bytes.clone()), "two entries committed at {index}");
+                let node = self.nodes.get_mut(&me).unwrap();
+                assert!(node.applied.last().is_none_or(|last| last.0 < index));
+                node.applied.push((index, term, bytes));
+            }
+            LogOutput::Restore { position, state } => {
+                let node = self.nodes.get_mut(&me).unwrap();
+                node.applied = serde_json::from_slice(&state).unwrap();
+                assert!(node.applied.last().is_none_or(|last| last.0 <= position.index));
+            }
+            LogOutput::Members { membership, .. } => self.nodes.get_mut(&me).unwrap().members = Some(membership),
+            LogOutput::Leader { term, peer: Some(leader) } => {
+                assert!(
+                    self.liar || *self.leaders.entry(term).or_insert(leader) == leader,
+                    "two leaders in term {term}"
+                );
+            }
+            LogOutput::Leader { peer: None, .. } | LogOutput::Counting(_) => {}
+            LogOutput::SnapshotWanted { .. } => {
+                let node = self.nodes.get_mut(&me).unwrap();
+                // As far as the application is, which may be less than the log by now.
+                let index = node.applied.last().map_or(0, |last| last.0);
+                let state = serde_json::to_vec(&node.applied).unwrap();
+                let _ = node.log.snapshot(self.now, index, state.into());
+                while let Some(output) = node.log.poll_output() {
+                    node.waiting.push_back(output);
+                }
+            }
+        }
+    }
+
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let timer = |(peer, node): (&PeerId, &Node)| node.log.deadline().filter(|_| node.up).map(|at| (at, *peer));
+            let next_timer = self.nodes.iter().filter_map(timer).min();
+            let disk = |(peer, node): (&PeerId, &Node)| node.durable_at.filter(|_| node.up).map(|at| (at, *peer));
+            let next_disk = self.nodes.iter().filter_map(disk).min();
+            let next_packet = self.packets.keys().next().copied();
+            let times = [next_timer.map(|(at, _)| at), next_disk.map(|(at, _)| at), next_packet.map(|(at, _)| at)];
+            let Some(at) = times.into_iter().flatten().min().filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            if let Some((_, me)) = next_disk.filter(|(disk, _)| *disk == at) {
+                // Durable; what waited goes on.
+                self.nodes.get_mut(&me).unwrap().durable_at = Some(at);
+                self.drain(me);
+                let node = self.nodes.get_mut(&me).unwrap();
+                if node.durable_at == Some(at) {
+                    node.durable_at = None;
+                }
+            } else if let Some(key) = next_packet.filter(|(packet, _)| *packet == at) {
+                let (from, to, payload) = self.packets.remove(&key).unwrap();
+                if self.nodes.get(&to).is_some_and(|node| node.up) && !self.cut.contains(&(from, to)) {
+                    self.with(to, |log, now| log.on_packet(now, from, &payload)).unwrap();
+                }
+            } else if let Some((_, me)) = next_timer {
+                self.with(me, |log, now| log.on_timeout(now));
+            }
+            self.check_bounds();
+        }
+        self.now = end;
+    }
+
+    fn check_bounds(&self) {
+        for node in self.nodes.values() {
+            let status = node.log.status();
+            assert!(status.last.index - status.snapshot.index <= self.config.entries_max as u64);
+        }
+    }
+
+    /// Everybody who is up has everything that anybody saw committed.
+    pub(super) fn assert_converged(&self) {
+        let all: Vec<_> = self.committed.iter().map(|(index, (term, bytes))| (*index, *term, bytes.clone())).collect();
+        for (peer, node) in self.nodes.iter().filter(|(_, node)| node.up) {
+            assert_eq!(node.applied, all, "{peer:?} lacks something");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The leader's part in a resolution: asks what everybody has, chooses, and waits until all have it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use bowline_messages::PeerId;
+use bowline_messages::config::ResolutionConfig;
+
+use super::choice::{Summary, choose};
+use super::wire::{Outcome, Packet, Round};
+
+/// How far it is.
+#[derive(Debug, Clone)]
+enum Phase {
+    /// Participants say what they have, for this long.
+    Collecting { until: Instant },
+    /// This one counts; those that have it, or have not and say why.
+    Settling { source: PeerId, chosen: Summary, done: BTreeMap<PeerId, Outcome> },
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// What became of it on everybody who spoke, as far as they said so.
+    Settled { done: BTreeMap<PeerId, Outcome>, silent: BTreeSet<PeerId> },
+    /// Not even a majority spoke.
+    NoMajority,
+}
+
+/// One resolution, on the node that leads.
+#[derive(Debug, Clone)]
+pub(super) struct Coordinator {
+    pub(super) round: Round,
+    participants: BTreeSet<PeerId>,
+    said: BTreeMap<PeerId, Summary>,
+    phase: Phase,
+    retry_at: Instant,
+    deadline: Instant,
+}
+
+impl Coordinator {
+    pub(super) fn new(
+        now: Instant,
+        round: Round,
+        participants: BTreeSet<PeerId>,
+        deadline: Instant,
+        config: &ResolutionConfig,
+    ) -> Self {
+        let phase = Phase::Collecting { until: now + config.collect };
+        Self { round, participants, said: BTreeMap::new(), phase, retry_at: now, deadline }
+    }
+
+    /// Who takes part.
+    pub(super) fn participants(&self) -> &BTreeSet<PeerId> {
+        &self.participants
+    }
+
+    /// When it is over, whatever came of it.
+    pub(super) fn ends(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What is to be said now, and to whom.
+    pub(super) fn say(&mut self, now: Instant, config: &ResolutionConfig) -> Vec<(PeerId, Packet)> {
+        if now < self.retry_at {
+            return Vec::new();
+        }
+        self.retry_at = now + config.retry;
+        match &self.phase {
+            Phase::Collecting { .. } => {
+                let missing = self.participants.iter().filter(|peer| !self.said.contains_key(peer));
+                missing.map(|peer| (*peer, Packet::Call(self.round))).collect()
+            }
+            Phase::Settling { source, chosen, done } => {
+                let open = self.said.keys().filter(|peer| !done.contains_key(peer));
+                let packet = Packet::Decide { round: self.round, source: *source.as_bytes(), chosen: chosen.clone() };
+                open.map(|peer| (*peer, packet.clone())).collect()
+            }
+        }
+    }
+
+    /// A participant said what it has. What comes after the choice is too late for it.
+    pub(super) fn on_said(&mut self, from: PeerId, summary: Summary) {
+        if matches!(self.phase, Phase::Collecting { .. }) && self.participants.contains(&from) {
+            self.said.insert(from, summary);
+        }
+    }
+
+    /// A participant said what became of it.
+    pub(super) fn on_done(&mut self, from: PeerId, outcome: Outcome) {
+        if let Phase::Settling { done, .. } = &mut self.phase
+            && self.said.contains_key(&from)
+        {
+            done.insert(from, outcome);
+        }
+    }
+
+    /// Goes on if it can; the verdict when it is over.
+    pub(super) fn step(&mut self, now: Instant) -> Option<Verdict> {
+        if let Phase::Collecting { until } = self.phase {
+            let enough = self.said.len() > self.participants.len() / 2 && now >= until;
+            if self.said.len() == self.participants.len() || enough {
+                let source = choose(&self.said)?;
+                let chosen = self.said.get(&source)?.clone();
+                self.phase = Phase::Settling { source, chosen, done: BTreeMap::new() };
+                self.retry_at = now;
+            } else if now >= self.deadline {
+                return Some(Verdict::NoMajority);
+            }
+        }
+        match &self.phase {
+            Phase::Settling { done, .. } if done.len() == self.said.len() || now >= self.deadline => {
+                let silent = self.participants.iter().filter(|peer| !done.contains_key(peer)).copied().collect();
+                Some(Verdict::Settled { done: done.clone(), silent })
+            }
+            Phase::Settling { .. } | Phase::Collecting { .. } => None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.retry_at.min(self.deadline)
+    }
+}

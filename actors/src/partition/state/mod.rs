@@ -1,0 +1,415 @@
+//! State that came apart in a split becomes one again: one is chosen, the others take it over or stay what they were.
+//!
+//! The leader of the log coordinates it, fenced by its term: it asks the participants what they have, and with the answers of a majority it
+//! chooses ([`choice`]). Whoever has something else fetches the chosen state in pieces, compares its BLAKE3 digest, keeps a snapshot of its own, and takes it
+//! over; when that fails it goes back to the snapshot. Nothing that a majority committed is undone: a state that includes less of the log than the one at
+//! hand, or something else in its place, is not taken over, whoever says so. What was changed and never committed is handed to the application to propose
+//! again.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`versioned`] | what the application's state offers |
+//! | [`clock`] | vector clocks |
+//! | [`choice`] | which state counts |
+//! | `coordinator` | the leader's part |
+//! | `taker` | a participant's part |
+//! | [`transfer`] | bytes in pieces over a carrier that loses some |
+//! | [`wire`] | what they say to each other |
+
+pub mod choice;
+pub mod clock;
+mod coordinator;
+mod taker;
+#[cfg(test)]
+mod tests;
+pub mod transfer;
+pub mod versioned;
+pub mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use bowline_messages::PeerId;
+use bowline_messages::config::ResolutionConfig;
+use bytes::Bytes;
+
+use choice::Summary;
+pub use clock::{Relation, VectorClock};
+use coordinator::{Coordinator, Verdict};
+use taker::Taker;
+use transfer::Limits;
+pub use versioned::{Version, Versioned};
+pub use wire::{Outcome, Round};
+use wire::{Packet, WireError, decode, encode};
+
+use super::log::Position;
+
+/// What a resolution wants done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResolutionOutput {
+    /// Give this packet to the carrier; it may get lost.
+    Send {
+        /// To whom.
+        to: PeerId,
+        /// The packet.
+        payload: Bytes,
+    },
+    /// The application's state is the chosen one now. Keep it durably before anything behind it is done.
+    Adopted {
+        /// The resolution.
+        round: Round,
+        /// The state.
+        state: Bytes,
+    },
+    /// Propose this to the log: a change that was never committed, of a state that was given up.
+    Propose(Bytes),
+    /// The chosen state could not be taken over; the application has the one from before.
+    RolledBack {
+        /// The resolution.
+        round: Round,
+        /// Why.
+        reason: RollbackReason,
+    },
+    /// It is over. On the leader with what became of it on whom; on the others `done` is empty.
+    Resolved {
+        /// The resolution.
+        round: Round,
+        /// What became of it on each that said so.
+        done: BTreeMap<PeerId, Outcome>,
+        /// Participants that said nothing, or not how it ended.
+        silent: BTreeSet<PeerId>,
+    },
+    /// It came to nothing. Only on the leader.
+    Failed {
+        /// The resolution.
+        round: Round,
+        /// Why.
+        reason: ResolutionError,
+    },
+}
+
+/// Why a chosen state was not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RollbackReason {
+    /// It did not come whole and intact. The network's or the source's fault.
+    #[error(transparent)]
+    Transfer(#[from] transfer::TransferError),
+    /// The application could not take it over.
+    #[error("the application could not take it over: {0}")]
+    Apply(String),
+    /// After it was taken over, the application had something else. The application's or the source's fault.
+    #[error("it became something else than was chosen")]
+    Different,
+    /// It has something else in place of what is committed here. The source's fault.
+    #[error("it undoes what a majority committed")]
+    Undoes,
+    /// Going back failed: the application's state is in doubt, and it has to be paused.
+    #[error("going back to the state from before failed: {0}")]
+    InDoubt(String),
+}
+
+/// Why a resolution came to nothing. No state changed through the reason itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolutionError {
+    /// Not even a majority said what it has. The network's fault; later.
+    #[error("no majority answered")]
+    NoMajority,
+    /// Another one leads now, and coordinates what is to be coordinated.
+    #[error("this node leads no more")]
+    Superseded,
+}
+
+/// Why a packet was not taken. The peer's fault; nothing changed, and it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// It cannot be read.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// What only a leader may say, of one who does not lead, or led in a term that is over.
+    #[error("it does not lead")]
+    Fenced,
+    /// It says that it has committed what the leader's log does not have, or something else in its place.
+    #[error("it has committed what nobody has")]
+    Impossible,
+    /// It is beyond a bound.
+    #[error("it is beyond a bound")]
+    Bound,
+}
+
+/// All resolutions of a node: those it coordinates while it leads, and its part in those of others.
+#[derive(Debug, Clone)]
+pub struct Resolution {
+    me: PeerId,
+    config: ResolutionConfig,
+    leader: Option<(u64, PeerId)>,
+    side: u16,
+    /// How far the leader's own log goes: nobody can have committed more.
+    log_end: Position,
+    coordinator: Option<Coordinator>,
+    rounds: u32,
+    last: Round,
+    repeats: u32,
+    taker: Taker,
+    refused: u64,
+    /// Packets of this node to itself.
+    own: VecDeque<Packet>,
+    outputs: VecDeque<ResolutionOutput>,
+}
+
+impl Resolution {
+    /// A node that takes part.
+    pub fn new(me: PeerId, config: ResolutionConfig) -> Self {
+        Self {
+            me,
+            leader: None,
+            side: 1,
+            log_end: Position::default(),
+            coordinator: None,
+            rounds: 0,
+            last: Round::default(),
+            repeats: 0,
+            taker: Taker::default(),
+            refused: 0,
+            own: VecDeque::new(),
+            outputs: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// The log says who leads in which term. Only that one may coordinate.
+    pub fn on_leader(&mut self, term: u64, peer: Option<PeerId>) {
+        if self.leader.is_some_and(|(known, _)| known > term) {
+            return;
+        }
+        self.leader = peer.map(|peer| (term, peer));
+        if let Some(coordinator) =
+            self.coordinator.take_if(|_| self.leader != Some((term, self.me)) || self.last.term != term)
+        {
+            let (round, reason) = (coordinator.round, ResolutionError::Superseded);
+            self.outputs.push_back(ResolutionOutput::Failed { round, reason });
+        }
+    }
+
+    /// How many participants are, or were, on this node's side of the split, itself included.
+    pub fn on_side(&mut self, participants: usize) {
+        self.side = u16::try_from(participants).unwrap_or(u16::MAX);
+    }
+
+    /// Coordinates a resolution, if this node leads: `log_end` is where its log ends. One that goes on already is begun anew.
+    ///
+    /// # Errors
+    /// [`Refused::Fenced`]: it does not lead. [`Refused::Bound`]: too many participants.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        participants: BTreeSet<PeerId>,
+        log_end: Position,
+        state: &mut dyn Versioned,
+    ) -> Result<Round, Refused> {
+        let term = self.leader.filter(|(_, peer)| *peer == self.me).map(|(term, _)| term).ok_or(Refused::Fenced)?;
+        if participants.len() > self.config.participants_max {
+            return Err(Refused::Bound);
+        }
+        self.repeats = 0;
+        self.begin(now, term, participants, log_end, now + self.config.timeout);
+        self.go_on(now, state);
+        Ok(self.last)
+    }
+
+    fn begin(&mut self, now: Instant, term: u64, participants: BTreeSet<PeerId>, log_end: Position, deadline: Instant) {
+        self.rounds = self.rounds.saturating_add(1);
+        self.log_end = log_end;
+        let round = Round { term, number: self.rounds };
+        self.last = round;
+        self.coordinator = Some(Coordinator::new(now, round, participants, deadline, &self.config));
+    }
+
+    /// Whether this node coordinates a resolution now.
+    pub fn is_coordinating(&self) -> bool {
+        self.coordinator.is_some()
+    }
+
+    /// Packets refused.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// A packet arrived, authenticated as coming from this neighbour, which is a participant.
+    ///
+    /// # Errors
+    /// [`Refused`]; it is counted in [`Resolution::refused`], too.
+    pub fn on_packet(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        bytes: &[u8],
+        state: &mut dyn Versioned,
+    ) -> Result<(), Refused> {
+        let taken = match decode(bytes) {
+            Ok(packet) => self.take(now, from, packet, state),
+            Err(error) => Err(error.into()),
+        };
+        self.refused += u64::from(taken.is_err());
+        self.go_on(now, state);
+        taken
+    }
+
+    /// A deadline was reached.
+    pub fn on_timeout(&mut self, now: Instant, state: &mut dyn Versioned) {
+        let done = self.taker.on_timeout(now, &self.limits(), &self.config, &mut self.outputs);
+        self.report(done);
+        self.go_on(now, state);
+    }
+
+    /// When [`Resolution::on_timeout`] wants to run.
+    pub fn deadline(&self) -> Option<Instant> {
+        [self.coordinator.as_ref().map(Coordinator::deadline), self.taker.deadline()].into_iter().flatten().min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<ResolutionOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            bytes_max: self.config.bytes_max,
+            piece_bytes: self.config.piece_bytes,
+            window: self.config.window,
+            retry: self.config.retry,
+            timeout: self.config.transfer_timeout,
+        }
+    }
+
+    fn tell(&mut self, to: PeerId, packet: Packet) {
+        if to == self.me {
+            self.own.push_back(packet);
+        } else {
+            self.outputs.push_back(ResolutionOutput::Send { to, payload: encode(&packet) });
+        }
+    }
+
+    fn report(&mut self, done: Option<(Round, Outcome)>) {
+        if let (Some((round, outcome)), Some((_, leader))) = (done, self.leader) {
+            self.tell(leader, Packet::Done(round, outcome));
+        }
+    }
+
+    /// What only the leader of the round's term may say, and only of the present round or a newer one.
+    fn fence(&self, from: PeerId, round: Round) -> Result<(), Refused> {
+        let leads = self.leader == Some((round.term, from));
+        if leads && self.taker.round().is_none_or(|last| round >= last) { Ok(()) } else { Err(Refused::Fenced) }
+    }
+
+    fn take(&mut self, now: Instant, from: PeerId, packet: Packet, state: &mut dyn Versioned) -> Result<(), Refused> {
+        match packet {
+            Packet::Call(round) => {
+                self.fence(from, round)?;
+                let summary = self.taker.on_call(now + self.config.timeout, round, self.side, state);
+                self.tell(from, Packet::Say(round, summary));
+            }
+            Packet::Say(round, summary) => self.on_said(from, round, summary, state)?,
+            Packet::Decide { round, source, chosen } => {
+                self.fence(from, round)?;
+                let source = PeerId::from_bytes(source);
+                let limits = self.limits();
+                let done = self.taker.on_decided(now, round, (source, chosen), &limits, state, &mut self.outputs);
+                self.report(done);
+            }
+            Packet::Done(round, outcome) => {
+                if let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.round == round) {
+                    coordinator.on_done(from, outcome);
+                }
+            }
+            Packet::Finish(round) => {
+                self.fence(from, round)?;
+                if self.taker.on_finished(round) && from != self.me {
+                    let (done, silent) = (BTreeMap::new(), BTreeSet::new());
+                    self.outputs.push_back(ResolutionOutput::Resolved { round, done, silent });
+                }
+            }
+            Packet::Want(want) => {
+                for piece in self.taker.answer(&want, &self.limits()) {
+                    self.tell(from, Packet::Piece(piece));
+                }
+            }
+            Packet::Piece(piece) => {
+                let (limits, config) = (self.limits(), &self.config);
+                let done = self.taker.on_piece(now, from, &piece, (&limits, config), state, &mut self.outputs);
+                self.report(done);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_said(&mut self, from: PeerId, round: Round, summary: Summary, state: &dyn Versioned) -> Result<(), Refused> {
+        let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.round == round) else {
+            return Ok(());
+        };
+        if summary.bytes > self.config.bytes_max || summary.version.clock.len() > self.config.participants_max {
+            return Err(Refused::Bound);
+        }
+        // The leader's log has everything that is committed.
+        let (here, there) = (state.version(), &summary.version);
+        let differs = there.committed == here.committed && there.committed_digest != here.committed_digest;
+        if differs || there.committed > self.log_end {
+            return Err(Refused::Impossible);
+        }
+        coordinator.on_said(from, summary);
+        Ok(())
+    }
+
+    /// Says what is due, hears what this node says to itself, and ends what is over.
+    fn go_on(&mut self, now: Instant, state: &mut dyn Versioned) {
+        loop {
+            if let Some(want) = self.taker.ask(now) {
+                let (source, want) = want;
+                self.tell(source, Packet::Want(want));
+            }
+            if let Some(coordinator) = &mut self.coordinator {
+                for (to, packet) in coordinator.say(now, &self.config) {
+                    self.tell(to, packet);
+                }
+            }
+            let Some(packet) = self.own.pop_front() else {
+                let Some(verdict) = self.coordinator.as_mut().and_then(|coordinator| coordinator.step(now)) else {
+                    // A choice that was made just now is said at once.
+                    if self.coordinator.as_ref().is_some_and(|coordinator| coordinator.deadline() <= now) {
+                        continue;
+                    }
+                    return;
+                };
+                self.end(now, verdict);
+                continue;
+            };
+            // What this node says to itself is never refused for good: a leader that is none any more has ended its resolution.
+            let _ = self.take(now, self.me, packet, state);
+        }
+    }
+
+    fn end(&mut self, now: Instant, verdict: Verdict) {
+        let Some(coordinator) = self.coordinator.take() else { return };
+        let round = coordinator.round;
+        match verdict {
+            Verdict::NoMajority => {
+                self.outputs.push_back(ResolutionOutput::Failed { round, reason: ResolutionError::NoMajority });
+            }
+            Verdict::Settled { done, silent } => {
+                let ahead = done.values().any(|outcome| *outcome == Outcome::Ahead);
+                if ahead && self.repeats + 1 < self.config.attempts && now < coordinator.ends() {
+                    // What was chosen is out of date; most likely all have the same by now.
+                    self.repeats += 1;
+                    let (participants, ends) = (coordinator.participants().clone(), coordinator.ends());
+                    return self.begin(now, round.term, participants, self.log_end, ends);
+                }
+                for peer in coordinator.participants() {
+                    self.tell(*peer, Packet::Finish(round));
+                }
+                self.outputs.push_back(ResolutionOutput::Resolved { round, done, silent });
+            }
+        }
+    }
+}
