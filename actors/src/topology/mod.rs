@@ -25,6 +25,7 @@ mod cuts;
 mod diameter;
 pub mod drawing;
 mod edge_list;
+pub mod healing;
 mod layout;
 pub mod link_state;
 mod rows;
@@ -32,6 +33,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod triangles;
+pub mod watch;
 mod what_if;
 
 pub use analysis::{Analyser, NodeShape, Separation, Shape};

@@ -195,3 +195,24 @@ impl LiveGraph {
         self.structure += 1;
     }
 }
+
+#[cfg(test)]
+impl LiveGraph {
+    /// A graph made by hand, as its first node sees it.
+    pub(in crate::topology) fn by_hand(
+        now: Instant,
+        nodes: &[(PeerId, NodeFacts)],
+        edges: impl IntoIterator<Item = (usize, usize)>,
+    ) -> Self {
+        let mut graph = Self::new(nodes[0].0, nodes[0].1, now);
+        let facts = (&LinkFacts::default(), now);
+        for (one, other) in edges {
+            let about = |peer: &PeerId| {
+                let (peer, facts) = *nodes.iter().find(|(found, _)| found == peer)?;
+                Some(NodeData { peer, facts, last_seen: now })
+            };
+            graph.connect([nodes[one].0, nodes[other].0], LinkData::of_both(facts, facts), about);
+        }
+        graph
+    }
+}

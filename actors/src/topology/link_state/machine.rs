@@ -179,6 +179,7 @@ impl LinkState {
             self.origination.on_drift();
         }
         self.relink(now);
+        self.announce_if_due(now);
     }
 
     /// Nodes that are to be ignored, whatever they sign; all others are heard (again).

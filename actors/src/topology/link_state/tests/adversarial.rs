@@ -54,8 +54,10 @@ fn drain(node: &mut LinkState) -> Vec<LinkStateOutput> {
     std::iter::from_fn(|| node.poll_output()).collect()
 }
 
-/// What a node knows, in a form that can be compared.
-fn state(node: &LinkState) -> (Vec<(PeerId, Stamp)>, u64, Vec<Vec<(PeerId, u32)>>) {
+/// What a node knows, in a form that can be compared: announcements, the graph's version, everybody's neighbours.
+type Known = (Vec<(PeerId, Stamp)>, u64, Vec<Vec<(PeerId, u32)>>);
+
+fn state(node: &LinkState) -> Known {
     let all = PeerId::from_bytes([0; 32])..=PeerId::from_bytes([255; 32]);
     let neighbours = node.graph().nodes().map(|peer| node.graph().neighbours(&peer)).collect();
     (node.database.stamps(all).collect(), node.graph().version(), neighbours)
