@@ -372,3 +372,21 @@ pub enum HealingStep {
     /// It is undone: the network does as well without it.
     Undone,
 }
+
+/// TopologyActor → node: a session that the network needs, or needs no more.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub enum HealingRequest {
+    /// Keep a session with this peer, by a direct link, until it is released. The other end is told the same.
+    Connect {
+        /// The peer.
+        peer: PeerId,
+        /// Where it says it can be reached; whatever else is known of it counts as well.
+        addresses: Vec<String>,
+    },
+    /// End it, unless it is wanted for something else.
+    Release {
+        /// The peer.
+        peer: PeerId,
+    },
+}

@@ -15,6 +15,7 @@
 //! How [`Analyser`] works, in order: `layout` renumbers the graph breadth-first, `core` takes off its trees, then over the rest `triangles`,
 //! `cuts` (bridge nodes and bridges) and `diameter`, which has `sweep` search from many nodes at once.
 
+pub mod actor;
 mod analysis;
 pub mod betweenness;
 mod bucket;

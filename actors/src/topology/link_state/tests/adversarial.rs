@@ -234,6 +234,17 @@ fn answers_stay_within_the_budget() {
 }
 
 #[test]
+fn comparisons_without_end_are_not_answered() {
+    let (now, mut node) = node();
+    for salt in 0..100_000 {
+        node.on_packet(now, peer(1), &wire::encode(&Message::Compare { salt, digests: vec![1] }));
+    }
+    // Three nodes are 48 bytes of work, beside the few bytes of the question.
+    let answered = 100_000 - node.refusals().of(Refusal::Flooded);
+    assert!(answered <= config().receive_burst_bytes / 48, "{answered}");
+}
+
+#[test]
 fn excluded_nodes_are_gone_and_stay_so() {
     let (now, mut node) = node();
     node.on_excluded(now, &BTreeSet::from([peer(2)]));
