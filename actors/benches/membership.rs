@@ -177,14 +177,11 @@ fn starved(hours: f64) {
                 simulation.run(60 * SECOND);
                 node_hours += count as f64 / 60.0;
                 for Noted { event, .. } in std::mem::take(&mut simulation.noted) {
-                    match event {
-                        MembershipEvent::Suspected { .. } => accused += 1,
-                        MembershipEvent::Down { peer, .. } => {
-                            excluded += 1;
-                            healthy += u64::from(simulation.place(&peer).is_some_and(|node| node % 10 != 0));
-                        }
-                        MembershipEvent::Excluded { .. } => victims += 1,
-                        _ => {}
+                    accused += u64::from(matches!(event, MembershipEvent::Suspected { .. }));
+                    victims += u64::from(matches!(event, MembershipEvent::Excluded { .. }));
+                    if let MembershipEvent::Down { peer, .. } = event {
+                        excluded += 1;
+                        healthy += u64::from(simulation.place(&peer).is_some_and(|node| node % 10 != 0));
                     }
                 }
             }

@@ -105,6 +105,8 @@ pub struct Membership {
     timers_set: u64,
     gossip_set: bool,
     question_set: bool,
+    /// When the list of members is compared next.
+    sync_at: Instant,
     left: bool,
     last_seen: Instant,
     outputs: VecDeque<MembershipOutput>,
@@ -146,6 +148,7 @@ impl Membership {
             timers_set: 0,
             gossip_set: false,
             question_set: false,
+            sync_at: now,
             left: false,
             last_seen: now,
             outputs: VecDeque::new(),
@@ -156,7 +159,7 @@ impl Membership {
         // Nodes that start together do not all ask at the same moment.
         let sync = machine.config.sync_interval.mul_f64(machine.rng.random_range(0.5..1.5));
         let retry = machine.config.retry_interval.mul_f64(machine.rng.random_range(0.1..1.0));
-        machine.set_timer(now + sync, Due::Sync);
+        machine.set_sync(now + sync);
         machine.set_timer(now + retry, Due::Retry);
         machine.tell(now, own);
         machine
@@ -344,8 +347,11 @@ impl Membership {
                 self.set_gossip(now);
             }
             Due::Sync => {
-                self.sync(now);
-                self.set_timer(now + self.config.sync_interval, Due::Sync);
+                // One that was put off by an earlier one is not due any more.
+                if self.sync_at <= now {
+                    self.sync(now);
+                    self.set_sync(now + self.config.sync_interval);
+                }
             }
             Due::Retry => {
                 self.retry(now);
@@ -420,6 +426,20 @@ impl Membership {
         if !self.gossip_set && !self.news.is_empty() && self.roster.active() > 0 {
             self.gossip_set = true;
             self.set_timer(now + self.config.gossip_interval, Due::Gossip);
+        }
+    }
+
+    /// Sets the timer of the next comparison.
+    fn set_sync(&mut self, at: Instant) {
+        self.sync_at = at;
+        self.set_timer(at, Due::Sync);
+    }
+
+    /// Somebody has come: lists are compared sooner, since those who come together may not hear of each other.
+    pub(super) fn sync_soon(&mut self, now: Instant) {
+        let soon = now + self.config.probe_interval.mul_f64(self.rng.random_range(1.0..3.0));
+        if self.sync_at > soon + self.config.probe_interval {
+            self.set_sync(soon);
         }
     }
 

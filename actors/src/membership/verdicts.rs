@@ -134,6 +134,7 @@ impl Membership {
             }
         });
         self.set_gossip(now);
+        self.sync_soon(now);
     }
 
     /// A member has a new name.
