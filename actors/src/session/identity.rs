@@ -23,6 +23,8 @@ pub enum SigningContext {
     LinkState,
     /// Links that nodes ask each other for because the network needs them.
     Healing,
+    /// Packets and statements of the membership.
+    Membership,
 }
 
 impl SigningContext {
@@ -34,6 +36,7 @@ impl SigningContext {
             Self::Addresses => b"bowline v1 addresses\0",
             Self::LinkState => b"bowline v1 link state\0",
             Self::Healing => b"bowline v1 healing\0",
+            Self::Membership => b"bowline v1 membership\0",
         }
     }
 }
