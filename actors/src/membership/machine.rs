@@ -290,7 +290,7 @@ impl Membership {
     /// Notes how long this node was not running, before anything else is concluded from the time.
     ///
     /// What was due then could not be heard: suspicions wait that much longer, and a question that has no answer yet waits for those
-    /// that lie in the mailbox.
+    /// that lie in the mailbox. Others will have asked in vain meanwhile, so what they accuse this node of is answered before it comes.
     pub(super) fn note_time(&mut self, now: Instant) {
         let expected = self.deadline().map_or(now, |deadline| deadline.max(self.last_seen));
         self.last_seen = now;
@@ -313,6 +313,9 @@ impl Membership {
                 }
             }
         }
+        if late >= self.config.probe_interval {
+            self.answer_beforehand(now);
+        }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -320,10 +323,10 @@ impl Membership {
     }
 
     fn suspicion_deadlines(&self) -> impl Iterator<Item = (Instant, PeerId)> + '_ {
-        let (limits, moment) = (self.limits(), self.config.probe_interval * 2);
+        let limits = self.limits();
         self.roster.suspects().iter().filter_map(move |peer| {
             let record = self.roster.get(peer)?;
-            Some((record.suspicion.as_ref()?.deadline(&limits, record.heard, moment), *peer))
+            Some((record.suspicion.as_ref()?.deadline(&limits, record.heard), *peer))
         })
     }
 
