@@ -164,8 +164,9 @@ fn starved(hours: f64) {
     );
     let plain = MembershipConfig { doubt_max: 1, suspicion_max: 1, ..MembershipConfig::default() };
     let variants = [("all", MembershipConfig::default()), ("no doubt, one wait", plain)];
-    for (count, runs) in [(10, 100 * MS..5 * SECOND), (100, 100 * MS..5 * SECOND), (100, 10 * SECOND..60 * SECOND)] {
-        for (name, config) in &variants {
+    for (name, config) in &variants {
+        for (count, runs) in [(100, 100 * MS..5 * SECOND), (10, 100 * MS..5 * SECOND), (100, 10 * SECOND..60 * SECOND)]
+        {
             let mut simulation = form(count, config.clone(), 7);
             for node in 0..count.div_ceil(10) {
                 simulation.starve(node * 10, Starvation { runs: runs.clone(), stopped: 100 * MS..5 * SECOND });

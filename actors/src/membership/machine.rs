@@ -100,6 +100,8 @@ pub struct Membership {
     /// After whom the packet that is being handled asks for members, and what its sender knows.
     pub(super) asked: (Option<PeerId>, Option<Digests>),
     pub(super) renewed: Option<Instant>,
+    /// When its number grew last.
+    pub(super) raised: Option<Instant>,
     pub(super) superseded: bool,
     timers: BTreeMap<(Instant, u64), Due>,
     timers_set: u64,
@@ -143,6 +145,7 @@ impl Membership {
             sync_with: None,
             asked: (None, None),
             renewed: None,
+            raised: None,
             superseded: false,
             timers: BTreeMap::new(),
             timers_set: 0,
@@ -304,9 +307,11 @@ impl Membership {
         }
         if self.probe.is_some_and(|probe| !probe.answered) {
             let later = now + self.config.probe_timeout * self.doubt.times();
-            let is_conclusion = |due: &Due| matches!(due, Due::Swim(Timer::ProbeRandomMember(_)));
-            let due: Vec<_> =
-                self.timers.range(..(later, 0)).filter(|(_, due)| is_conclusion(due)).map(|(at, _)| *at).collect();
+            let early = self.timers.range(..(later, 0));
+            let due: Vec<_> = early
+                .filter(|(_, due)| matches!(due, Due::Swim(timer) if is_conclusion(timer)))
+                .map(|(at, _)| *at)
+                .collect();
             for key in due {
                 if let Some(conclusion) = self.timers.remove(&key) {
                     self.set_timer(later, conclusion);
@@ -320,6 +325,11 @@ impl Membership {
 
     pub(super) fn limits(&self) -> Limits {
         Limits::new(&self.config, self.roster.active(), self.roster.trusted())
+    }
+
+    /// How soon nobody accuses the same member again: an honest node asks once in an interval.
+    pub(super) fn accusation_pause(&self) -> Duration {
+        self.config.probe_interval * 3 / 4
     }
 
     fn suspicion_deadlines(&self) -> impl Iterator<Item = (Instant, PeerId)> + '_ {
@@ -338,7 +348,7 @@ impl Membership {
     fn on_due(&mut self, now: Instant, due: Due) {
         match due {
             Due::Swim(timer) => {
-                if matches!(timer, Timer::ProbeRandomMember(_)) {
+                if is_conclusion(&timer) {
                     self.conclude_probe();
                 }
                 let wants = self.swim.on_timer(timer);
@@ -389,6 +399,10 @@ impl Membership {
             match want {
                 Want::Send(header) => self.transmit(&header, now),
                 Want::Timer(timer, after) => {
+                    if is_conclusion(&timer) {
+                        // Those of before a time without members are void.
+                        self.timers.retain(|_, due| !matches!(due, Due::Swim(timer) if is_conclusion(timer)));
+                    }
                     let after = match timer {
                         Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => after * self.doubt.times(),
                         Timer::ChangeSuspectToDown { .. }
@@ -479,6 +493,11 @@ impl Membership {
     pub(super) fn sign_packet(&self) -> impl FnOnce(&[u8]) -> Signature + '_ {
         |bytes| Signature(self.keys.sign(bytes))
     }
+}
+
+/// Whether a timer ends a question, and begins the next.
+const fn is_conclusion(timer: &Timer<Node>) -> bool {
+    matches!(timer, Timer::ProbeRandomMember(_))
 }
 
 fn signed(keys: &dyn Keys, claim: Claim) -> Statement {

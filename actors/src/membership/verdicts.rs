@@ -21,7 +21,10 @@ impl Membership {
         if record.suspicion.as_ref().is_some_and(|known| known.is_accuser(&self.node.peer)) {
             return;
         }
-        let (node, number) = (record.node, record.number);
+        let (node, number, me, pause) = (record.node, record.number, self.node.peer, self.accusation_pause());
+        if !self.roster.get_mut(&peer).is_some_and(|record| record.may_accuse(me, now, pause)) {
+            return;
+        }
         let statement = self.sign(Claim::Accuse { accused: node, number, accuser: self.node.peer });
         self.suspect(now, peer, self.node.peer, statement);
         self.tell(now, statement);
@@ -186,6 +189,7 @@ impl Membership {
         let wants = self.swim.learn(self.node, self.number, State::Suspect);
         if self.swim.node() == &self.node {
             self.number = self.number.saturating_add(1);
+            self.raised = Some(now);
             self.own = self.sign(Claim::Alive { node: self.node, number: self.number });
             self.tell(now, self.own);
         }
