@@ -264,7 +264,7 @@ mod tests {
     type Addresses = Rc<RefCell<Vec<(PeerId, Addr<MembershipActor>)>>>;
     type Told = Rc<RefCell<Vec<(PeerId, MembershipEvent)>>>;
 
-    /// So many actors with real keys, each of which can reach those whose address is in the list.
+    /// So many actors with real keys; those whose address is in the list can reach each other.
     fn start(count: u8) -> (Addresses, Told, Vec<MembershipParts>) {
         let (addresses, told) = (Addresses::default(), Told::default());
         let mut all = Vec::new();
@@ -277,7 +277,9 @@ mod tests {
             let parts = MembershipParts {
                 kept: Rc::new(kept),
                 carry: Rc::new(move |to, payload| {
-                    if let Some((_, address)) = others.borrow().iter().find(|(peer, _)| *peer == to) {
+                    let address =
+                        |of| others.borrow().iter().find(|(peer, _)| *peer == of).map(|(_, address)| address.clone());
+                    if let (Some(_), Some(address)) = (address(me), address(to)) {
                         address.do_send(GroupPacket { from: me, concern: Concern::Membership, payload });
                     }
                 }),
