@@ -40,6 +40,7 @@ use crate::session::trust::Trust;
 use crate::supervision::{ChildSpec, OnExceeded, RootHandle, StartChild, SupervisorActor, SupervisorSpec, call_within};
 use crate::transport::actor::{KeptListeners, TransportActor, TransportParts};
 use crate::transport::interfaces::{InterfaceMonitor, InterfaceSubscribers, InterfaceTable, reachable_addresses};
+use crate::transport::mesh::MeshPort;
 use crate::transport::registry::{Registry, TransportContext};
 use crate::transport::{Transport, TransportError};
 
@@ -70,6 +71,8 @@ pub struct NodeParts {
     pub trust: Trust,
     /// The transports there are.
     pub registry: Registry,
+    /// Where links through other peers begin; none when this node takes no part in a mesh.
+    pub mesh: Option<MeshPort>,
     /// What peers are told about where this node can be reached; `None`: where it listens.
     pub advertise: Option<Vec<EndpointAddress>>,
     /// How long after a change of this machine's addresses they are told anew.
@@ -99,6 +102,7 @@ impl NodeParts {
             rotation: RotationLimits::default(),
             trust,
             registry: Registry::builtin(),
+            mesh: None,
             advertise: None,
             advertise_after: ListenConfig::default().advertise_after,
             here: Rc::new(reachable_addresses),
@@ -170,6 +174,7 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         identity: parts.identity.clone(),
         config: parts.transport.clone(),
         interfaces: InterfaceTable::default(),
+        mesh: parts.mesh.clone(),
     };
     let built = parts.registry.build_all(&context).map_err(|(kind, source)| NodeError::Transport { kind, source })?;
     let runs_over_interfaces = built.iter().any(|transport| transport.capabilities().binds);

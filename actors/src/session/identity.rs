@@ -104,6 +104,14 @@ impl Identity {
         &self.noise_public
     }
 
+    /// The X25519 form of the signing key, with which is opened what was sealed to this node's name: the scalar of RFC 8032, section 5.1.5.
+    pub(crate) fn unsealing_key(&self) -> Zeroizing<[u8; 32]> {
+        let hash = ring::digest::digest(&ring::digest::SHA512, &self.seed[..]);
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(&hash.as_ref()[..32]);
+        key
+    }
+
     /// Signs bytes for one purpose.
     pub fn sign(&self, context: SigningContext, bytes: &[u8]) -> [u8; SIGNATURE_BYTES] {
         let mut signature = [0; SIGNATURE_BYTES];
