@@ -9,3 +9,4 @@
 pub mod lease;
 pub mod log;
 pub mod state;
+pub mod wire;

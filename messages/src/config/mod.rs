@@ -14,6 +14,7 @@ mod migration;
 mod needs;
 mod operation;
 mod partition_log;
+mod partition;
 mod peers;
 mod quantity;
 mod repair;
@@ -35,6 +36,7 @@ pub use migration::MigrationConfig;
 pub use needs::{ByClass, Needs, RequirementsConfig, Weights, WeightsConfig};
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
 pub use partition_log::PartitionLogConfig;
+pub use partition::PartitionConfig;
 pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_peer_name};
 pub use quantity::{
     QuantityError, duration, optional_text, parse_duration, parse_size, print_duration, print_size, size,
@@ -70,6 +72,8 @@ pub struct NodeConfig {
     pub mesh: MeshConfig,
     /// Who is there.
     pub membership: MembershipConfig,
+    /// What is done when part of a group is out of reach.
+    pub partition: PartitionConfig,
     /// State that moves between nodes.
     pub migration: MigrationConfig,
     /// The network's shape.
@@ -110,6 +114,7 @@ impl NodeConfig {
         self.resolution.check(&mut checks);
         self.repair.check(&mut checks);
         self.topology.check(&mut checks);
+        self.partition.check(&mut checks);
         self.forward.check(&mut checks);
         for peer in self.forward.allow.keys() {
             let known = self.peers.contains_key(peer) || peer.parse::<crate::PeerId>().is_ok();
@@ -141,6 +146,7 @@ impl NodeConfig {
         compare("resolution", self.resolution == other.resolution);
         compare("repair", self.repair == other.repair);
         compare("topology", self.topology == other.topology);
+        compare("partition", self.partition == other.partition);
         compare("control", self.control == other.control);
         compare("metrics", self.metrics == other.metrics);
         compare("log.format", self.log.format == other.log.format);
