@@ -13,8 +13,8 @@ mod mesh;
 mod migration;
 mod needs;
 mod operation;
-mod partition_log;
 mod partition;
+mod partition_log;
 mod peers;
 mod quantity;
 mod repair;
@@ -35,8 +35,8 @@ pub use mesh::MeshConfig;
 pub use migration::MigrationConfig;
 pub use needs::{ByClass, Needs, RequirementsConfig, Weights, WeightsConfig};
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
-pub use partition_log::PartitionLogConfig;
 pub use partition::PartitionConfig;
+pub use partition_log::PartitionLogConfig;
 pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_peer_name};
 pub use quantity::{
     QuantityError, duration, optional_text, parse_duration, parse_size, print_duration, print_size, size,

@@ -15,7 +15,7 @@ const HEAL_MAX: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_group_that_starts_becomes_active_as_a_whole() {
-    for seed in 0..50 {
+    for seed in 0..20 {
         let mut group = Simulation::new(5, seed);
         let took = group.run_until(TAKEOVER_MAX, |group| group.active().len() == 5);
         assert!(took.is_some(), "seed {seed}");
@@ -24,7 +24,7 @@ fn a_group_that_starts_becomes_active_as_a_whole() {
 
 #[test]
 fn a_lost_holder_is_followed_by_another_one() {
-    for seed in 0..50 {
+    for seed in 0..20 {
         let mut group = active_group(5, seed);
         let holder = group.holder().unwrap();
         group.crash(holder);
@@ -37,11 +37,11 @@ fn a_lost_holder_is_followed_by_another_one() {
 
 #[test]
 fn both_sides_of_a_partial_partition_see_a_majority_and_one_is_active() {
-    for seed in 0..50 {
+    for seed in 0..10 {
         let mut group = active_group(5, seed);
         group.connect(|a, b| (a <= 2 && b <= 2) || (a >= 2 && b >= 2));
         group.run(TAKEOVER_MAX);
-        for _ in 0..60 {
+        for _ in 0..30 {
             // Quiet, too: the one that is active stays so.
             let holder = group.holder();
             assert!(holder.is_some(), "seed {seed}");
@@ -82,9 +82,9 @@ fn splits(seeds: std::ops::Range<u64>, nodes: usize, both_ways: bool) {
 
 #[test]
 fn whoever_sees_whom_one_side_is_active_when_one_can_be() {
-    splits(0..60, 5, true);
-    splits(100..160, 5, false);
-    splits(200..220, 7, true);
+    splits(0..20, 5, true);
+    splits(100..120, 5, false);
+    splits(200..205, 7, true);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn whoever_sees_whom_one_side_is_active_when_one_can_be_many_times() {
 
 #[test]
 fn a_minority_is_paused_when_its_lease_is_over() {
-    for seed in 0..30 {
+    for seed in 0..20 {
         let mut group = active_group(5, seed);
         let holder = group.holder().unwrap();
         let other = (holder + 1) % 5;
@@ -115,7 +115,7 @@ fn loss_does_not_end_activity() {
     group.run(SECOND * 20);
     let holder = group.holder();
     assert!(holder.is_some());
-    group.run(SECOND * 600);
+    group.run(SECOND * 200);
     assert_eq!(group.holder(), holder);
 }
 
