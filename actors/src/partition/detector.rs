@@ -150,12 +150,12 @@ impl Detector {
         }
     }
 
-    /// When [`Detector::on_timeout`] may next say something without anything new.
-    pub fn deadline(&self, configuration: &Configuration) -> Option<Instant> {
-        let silent = self.heard.iter().filter(|(peer, _)| !self.lost.contains(*peer));
-        let silent = silent.map(|(_, at)| *at + self.config.suspect_after).min();
+    /// When [`Detector::on_timeout`] may next say something without anything new; later than `now`, unless it is due.
+    pub fn deadline(&self, now: Instant, configuration: &Configuration) -> Option<Instant> {
+        // Those who are silent for longer are missing already.
+        let heard = self.heard.iter().filter(|(peer, _)| !self.lost.contains(*peer));
+        let silent = heard.map(|(_, at)| *at + self.config.suspect_after).filter(|at| *at > now).min();
         match &self.state {
-            // Those whose time is over are missing already: only the others' ends count. The caller looks after every input anyway.
             State::Whole | State::Split { .. } => silent,
             State::Suspected { since, changed, .. } => {
                 let due = due(&self.config, configuration, *since, *changed);
@@ -269,7 +269,10 @@ mod tests {
     #[test]
     fn a_blip_is_suspected_and_cleared() {
         let said = Node::new(5).run(30, |n, beat| n >= 2 && beat < 8);
-        assert!(matches!(said[..], [(_, DetectorOutput::Suspected { .. }), (_, DetectorOutput::Cleared { .. })]), "{said:?}");
+        assert!(
+            matches!(said[..], [(_, DetectorOutput::Suspected { .. }), (_, DetectorOutput::Cleared { .. })]),
+            "{said:?}"
+        );
     }
 
     #[test]

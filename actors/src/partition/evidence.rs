@@ -315,7 +315,8 @@ mod tests {
         framed.origin = peer(2);
         let mut first = one.clone();
         first.origin = peer(2);
-        let proof = |kind, first: &Signed, second: &Signed| Proof { kind, first: first.clone(), second: Some(second.clone()) };
+        let proof =
+            |kind, first: &Signed, second: &Signed| Proof { kind, first: first.clone(), second: Some(second.clone()) };
         let mut evidence = Evidence::new(1, 16);
         let signer = Cheap(peer(5));
         for (proof, why) in [

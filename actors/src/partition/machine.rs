@@ -33,9 +33,7 @@ use bytes::Bytes;
 
 use super::detector::{Detector, DetectorOutput};
 use super::evidence::{Evidence, EvidenceSnapshot};
-use super::lease::{
-    Configuration, Contest, ContestOutput, FenceError, LeaseTiming, Memory, Pacing, VersionError,
-};
+use super::lease::{Configuration, Contest, ContestOutput, FenceError, LeaseTiming, Memory, Pacing, VersionError};
 use super::metrics;
 use super::recovery::Recovery;
 use super::strategy::{self, Escalation, EscalationOutput, Order, Patience};
@@ -252,7 +250,7 @@ impl Partition {
     /// When [`Partition::on_timeout`] is next due.
     pub fn deadline(&self, now: Instant) -> Instant {
         let others = [
-            self.detector.deadline(self.configuration()).filter(|at| *at > now),
+            self.detector.deadline(now, self.configuration()),
             self.escalation.as_ref().map(Escalation::deadline),
             self.recovery.as_ref().and_then(Recovery::deadline),
             self.retry_at.filter(|at| *at > now),
@@ -306,8 +304,21 @@ impl Partition {
         for output in self.detector.on_timeout(now, &configuration, &self.views) {
             self.on_detector(now, output);
         }
+        self.follow_side(now);
         self.steer_application(now);
         std::mem::take(&mut self.outputs)
+    }
+
+    /// More may get lost, or come back, while the group is split: then something else is to be done.
+    fn follow_side(&mut self, now: Instant) {
+        let side = self.side_now(now);
+        if !self.detector.is_suspected() || side == self.side {
+            return;
+        }
+        self.side = side;
+        if self.detector.is_split() {
+            self.escalate(now, strategy::choose(FailureKind::NetworkPartition, side));
+        }
     }
 
     fn on_detector(&mut self, now: Instant, output: DetectorOutput) {

@@ -44,6 +44,6 @@ mod tests {
             recovered(&mut metrics, Duration::from_millis(millis));
         }
         assert_eq!(metrics.recoveries, [2, 1, 1, 0, 0, 1, 2]);
-        assert_eq!(metrics.recovery_time, Duration::from_millis(728_002));
+        assert_eq!(metrics.recovery_time, Duration::from_millis(727_002));
     }
 }

@@ -564,6 +564,12 @@ fn three_nodes_never_have_two_active_sides() {
     assert_eq!(explored, Explored { states: 6_084, steps: 47_533, active: 743 });
 }
 
+#[test]
+#[ignore = "takes a minute; with every other run it would be too long"]
+fn members_are_active_with_their_holder_only() {
+    Bounds { members: true, crashes: 1, free_clocks: 1, ..Bounds::small() }.explore().unwrap();
+}
+
 /// Takes every so many of the states that can be reached, heals all links, delivers what was on its way, and waits for all to be active.
 fn heals_from_every(nth: usize, bounds: Bounds) {
     let pacing = Pacing { renew: UNIT / 4, answer: UNIT, spread: UNIT };

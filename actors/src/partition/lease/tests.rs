@@ -1,10 +1,13 @@
 //! How soon one side becomes active, whoever sees whom, and how one that may not be is paused.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bowline_messages::partition::Term;
 use proptest::prelude::*;
 
-use super::simulation::Simulation;
+use super::simulation::{Simulation, TIMING, peer};
+use super::{Configuration, Lease, LeaseMessage, LeasePacket, Memory, VersionError};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// From when the old holder is lost until a new one is there: its grants run out (3 s), candidates begin one after another (1 s), probing and
@@ -15,7 +18,7 @@ const HEAL_MAX: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_group_that_starts_becomes_active_as_a_whole() {
-    for seed in 0..20 {
+    for seed in 0..50 {
         let mut group = Simulation::new(5, seed);
         let took = group.run_until(TAKEOVER_MAX, |group| group.active().len() == 5);
         assert!(took.is_some(), "seed {seed}");
@@ -117,6 +120,43 @@ fn loss_does_not_end_activity() {
     assert!(holder.is_some());
     group.run(SECOND * 200);
     assert_eq!(group.holder(), holder);
+}
+
+/// How the participants may change: one at a time at once, otherwise after a pause in which nobody is active for the old ones any more.
+#[test]
+fn a_change_of_the_participants_binds_or_waits() {
+    let (now, duration) = (Instant::now(), TIMING.duration);
+    let of = |version, nodes: &[usize]| {
+        Arc::new(Configuration::new(version, nodes.iter().map(|n| peer(*n)).collect(), None).unwrap())
+    };
+    let old = || {
+        let mut lease = Lease::new(peer(0), of(1, &[0, 1, 2]), TIMING, Some(Memory::default()), 7, now);
+        let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
+        assert!(lease.on_packet(now, peer(1), LeasePacket { version: 1, message: ask }).len() == 1, "it just started");
+        (lease, now + duration * 2)
+    };
+    // One more participant: any two majorities meet. The node grants at once, and only messages of the new version count.
+    let (mut lease, later) = old();
+    assert!(lease.adopt(later, of(2, &[0, 1, 2, 3])).is_ok());
+    assert!(lease.is_willing(later, peer(3)));
+    let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
+    assert_eq!(lease.on_packet(later, peer(1), LeasePacket { version: 1, message: ask }), []);
+    // The very next change comes too soon: a lease of the version before last may still be held.
+    assert!(lease.adopt(later, of(3, &[0, 1, 2, 3, 4])).is_ok());
+    assert!(!lease.is_willing(later, peer(3)) && lease.is_willing(later + duration, peer(3)));
+    // Others than before, or a version that was left out.
+    for (version, nodes) in [(2, &[0, 5, 6][..]), (4, &[0, 1, 2])] {
+        let (mut lease, later) = old();
+        assert!(lease.adopt(later, of(version, nodes)).is_ok());
+        assert!(!lease.is_willing(later, peer(nodes[1])) && lease.is_willing(later + duration, peer(nodes[1])));
+    }
+    let (mut lease, later) = old();
+    assert_eq!(lease.adopt(later, of(1, &[0])), Err(VersionError { found: 1, known: 1 }));
+    // While a change is in the log and not committed, nothing is granted.
+    lease.prepare();
+    assert!(!lease.is_willing(later, peer(1)));
+    lease.keep();
+    assert!(lease.is_willing(later, peer(1)));
 }
 
 proptest! {
