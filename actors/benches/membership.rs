@@ -164,8 +164,9 @@ fn starved(hours: f64) {
     );
     let plain = MembershipConfig { doubt_max: 1, suspicion_max: 1, ..MembershipConfig::default() };
     let variants = [("all", MembershipConfig::default()), ("no doubt, one wait", plain)];
-    for (count, runs) in [(10, 100 * MS..5 * SECOND), (100, 100 * MS..5 * SECOND), (100, 10 * SECOND..60 * SECOND)] {
-        for (name, config) in &variants {
+    for (name, config) in &variants {
+        for (count, runs) in [(100, 100 * MS..5 * SECOND), (10, 100 * MS..5 * SECOND), (100, 10 * SECOND..60 * SECOND)]
+        {
             let mut simulation = form(count, config.clone(), 7);
             for node in 0..count.div_ceil(10) {
                 simulation.starve(node * 10, Starvation { runs: runs.clone(), stopped: 100 * MS..5 * SECOND });
@@ -177,14 +178,11 @@ fn starved(hours: f64) {
                 simulation.run(60 * SECOND);
                 node_hours += count as f64 / 60.0;
                 for Noted { event, .. } in std::mem::take(&mut simulation.noted) {
-                    match event {
-                        MembershipEvent::Suspected { .. } => accused += 1,
-                        MembershipEvent::Down { peer, .. } => {
-                            excluded += 1;
-                            healthy += u64::from(simulation.place(&peer).is_some_and(|node| node % 10 != 0));
-                        }
-                        MembershipEvent::Excluded { .. } => victims += 1,
-                        _ => {}
+                    accused += u64::from(matches!(event, MembershipEvent::Suspected { .. }));
+                    victims += u64::from(matches!(event, MembershipEvent::Excluded { .. }));
+                    if let MembershipEvent::Down { peer, .. } = event {
+                        excluded += 1;
+                        healthy += u64::from(simulation.place(&peer).is_some_and(|node| node % 10 != 0));
                     }
                 }
             }

@@ -3,19 +3,88 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowline_actors::session::identity::Identity;
 use bowline_actors::transport::conformance::{CASES, Subject, Verdict};
 use bowline_actors::transport::memory::MemoryNetwork;
+use bowline_actors::transport::mesh;
+use bowline_actors::transport::mesh::plane::{Hop, RelayPlane};
 use bowline_actors::transport::registry::{Registry, TransportContext};
+use bowline_messages::config::MeshConfig;
 use bowline_messages::{EndpointAddress, TransportKind};
 
 #[test]
 fn every_registered_transport_conforms() {
     let registry = Registry::builtin();
     let wanted = std::env::var("BOWLINE_TRANSPORT").ok();
-    for kind in registry.kinds().filter(|kind| wanted.as_deref().is_none_or(|name| name == kind.as_str())) {
+    let over_ip = registry.kinds().filter(|kind| kind.as_str() != mesh::SCHEME);
+    for kind in over_ip.filter(|kind| wanted.as_deref().is_none_or(|name| name == kind.as_str())) {
         check(kind.as_str(), || subject(&registry, kind));
+    }
+}
+
+/// Three relays lie between the two ends on the short way and four on the long one; packets get lost on every hop.
+#[test]
+fn links_over_the_mesh_conform_over_relays_that_lose_packets() {
+    for loss_ppm in [0, 10_000] {
+        check(&format!("mesh with {loss_ppm} ppm lost on every hop"), || across_relays(loss_ppm, None));
+    }
+}
+
+/// The same while the relay in the middle of the short way dies: what was written arrives over the long one.
+#[test]
+fn links_over_the_mesh_conform_while_a_relay_dies() {
+    for after in [5, 40] {
+        check(&format!("mesh with a relay that dies after {after} ms"), || {
+            across_relays(5_000, Some(Duration::from_millis(after)))
+        });
+    }
+}
+
+fn across_relays(loss_ppm: u32, dies: Option<Duration>) -> Subject {
+    let registry = Registry::builtin();
+    let plane = RelayPlane::new(1);
+    let config = MeshConfig {
+        relay_packets_per_second: 100_000,
+        relay_bytes_per_second: 1 << 40,
+        neighbour_packets_per_second: 100_000,
+        neighbour_bytes_per_second: 1 << 40,
+        ..MeshConfig::default()
+    };
+    let [a, b] = [identity(1), identity(2)];
+    let build = |identity: &Arc<Identity>| {
+        let port = plane.node(Arc::clone(identity), config.clone());
+        let context = TransportContext { mesh: Some(port), ..TransportContext::new(Arc::clone(identity)) };
+        registry.build(&TransportKind::new(mesh::SCHEME), &context).unwrap().unwrap()
+    };
+    let (dialer, listener) = (build(&a), build(&b));
+    let hop = Hop { latency: Duration::from_millis(1), loss_ppm };
+    for way in [&[11, 12, 13][..], &[21, 22, 23, 24]] {
+        let mut before = a.peer_id();
+        for relay in way.iter().map(|seed| identity(*seed).peer_id()) {
+            plane.relay(relay, config.clone());
+            plane.join(before, relay, hop);
+            before = relay;
+        }
+        plane.join(before, b.peer_id(), hop);
+    }
+    let killer = plane.clone();
+    actix::spawn(async move {
+        if let Some(after) = dies {
+            tokio::time::sleep(after).await;
+            killer.kill(identity(12).peer_id());
+        }
+        // It lives as long as the check.
+        std::future::pending::<()>().await;
+    });
+    Subject {
+        listener,
+        dialer,
+        listener_peer: b.peer_id(),
+        listen: mesh::address(&b.peer_id()),
+        listen_v6: None,
+        nobody: mesh::address(&identity(99).peer_id()),
     }
 }
 

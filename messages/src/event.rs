@@ -9,9 +9,11 @@ use crate::address::{EndpointAddress, TransportKind};
 use crate::health::{Confidence, Evidence, Finding, LinkName, Shared};
 use crate::id::{Incarnation, LinkId, PeerId};
 use crate::link::{LinkFailure, LinkInfo, LinkState, LinkStep, ShiftReason};
+use crate::membership::MembershipEvent;
 use crate::migration::{MigrationId, MigrationPhase, RollbackReason};
 use crate::repair::{Diagnosis, Repair, RepairOutcome, Subject};
 use crate::session::SessionEnd;
+use crate::topology::{Alert, HealingPurpose, HealingStep};
 
 /// One thing that happened, and when.
 #[derive(Debug, Clone, PartialEq, Message, Serialize, Deserialize)]
@@ -315,5 +317,46 @@ pub enum EventKind {
         diagnosis: Diagnosis,
         /// Attempts that were made.
         attempts: u32,
+    },
+    /// Something about the network's shape is wrong, or worse or less bad than it was.
+    TopologyAlertRaised {
+        /// What.
+        alert: Alert,
+    },
+    /// It is over.
+    TopologyAlertCleared {
+        /// What it was.
+        alert: Alert,
+    },
+    /// A link that is there because the network needs it took a step.
+    HealingLink {
+        /// Its other end.
+        peer: PeerId,
+        /// What it is for.
+        purpose: HealingPurpose,
+        /// What happened.
+        step: HealingStep,
+    },
+    /// What such a link changed, by the figure that it is for.
+    HealingMeasured {
+        /// Its other end.
+        peer: PeerId,
+        /// What it is for.
+        purpose: HealingPurpose,
+        /// The figure when it was asked for.
+        before: f64,
+        /// The figure with it.
+        after: f64,
+    },
+    /// Somebody joined the network, is suspected, gone, or back.
+    Membership {
+        /// What happened.
+        #[serde(flatten)]
+        what: MembershipEvent,
+    },
+    /// A node signed two different announcements under one number.
+    TwoFaced {
+        /// The node.
+        peer: PeerId,
     },
 }

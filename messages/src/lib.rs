@@ -16,6 +16,7 @@ pub mod link;
 pub mod membership;
 pub mod migration;
 pub mod network;
+pub mod partition;
 pub mod repair;
 pub mod session;
 pub mod supervision;

@@ -372,3 +372,66 @@ pub enum HealingStep {
     /// It is undone: the network does as well without it.
     Undone,
 }
+
+/// TopologyActor → PeersActor: links that the network needs.
+#[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "healing")]
+#[rtype(result = "()")]
+pub enum HealingRequest {
+    /// Keep a session with this peer until it is released.
+    Connect {
+        /// The peer.
+        peer: PeerId,
+        /// Where it says it can be reached; what is known of it besides counts as well.
+        addresses: Vec<String>,
+    },
+    /// The session is not needed for the network any more: it ends unless somebody else has use for it.
+    Release {
+        /// The peer.
+        peer: PeerId,
+    },
+}
+
+/// `bowline`, node → TopologyActor: asks for the graph as it is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "Box<NetworkGraph>")]
+pub struct GraphQuery;
+
+/// The network as a node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetworkGraph {
+    /// The node that sees it so.
+    pub own: PeerId,
+    /// Every node that is known to be connected to somebody, and this one, in ascending order.
+    pub nodes: Vec<GraphNode>,
+    /// Every link that both of its ends announce.
+    pub links: Vec<GraphLink>,
+}
+
+/// A node in the graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GraphNode {
+    /// Who.
+    pub peer: PeerId,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub facts: NodeFacts,
+}
+
+/// A link in the graph, as bad as the worse of its ends says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GraphLink {
+    /// Its ends.
+    pub ends: [PeerId; 2],
+    /// The smoothed round trip.
+    #[serde(with = "crate::config::duration")]
+    pub latency: Duration,
+    /// Bytes a second; 0: not measured.
+    pub bandwidth: u64,
+    /// Share lost, in millionths.
+    pub loss_ppm: u32,
+    /// What it costs to send over it.
+    pub cost: u32,
+    /// Whether it is there only because the network's shape needed it.
+    pub healing: bool,
+}

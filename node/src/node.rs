@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actix::Recipient;
 use bowline_actors::migration::Migratable;
-use bowline_actors::node::{Application, Inspector, NodeError, NodeHandle, NodeParts, start};
+use bowline_actors::node::{Application, Inspector, NetworkConfig, NodeError, NodeHandle, NodeParts, start};
 use bowline_actors::session::identity::Identity;
 use bowline_actors::session::stream::IncomingStream;
 use bowline_actors::session::trust::{Trust, TrustSnapshot};
@@ -193,6 +193,14 @@ impl NodeBuilder {
         parts.limits = self.config.limits;
         parts.registry = self.registry;
         parts.application = self.application;
+        if self.config.network.enabled {
+            parts.network = Some(NetworkConfig {
+                section: self.config.network.clone(),
+                mesh: self.config.mesh.clone(),
+                membership: self.config.membership.clone(),
+                topology: self.config.topology.clone(),
+            });
+        }
         parts.advertise = Some(self.config.listen.advertise.clone()).filter(|addresses| !addresses.is_empty());
         parts.advertise_after = self.config.listen.advertise_after;
         let handle = start(parts).map_err(failed)?;

@@ -240,7 +240,14 @@ impl Handler<Event> for EventCounter {
             | EventKind::FailoverStarted { .. }
             | EventKind::LinkPreferred { .. }
             | EventKind::ChildExited { .. }
-            | EventKind::InterfaceChanged { .. } => {}
+            | EventKind::InterfaceChanged { .. }
+            // The actors of the network count these themselves.
+            | EventKind::TopologyAlertRaised { .. }
+            | EventKind::TopologyAlertCleared { .. }
+            | EventKind::HealingLink { .. }
+            | EventKind::HealingMeasured { .. }
+            | EventKind::Membership { .. }
+            | EventKind::TwoFaced { .. } => {}
             #[allow(
                 clippy::wildcard_enum_match_arm,
                 reason = "kinds that come later are counted once they have a metric"

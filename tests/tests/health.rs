@@ -59,6 +59,8 @@ fn a_link_that_gets_worse_and_worse_is_left_before_it_dies() {
             simulation.change("a", "b", "tcp", Direction::Both, &Change::ExtraDelay(ms(15) * step));
             sent += talk(&simulation, ms(250)).await;
         }
+        // Traffic moves in steps.
+        sent += talk(&simulation, Duration::from_secs(3)).await;
         simulation.change("a", "b", "tcp", Direction::Both, &Change::Cut(Cut::Vanish));
         sent += talk(&simulation, Duration::from_secs(2)).await;
         simulation.run_for(Duration::from_secs(10)).await;

@@ -79,7 +79,7 @@ impl Membership {
 
     /// A member answered a question; or too late.
     fn note_answer(&mut self, now: Instant, from: PeerId, message: &Message<Node>) {
-        let memory = self.config.forget_after;
+        let (memory, sure) = (self.config.forget_after, self.doubt.times() == 1);
         let (peer, number, helped) = match message {
             Message::Ack(number) => (from, *number, false),
             Message::ForwardedAck { origin, probe_number } => (origin.peer, *probe_number, true),
@@ -103,7 +103,8 @@ impl Membership {
                 probe.answered = true;
                 history.helped_answers += u32::from(helped);
             }
-            None => history.late_answers += u32::from(!helped),
+            // Unless it is this node that is late.
+            None => history.late_answers += u32::from(!helped && sure),
         }
     }
 
@@ -171,13 +172,11 @@ impl Membership {
             }
             self.is_signed(statement)?;
         }
-        let before = self.roster.get(&node.peer).map(|known| (known.node, known.number));
         if !self.meet(now, node, number, Some(statement.signature), false) {
             return Err(Refusal::Full);
         }
-        if before.is_none_or(|before| before < (node, number)) {
-            self.tell(now, *statement);
-        }
+        // Also when the number was known from a packet of the member itself: others know neither.
+        self.tell(now, *statement);
         Ok(())
     }
 
@@ -220,7 +219,7 @@ impl Membership {
             return Ok(());
         }
         self.is_signed(statement)?;
-        let pause = self.config.probe_interval * 2;
+        let pause = self.accusation_pause();
         let Some(record) = self.roster.get_mut(&accused.peer) else { return Ok(()) };
         if !record.may_accuse(accuser, now, pause) {
             self.on_offence(accuser, Offence::AccusationFlood);
@@ -243,6 +242,10 @@ impl Membership {
     ) -> Result<(), Refusal> {
         if (accused, number) < (self.node, self.number) {
             return Ok(());
+        }
+        // An answer is on its way to everybody: nobody who accuses again already can have asked since.
+        if self.raised.is_some_and(|raised| now.saturating_duration_since(raised) < self.accusation_pause()) {
+            return Err(Refusal::Flood);
         }
         self.is_signed(statement)?;
         if (accused, number) > (self.node, self.number) {
@@ -275,6 +278,9 @@ impl Membership {
     ) -> bool {
         let peer = node.peer;
         let Some(known) = self.roster.get(&peer).map(|known| (known.node, known.number)) else {
+            if self.roster.records().len() >= self.config.members_max * 2 {
+                self.forget_gone(now);
+            }
             let Some(evicted) = self.roster.take_up(node, number, heard) else { return false };
             if let Some(evicted) = evicted {
                 let _ = self.swim.learn(evicted.node, evicted.number, State::Down);

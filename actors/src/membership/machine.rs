@@ -100,11 +100,15 @@ pub struct Membership {
     /// After whom the packet that is being handled asks for members, and what its sender knows.
     pub(super) asked: (Option<PeerId>, Option<Digests>),
     pub(super) renewed: Option<Instant>,
+    /// When its number grew last.
+    pub(super) raised: Option<Instant>,
     pub(super) superseded: bool,
     timers: BTreeMap<(Instant, u64), Due>,
     timers_set: u64,
     gossip_set: bool,
     question_set: bool,
+    /// When the list of members is compared next.
+    sync_at: Instant,
     left: bool,
     last_seen: Instant,
     outputs: VecDeque<MembershipOutput>,
@@ -141,11 +145,13 @@ impl Membership {
             sync_with: None,
             asked: (None, None),
             renewed: None,
+            raised: None,
             superseded: false,
             timers: BTreeMap::new(),
             timers_set: 0,
             gossip_set: false,
             question_set: false,
+            sync_at: now,
             left: false,
             last_seen: now,
             outputs: VecDeque::new(),
@@ -156,7 +162,7 @@ impl Membership {
         // Nodes that start together do not all ask at the same moment.
         let sync = machine.config.sync_interval.mul_f64(machine.rng.random_range(0.5..1.5));
         let retry = machine.config.retry_interval.mul_f64(machine.rng.random_range(0.1..1.0));
-        machine.set_timer(now + sync, Due::Sync);
+        machine.set_sync(now + sync);
         machine.set_timer(now + retry, Due::Retry);
         machine.tell(now, own);
         machine
@@ -287,7 +293,7 @@ impl Membership {
     /// Notes how long this node was not running, before anything else is concluded from the time.
     ///
     /// What was due then could not be heard: suspicions wait that much longer, and a question that has no answer yet waits for those
-    /// that lie in the mailbox.
+    /// that lie in the mailbox. Others will have asked in vain meanwhile, so what they accuse this node of is answered before it comes.
     pub(super) fn note_time(&mut self, now: Instant) {
         let expected = self.deadline().map_or(now, |deadline| deadline.max(self.last_seen));
         self.last_seen = now;
@@ -301,14 +307,19 @@ impl Membership {
         }
         if self.probe.is_some_and(|probe| !probe.answered) {
             let later = now + self.config.probe_timeout * self.doubt.times();
-            let is_conclusion = |due: &Due| matches!(due, Due::Swim(Timer::ProbeRandomMember(_)));
-            let due: Vec<_> =
-                self.timers.range(..(later, 0)).filter(|(_, due)| is_conclusion(due)).map(|(at, _)| *at).collect();
+            let early = self.timers.range(..(later, 0));
+            let due: Vec<_> = early
+                .filter(|(_, due)| matches!(due, Due::Swim(timer) if is_conclusion(timer)))
+                .map(|(at, _)| *at)
+                .collect();
             for key in due {
                 if let Some(conclusion) = self.timers.remove(&key) {
                     self.set_timer(later, conclusion);
                 }
             }
+        }
+        if late >= self.config.probe_interval {
+            self.answer_beforehand(now);
         }
     }
 
@@ -316,11 +327,16 @@ impl Membership {
         Limits::new(&self.config, self.roster.active(), self.roster.trusted())
     }
 
+    /// How soon nobody accuses the same member again: an honest node asks once in an interval.
+    pub(super) fn accusation_pause(&self) -> Duration {
+        self.config.probe_interval * 3 / 4
+    }
+
     fn suspicion_deadlines(&self) -> impl Iterator<Item = (Instant, PeerId)> + '_ {
-        let (limits, moment) = (self.limits(), self.config.probe_interval * 2);
+        let limits = self.limits();
         self.roster.suspects().iter().filter_map(move |peer| {
             let record = self.roster.get(peer)?;
-            Some((record.suspicion.as_ref()?.deadline(&limits, record.heard, moment), *peer))
+            Some((record.suspicion.as_ref()?.deadline(&limits, record.heard), *peer))
         })
     }
 
@@ -332,7 +348,7 @@ impl Membership {
     fn on_due(&mut self, now: Instant, due: Due) {
         match due {
             Due::Swim(timer) => {
-                if matches!(timer, Timer::ProbeRandomMember(_)) {
+                if is_conclusion(&timer) {
                     self.conclude_probe();
                 }
                 let wants = self.swim.on_timer(timer);
@@ -344,8 +360,11 @@ impl Membership {
                 self.set_gossip(now);
             }
             Due::Sync => {
-                self.sync(now);
-                self.set_timer(now + self.config.sync_interval, Due::Sync);
+                // One that was put off by an earlier one is not due any more.
+                if self.sync_at <= now {
+                    self.sync(now);
+                    self.set_sync(now + self.config.sync_interval);
+                }
             }
             Due::Retry => {
                 self.retry(now);
@@ -380,6 +399,10 @@ impl Membership {
             match want {
                 Want::Send(header) => self.transmit(&header, now),
                 Want::Timer(timer, after) => {
+                    if is_conclusion(&timer) {
+                        // Those of before a time without members are void.
+                        self.timers.retain(|_, due| !matches!(due, Due::Swim(timer) if is_conclusion(timer)));
+                    }
                     let after = match timer {
                         Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => after * self.doubt.times(),
                         Timer::ChangeSuspectToDown { .. }
@@ -423,6 +446,20 @@ impl Membership {
         }
     }
 
+    /// Sets the timer of the next comparison.
+    fn set_sync(&mut self, at: Instant) {
+        self.sync_at = at;
+        self.set_timer(at, Due::Sync);
+    }
+
+    /// Somebody has come: lists are compared sooner, since those who come together may not hear of each other.
+    pub(super) fn sync_soon(&mut self, now: Instant) {
+        let soon = now + self.config.probe_interval.mul_f64(self.rng.random_range(1.0..3.0));
+        if self.sync_at > soon + self.config.probe_interval {
+            self.set_sync(soon);
+        }
+    }
+
     /// Sets the timer of questions when somebody is suspected.
     pub(super) fn set_question(&mut self, now: Instant) {
         if !self.question_set && !self.roster.suspects().is_empty() {
@@ -456,6 +493,11 @@ impl Membership {
     pub(super) fn sign_packet(&self) -> impl FnOnce(&[u8]) -> Signature + '_ {
         |bytes| Signature(self.keys.sign(bytes))
     }
+}
+
+/// Whether a timer ends a question, and begins the next.
+const fn is_conclusion(timer: &Timer<Node>) -> bool {
+    matches!(timer, Timer::ProbeRandomMember(_))
 }
 
 fn signed(keys: &dyn Keys, claim: Claim) -> Statement {

@@ -12,8 +12,10 @@
 //! | [`roster`] | what is known about each member |
 //! | [`window`] | which packets have come already |
 //! | [`classify`] | why a member is gone |
+//! | [`actor`] | packets, time and sessions on one side, the machine on the other |
 //! | [`simulation`] | many of them on a virtual network: for tests and figures |
 
+pub mod actor;
 pub mod classify;
 pub mod doubt;
 pub mod inbound;
@@ -32,6 +34,7 @@ pub mod wire;
 
 use bowline_messages::PeerId;
 
+pub use actor::{MembershipActor, MembershipParts};
 pub use machine::{Membership, MembershipOutput};
 use wire::{SIGNATURE_BYTES, WireError};
 

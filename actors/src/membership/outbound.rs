@@ -141,10 +141,7 @@ impl Membership {
 
     /// Tries to join, and whether one of the excluded members is back. Forgets those that are gone for long.
     pub(super) fn retry(&mut self, now: Instant) {
-        for node in self.roster.stale(now, self.config.forget_after) {
-            self.swim.forget(node);
-            self.roster.remove(&node.peer);
-        }
+        self.forget_gone(now);
         let wait_max = self.config.retry_interval * JOIN_WAIT_MAX;
         let due: Vec<PeerId> =
             self.seeds.iter().filter(|(_, seed)| seed.next <= now).map(|(peer, _)| *peer).take(JOINS_AT_ONCE).collect();
@@ -161,6 +158,14 @@ impl Membership {
         if !excluded.is_empty() {
             let chosen = excluded[self.rng.random_range(0..excluded.len())];
             self.announce(now, chosen);
+        }
+    }
+
+    /// Forgets those that are gone for long, and the longest gone of too many.
+    pub(super) fn forget_gone(&mut self, now: Instant) {
+        for node in self.roster.stale(now, self.config.forget_after) {
+            self.swim.forget(node);
+            self.roster.remove(&node.peer);
         }
     }
 

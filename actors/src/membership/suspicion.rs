@@ -84,10 +84,9 @@ impl Suspicion {
         self.accusers.values()
     }
 
-    /// When the member is excluded if nothing else comes. Nobody is whom this node has heard itself a moment ago.
-    pub fn deadline(&self, limits: &Limits, heard: Option<Instant>, moment: Duration) -> Instant {
-        let due = self.since + limits.wait(self.accusers());
-        heard.filter(|heard| *heard > self.since).map_or(due, |heard| due.max(heard + moment))
+    /// When the member is excluded if nothing else comes. One that this node has heard itself since then was there, so it has all the time again.
+    pub fn deadline(&self, limits: &Limits, heard: Option<Instant>) -> Instant {
+        heard.map_or(self.since, |heard| heard.max(self.since)) + limits.wait(self.accusers())
     }
 }
 
@@ -137,8 +136,8 @@ mod tests {
     fn somebody_who_is_heard_is_not_excluded() {
         let (now, limits) = (Instant::now(), Limits { min: SECOND, max: SECOND, needed: 0 });
         let suspicion = Suspicion::new(now);
-        assert_eq!(suspicion.deadline(&limits, None, SECOND), now + SECOND);
-        assert_eq!(suspicion.deadline(&limits, Some(now - SECOND), 5 * SECOND), now + SECOND);
-        assert_eq!(suspicion.deadline(&limits, Some(now + SECOND / 2), SECOND), now + SECOND * 3 / 2);
+        assert_eq!(suspicion.deadline(&limits, None), now + SECOND);
+        assert_eq!(suspicion.deadline(&limits, Some(now - SECOND)), now + SECOND);
+        assert_eq!(suspicion.deadline(&limits, Some(now + SECOND / 2)), now + SECOND * 3 / 2);
     }
 }

@@ -11,6 +11,7 @@ use super::classify::{Evidence, classify, revise};
 use super::machine::Membership;
 use super::roster::Gone;
 use super::suspicion::Suspicion;
+use super::swim::Want;
 use super::wire::{Claim, Node, Statement};
 
 impl Membership {
@@ -20,7 +21,10 @@ impl Membership {
         if record.suspicion.as_ref().is_some_and(|known| known.is_accuser(&self.node.peer)) {
             return;
         }
-        let (node, number) = (record.node, record.number);
+        let (node, number, me, pause) = (record.node, record.number, self.node.peer, self.accusation_pause());
+        if !self.roster.get_mut(&peer).is_some_and(|record| record.may_accuse(me, now, pause)) {
+            return;
+        }
         let statement = self.sign(Claim::Accuse { accused: node, number, accuser: self.node.peer });
         self.suspect(now, peer, self.node.peer, statement);
         self.tell(now, statement);
@@ -134,6 +138,7 @@ impl Membership {
             }
         });
         self.set_gossip(now);
+        self.sync_soon(now);
     }
 
     /// A member has a new name.
@@ -161,18 +166,34 @@ impl Membership {
     /// This node is accused: from now on it has a greater number, and says so to the accuser and to him who told it first.
     pub(super) fn answer_charge(&mut self, now: Instant, from: PeerId, accuser: PeerId) {
         self.doubt.on_accused();
-        let wants = self.swim.learn(self.node, self.number, State::Suspect);
-        if self.swim.node() == &self.node {
-            self.number = self.number.saturating_add(1);
-            self.own = self.sign(Claim::Alive { node: self.node, number: self.number });
-            self.tell(now, self.own);
-        }
+        let wants = self.raise_number(now);
         for peer in std::iter::once(from).chain((accuser != from).then_some(accuser)) {
             if let Some(node) = self.roster.get(&peer).map(|known| known.node) {
                 self.introduce(node);
             }
         }
         self.process(now, wants, Some(from));
+    }
+
+    /// This node was not running for so long that it will have been accused. To answer that at once spares others the wait, and itself the case
+    /// that it is stopped again before the accusation comes.
+    pub(super) fn answer_beforehand(&mut self, now: Instant) {
+        if self.roster.active() > 0 {
+            let wants = self.raise_number(now);
+            self.process(now, wants, None);
+        }
+    }
+
+    /// From now on this node has a greater number. The protocol tells a few members at once; a packet to each of them carries the statement.
+    fn raise_number(&mut self, now: Instant) -> Vec<Want> {
+        let wants = self.swim.learn(self.node, self.number, State::Suspect);
+        if self.swim.node() == &self.node {
+            self.number = self.number.saturating_add(1);
+            self.raised = Some(now);
+            self.own = self.sign(Claim::Alive { node: self.node, number: self.number });
+            self.tell(now, self.own);
+        }
+        wants
     }
 
     /// Whether this node believes somebody that it was excluded: a member, and not again and again.

@@ -23,11 +23,15 @@ use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
 use super::addresses::{Addresses, AddressesActor};
 use super::journal::{JournalActor, RecentEvents, Subscribe, Subscribers};
 use super::monitors::Monitors;
+use super::network::{Network, NetworkConfig, NetworkHandle, NetworkMaking};
 use super::peers::{
     Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery, SeekPeer,
 };
 use super::repairs::{RepairActor, RepairParts};
 use super::services::{Application, Gate, Services};
+use rand::Rng as _;
+use rand_chacha::ChaCha20Rng;
+
 use crate::clock;
 use crate::migration::actor::{AbortMigration, Kept};
 use crate::migration::{Migratable, Migrate, Migrated, MigrationActor, MigrationError, MigrationParts};
@@ -40,6 +44,7 @@ use crate::session::trust::Trust;
 use crate::supervision::{ChildSpec, OnExceeded, RootHandle, StartChild, SupervisorActor, SupervisorSpec, call_within};
 use crate::transport::actor::{KeptListeners, TransportActor, TransportParts};
 use crate::transport::interfaces::{InterfaceMonitor, InterfaceSubscribers, InterfaceTable, reachable_addresses};
+use crate::transport::mesh::{self, MeshPort};
 use crate::transport::registry::{Registry, TransportContext};
 use crate::transport::{Transport, TransportError};
 
@@ -70,6 +75,8 @@ pub struct NodeParts {
     pub trust: Trust,
     /// The transports there are.
     pub registry: Registry,
+    /// Where links through other peers begin; none when this node takes no part in a mesh.
+    pub mesh: Option<MeshPort>,
     /// What peers are told about where this node can be reached; `None`: where it listens.
     pub advertise: Option<Vec<EndpointAddress>>,
     /// How long after a change of this machine's addresses they are told anew.
@@ -80,6 +87,8 @@ pub struct NodeParts {
     pub application: Application,
     /// Where handshakes take their randomness from.
     pub entropy: Rc<dyn Fn() -> Result<Entropy, HandshakeError>>,
+    /// How it takes part in the network beyond its own sessions; `None`: not at all.
+    pub network: Option<NetworkConfig>,
     /// The source of all jitter.
     pub seed: u64,
 }
@@ -99,11 +108,13 @@ impl NodeParts {
             rotation: RotationLimits::default(),
             trust,
             registry: Registry::builtin(),
+            mesh: None,
             advertise: None,
             advertise_after: ListenConfig::default().advertise_after,
             here: Rc::new(reachable_addresses),
             application: Application::default(),
             entropy: Rc::new(Entropy::system),
+            network: None,
             seed,
         }
     }
@@ -135,6 +146,9 @@ pub enum NodeError {
     /// No session.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// There is no randomness to be had for keys. The operating system's fault.
+    #[error(transparent)]
+    NoRandomness(#[from] HandshakeError),
     /// The node is over.
     #[error("the node is shut down")]
     Gone,
@@ -157,6 +171,7 @@ pub struct NodeHandle {
     migrations: Addr<MigrationActor>,
     kept_migrations: Rc<Kept>,
     repairs: Addr<RepairActor>,
+    network: Option<NetworkHandle>,
     transports: Rc<BTreeMap<TransportKind, Addr<TransportActor>>>,
     pub(super) addresses: Rc<Addresses>,
 }
@@ -166,12 +181,18 @@ pub struct NodeHandle {
 /// # Errors
 /// [`NodeError::Transport`].
 pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
+    let mesh = parts.network.as_ref().map(|network| mesh_port(&parts, network)).transpose()?;
+    let (port, secret) = mesh.unzip();
     let context = TransportContext {
         identity: parts.identity.clone(),
         config: parts.transport.clone(),
         interfaces: InterfaceTable::default(),
+        mesh: parts.mesh.clone().or_else(|| port.clone()),
     };
-    let built = parts.registry.build_all(&context).map_err(|(kind, source)| NodeError::Transport { kind, source })?;
+    let mut built =
+        parts.registry.build_all(&context).map_err(|(kind, source)| NodeError::Transport { kind, source })?;
+    // Without the network there is nothing behind it.
+    built.retain(|transport| context.mesh.is_some() || transport.kind().as_str() != mesh::SCHEME);
     let runs_over_interfaces = built.iter().any(|transport| transport.capabilities().binds);
     let handshake = Arc::new(handshake_config(&parts));
     let services = Rc::new(Services::new(
@@ -263,6 +284,20 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
     let kept_migrations = Rc::new(Kept::new(&parts.migration));
     let (migration_spec, migrations) =
         migration_child(&services, &kept_migrations, peers.clone().recipient(), parts.seed);
+    let network = parts.network.as_ref().zip(port.zip(secret)).map(|(config, (port, secret))| {
+        services.set_mesh();
+        Network::new(NetworkMaking {
+            config,
+            services: &services,
+            port,
+            healing: peers.clone().recipient(),
+            ways: peers.clone().recipient(),
+            entropy: parts.entropy.clone(),
+            secret,
+            seed: parts.seed,
+            events: watched.clone(),
+        })
+    });
     let root = SupervisorSpec::new("node", Strategy::RestForOne)
         .seed(parts.seed)
         .events(watched.clone())
@@ -272,9 +307,36 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         .child(peers_spec.mailbox(SHARED_MAILBOX))
         .child(app_spec)
         .child(monitors.into_child(parts.seed, watched.clone()))
-        .child(migration_spec)
-        .start_root();
-    Ok(NodeHandle { services, root, journal, peers, app, migrations, kept_migrations, repairs, transports, addresses })
+        .child(migration_spec);
+    let (network_spec, network) = network.map(|network| (network.child, network.handle)).unzip();
+    let root = network_spec.into_iter().fold(root, SupervisorSpec::child).start_root();
+    if network.is_some()
+        && let Some(mesh) = transports.get(&TransportKind::new(mesh::SCHEME))
+    {
+        // Not among the addresses that peers are told: whether there is a way through others is for the routing to say.
+        mesh.do_send(Listen { address: mesh::address(&services.local()) });
+    }
+    Ok(NodeHandle {
+        services,
+        root,
+        journal,
+        peers,
+        app,
+        migrations,
+        kept_migrations,
+        repairs,
+        network,
+        transports,
+        addresses,
+    })
+}
+
+/// Where links through other peers begin, and a generator that nobody else knows the seed of.
+fn mesh_port(parts: &NodeParts, network: &NetworkConfig) -> Result<(MeshPort, ChaCha20Rng), NodeError> {
+    let mut secret = (parts.entropy)()?.into_rng();
+    let mut seed = [0; 32];
+    secret.fill_bytes(&mut seed);
+    Ok((MeshPort::new(parts.identity.clone(), network.mesh.clone(), seed), secret))
 }
 
 fn journal_child() -> (ChildSpec, Addr<JournalActor>) {
@@ -337,6 +399,11 @@ impl NodeHandle {
     /// The actor of a transport, if the node has it.
     pub fn transport(&self, kind: &TransportKind) -> Option<&Addr<TransportActor>> {
         self.transports.get(kind)
+    }
+
+    /// What it knows of the network; `None` when it takes no part in it.
+    pub fn network(&self) -> Option<&NetworkHandle> {
+        self.network.as_ref()
     }
 
     /// The journal.

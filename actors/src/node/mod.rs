@@ -8,6 +8,7 @@
 //! | `services` | what the actors of one node share |
 //! | `peers` | who has a session; groups of actors, one per peer |
 //! | `repairs` | carries out what is done about paths and transports that do not heal by themselves |
+//! | `network`, `surroundings` | what the node does beside its own sessions |
 //! | `journal` | what happened |
 
 mod addresses;
@@ -15,16 +16,19 @@ mod assembly;
 mod carrier;
 mod journal;
 mod monitors;
+mod network;
 mod peers;
 mod repairs;
 mod services;
+mod surroundings;
 
 pub use assembly::{NodeError, NodeHandle, NodeParts, start};
 pub use carrier::Carrier;
 pub use journal::{JournalActor, RecentEvents, Record, Subscribe, Subscribers};
+pub use network::{NetworkConfig, NetworkHandle};
 pub use peers::{
     Advertise, Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, FindSessionActor,
-    PeerTable, PeersActor, PeersQuery, SeekPeer,
+    PeerTable, PeersActor, PeersQuery, SeekPeer, WayThroughOthers,
 };
 pub use repairs::RepairActor;
 pub use services::{Application, EndSession, Inspector, Services};

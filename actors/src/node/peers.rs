@@ -3,7 +3,7 @@
 //! Child of the root, permanent. The table of groups belongs to its factory, so a restart forgets nothing.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use bowline_messages::link::{Binding, InterfaceChanged};
 use bowline_messages::network::Neighbour;
 use bowline_messages::session::{Outgoing, SendError, SessionEnd, SessionStatus};
 use bowline_messages::supervision::{Down, Monitor, Restart, Strategy, TerminateChild};
+use bowline_messages::topology::HealingRequest;
 use bowline_messages::wire::SignedAddresses;
 use bowline_messages::wire::frame::CloseCode;
 use bowline_messages::{EndpointAddress, Incarnation, PeerId};
@@ -54,12 +55,19 @@ pub struct PeerTable {
     peers: RefCell<BTreeMap<PeerId, PeerEntry>>,
     /// Peers that the user or the application wants to be connected to, and where: a session that ended is made anew.
     wanted: RefCell<BTreeMap<PeerId, Vec<(EndpointAddress, Binding)>>>,
+    /// Those among them that are wanted for the network's sake only.
+    for_network: RefCell<BTreeSet<PeerId>>,
     groups_made: Cell<u64>,
 }
 
 impl PeerTable {
     pub(super) fn ledger(&self, peer: &PeerId) -> Option<Arc<Ledger>> {
         self.peers.borrow().get(peer).map(|entry| entry.ledger.clone())
+    }
+
+    /// Whether the application has sent anything to a peer, or got anything from it.
+    fn is_used(&self, peer: &PeerId) -> bool {
+        self.ledger(peer).is_some_and(|ledger| ledger.outbox().totals().0 > 0 || ledger.inbound().totals().0 > 0)
     }
 
     /// How each peer is reached that is reached at the moment.
@@ -242,12 +250,18 @@ impl Handler<ConnectPeer> for PeersActor {
             return Err(ConnectError::Itself);
         }
         self.services.allow(connect.peer).map_err(ConnectError::NotAllowed)?;
+        self.table.for_network.borrow_mut().remove(&connect.peer);
         let addresses = {
             let mut wanted = self.table.wanted.borrow_mut();
             let known = wanted.entry(connect.peer).or_default();
             known.retain(|(address, _)| connect.addresses.iter().all(|(new, _)| new != address));
             known.extend(connect.addresses);
-            known.clone()
+            let mut known = known.clone();
+            if known.is_empty() {
+                // Maybe others know the way.
+                known.extend(self.services.through_others(&connect.peer).map(|address| (address, Binding::default())));
+            }
+            known
         };
         let session = self.find_or_make(connect.peer, ctx);
         // A command of the user's, a handful in the life of a session. All that is known: a session that is made here knows nothing of
@@ -274,6 +288,7 @@ impl Handler<SeekPeer> for PeersActor {
         } else {
             let standing = self.services.trust.borrow().standing(&peer);
             standing.map_err(|refusal| ConnectError::NotAllowed(refusal.to_string()))?;
+            self.table.for_network.borrow_mut().remove(&peer);
             self.table.wanted.borrow_mut().insert(peer, addresses.clone());
             self.find_or_make(peer, ctx);
         }
@@ -282,6 +297,52 @@ impl Handler<SeekPeer> for PeersActor {
             entry.session.do_send(GivenAddresses(addresses));
         }
         Ok(())
+    }
+}
+
+/// There is a way through others to a peer with which there is a session: another link, should the direct ones fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct WayThroughOthers(pub PeerId);
+
+impl Handler<WayThroughOthers> for PeersActor {
+    type Result = ();
+
+    fn handle(&mut self, WayThroughOthers(peer): WayThroughOthers, _: &mut Self::Context) {
+        let peers = self.table.peers.borrow();
+        if let Some((entry, address)) = peers.get(&peer).zip(self.services.through_others(&peer)) {
+            entry.session.do_send(AddAddresses(vec![(address, Binding::default())]));
+        }
+    }
+}
+
+/// Links that the network needs: nobody is accepted for that who is not anyway, and what the user or the application wants stays.
+impl Handler<HealingRequest> for PeersActor {
+    type Result = ();
+
+    fn handle(&mut self, request: HealingRequest, ctx: &mut Self::Context) {
+        match request {
+            HealingRequest::Connect { peer, addresses } => {
+                let wanted = self.table.wanted.borrow().contains_key(&peer);
+                if wanted || self.draining || !self.services.admits(&peer) {
+                    return;
+                }
+                let known = addresses.iter().filter_map(|address| address.parse::<EndpointAddress>().ok());
+                let addresses: Vec<_> = known.map(|address| (address, Binding::default())).collect();
+                self.table.for_network.borrow_mut().insert(peer);
+                self.table.wanted.borrow_mut().insert(peer, addresses.clone());
+                // Bounded by the links that the network may ask of this node.
+                self.find_or_make(peer, ctx).do_send(AddAddresses(addresses));
+            }
+            HealingRequest::Release { peer } => {
+                if self.table.for_network.borrow_mut().remove(&peer) {
+                    self.table.wanted.borrow_mut().remove(&peer);
+                    if !self.table.is_used(&peer) {
+                        self.end(&peer, SessionEnd::ClosedHere);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use bowline_messages::repair::Symptom;
 use bowline_messages::session::{Inbox, Received, SessionEnd};
 use bowline_messages::supervision::SupervisionEvent;
 use bowline_messages::wire::SignedAddresses;
-use bowline_messages::{Incarnation, PeerId, TransportKind};
+use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -27,6 +27,7 @@ use crate::session::resume::ResumeStore;
 use crate::session::stream::IncomingStream;
 use crate::session::trust::{Behaviour, Trust};
 use crate::transport::actor::Dial;
+use crate::transport::mesh;
 use bowline_messages::wire::{Refusal, TicketId};
 
 /// Looks at every message as a session actor hands it over (for audit or accounting). Should it panic, the session actor is restarted; a
@@ -70,7 +71,9 @@ pub struct Services {
     /// What all sessions hold together.
     pub memory: MemoryGauge,
     /// Datagrams to and from other nodes.
-    pub carrier: Carrier,
+    pub carrier: Rc<Carrier>,
+    /// Whether peers can be reached through others.
+    mesh: Cell<bool>,
     seed: u64,
     seeds_given: Cell<u64>,
 }
@@ -113,10 +116,21 @@ impl Services {
             own_addresses: RefCell::default(),
             session_ends: RefCell::default(),
             memory: MemoryGauge::default(),
-            carrier: Carrier::default(),
+            carrier: Rc::default(),
+            mesh: Cell::new(false),
             seed,
             seeds_given: Cell::new(0),
         }
+    }
+
+    /// From now on peers can be reached through others.
+    pub(super) fn set_mesh(&self) {
+        self.mesh.set(true);
+    }
+
+    /// Where a peer is reached through others, if this node takes part in a mesh.
+    pub(super) fn through_others(&self, peer: &PeerId) -> Option<EndpointAddress> {
+        self.mesh.get().then(|| mesh::address(peer))
     }
 
     /// This node's name.

@@ -10,14 +10,16 @@ use std::time::Duration;
 use actix::{Actor, Handler};
 use bowline_messages::config::{TrustConfig, TrustPolicy};
 use bowline_messages::event::{Event, EventKind};
+use bowline_messages::membership::{MemberInfo, MemberState};
 use bowline_messages::network::{Concern, GroupPacket};
 use bowline_messages::session::{Inbox, Outgoing, ReceiptState, SessionEnd};
 use bowline_messages::{EndpointAddress, MessageClass, TransportKind};
 use bytes::Bytes;
 
 use super::addresses::AddressesActor;
-use super::{Application, NodeHandle, NodeParts, start};
+use super::{Application, NetworkConfig, NodeHandle, NodeParts, start};
 use crate::session::datagrams::DatagramError;
+use crate::session::handle::Receipt;
 use crate::session::identity::Identity;
 use crate::session::trust::{Behaviour, SCORE_NEUTRAL, Trust};
 use crate::supervision::Context;
@@ -135,7 +137,7 @@ fn a_datagram_reaches_whose_concern_it_is_and_nobody_else() {
             }
             for concern in [Concern::Mesh, Concern::Membership] {
                 let payload = Bytes::from_static(b"who is there?");
-                carrier.send(&b.id(), concern, MessageClass::Realtime, payload, Duration::from_secs(5)).unwrap();
+                carrier.send(&b.id(), concern, MessageClass::Realtime, payload, Duration::from_secs(60)).unwrap();
             }
             while got.borrow().is_empty() {
                 tokio::task::yield_now().await;
@@ -151,6 +153,80 @@ fn a_datagram_reaches_whose_concern_it_is_and_nobody_else() {
         assert_eq!(nobody, Err(DatagramError::NoSession));
         a.shutdown(Duration::ZERO).await;
         b.shutdown(Duration::ZERO).await;
+    });
+}
+
+/// A node that takes part in the network beyond its own sessions.
+fn networked(seed: u8) -> (NodeHandle, Rc<RefCell<Vec<Bytes>>>) {
+    let got = Rc::new(RefCell::new(Vec::new()));
+    let collector = Context::run(64, Collector(got.clone()));
+    let mut parts = parts(seed);
+    parts.network = Some(NetworkConfig::default());
+    parts.application = Application { inbox: Some(collector.recipient()), ..Application::default() };
+    (start(parts).unwrap(), got)
+}
+
+/// Waits until something holds, for at most half a minute.
+async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let waited = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), waited).await.is_ok(), "{what}");
+}
+
+/// Three in a row: the ends know of each other by the one between, and talk through it; a direct link takes over without a loss.
+#[test]
+fn those_without_a_link_talk_through_others() {
+    actix::System::new().block_on(async {
+        let ((a, _), (b, _), (c, inbox)) = (networked(21), networked(22), networked(23));
+        let addresses = b.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        a.connect(b.id(), addresses.clone()).await.unwrap();
+        c.connect(b.id(), addresses).await.unwrap();
+        let network = a.network().unwrap().clone();
+        until("the graph has both links", || async { network.graph().await.unwrap().links.len() == 2 }).await;
+        let alive = |member: &MemberInfo| member.state == MemberState::Alive;
+        until("both others are members", || async {
+            network.members().await.unwrap().iter().filter(|member| alive(member)).count() == 2
+        })
+        .await;
+        until("the shape is known", || async { network.health().await.unwrap().topology.bridge_nodes == [b.id()] })
+            .await;
+
+        let session = a.connect(c.id(), []).await.unwrap();
+        let through = |handle: &NodeHandle| {
+            let (handle, peer) = (handle.clone(), c.id());
+            async move {
+                let status = handle.sessions(Some(peer)).await.unwrap();
+                let usable = status.into_iter().flat_map(|session| session.links).filter(|link| link.state.is_usable());
+                usable.map(|link| link.info.transport.to_string()).collect::<Vec<_>>()
+            }
+        };
+        let send = |number: u64| {
+            let message = Outgoing::new(MessageClass::Critical, number.to_be_bytes().to_vec());
+            session.send(message).unwrap()
+        };
+        let settled = |receipt: Receipt| async move {
+            let state = tokio::time::timeout(Duration::from_secs(30), receipt.settled()).await;
+            assert_eq!(state, Ok(ReceiptState::Acknowledged));
+        };
+        settled(send(0)).await;
+        assert_eq!(through(&a).await, ["mesh"]);
+
+        let direct = c.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        a.connect(c.id(), direct).await.unwrap();
+        until("there is a direct link", || async { through(&a).await.contains(&"tcp".to_owned()) }).await;
+        settled(send(1)).await;
+        for number in 2..50 {
+            settled(send(number)).await;
+        }
+        let numbers: Vec<u64> =
+            inbox.borrow().iter().map(|payload| u64::from_be_bytes(payload[..].try_into().unwrap())).collect();
+        assert_eq!(numbers, (0..50).collect::<Vec<_>>());
+        for node in [a, b, c] {
+            node.shutdown(Duration::ZERO).await;
+        }
     });
 }
 

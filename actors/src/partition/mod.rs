@@ -6,6 +6,14 @@
 //!
 //! `docs/partitions.md` has the picture.
 
+pub mod detector;
+pub mod evidence;
 pub mod lease;
 pub mod log;
+pub mod machine;
+pub mod metrics;
+pub mod recovery;
 pub mod state;
+pub mod strategy;
+pub mod views;
+pub mod wire;

@@ -27,6 +27,9 @@ use super::wire::{ConnectionId, Label, MeshPacket, PacketId, VectorMessage};
 const BUSY: Duration = Duration::from_millis(20);
 /// A neighbour's cost has to change by more than one part in this many before routes are looked for anew: measured costs are never still.
 const COST_PARTS: u32 = 4;
+/// Nodes more than its route has that a packet may pass, for detours, and as many again by chance.
+const HOPS_SPARE: u8 = 3;
+const HOPS_DRAWN: u8 = 4;
 /// Own packets a second for which ids are remembered, beside those relayed.
 const OWN_PACKETS: usize = 4096;
 
@@ -186,7 +189,7 @@ impl Forwarder {
         }
         // Whether there is room for it or not: it comes back only where views differ, and is dropped by its hop limit then.
         self.seen.on_packet(now, id);
-        if !self.dispatch(now, view, packet, None, route, &mut outputs) {
+        if !self.dispatch(now, view, packet, None, Some(route), &mut outputs) {
             outputs.push(Output::Unreachable(destination));
         }
         outputs
@@ -230,7 +233,7 @@ impl Forwarder {
             }
         }
         let mut outputs = Vec::new();
-        if self.dispatch(now, view, packet, Some(from), 0, &mut outputs) {
+        if self.dispatch(now, view, packet, Some(from), None, &mut outputs) {
             self.counters.relayed += 1;
             self.counters.relayed_bytes += bytes as u64;
         }
@@ -367,18 +370,21 @@ impl Forwarder {
         (self.store.bytes(), self.queued)
     }
 
-    /// Sends a packet where it has to go; false when it was dropped.
+    /// Sends a packet where it has to go; false when it was dropped. `route` says which route a packet of this node takes.
     fn dispatch(
         &mut self,
         now: Instant,
         view: &dyn GraphView,
         mut packet: MeshPacket,
         from: Option<PeerId>,
-        route: u8,
+        route: Option<u8>,
         outputs: &mut Vec<Output>,
     ) -> bool {
-        match self.way(now, view, &mut packet, from, route) {
+        match self.way(now, view, &mut packet, from, route.unwrap_or(0)) {
             Way::To(to, labels) => {
+                if route.is_some() {
+                    packet.hops = self.first_hops(labels.len());
+                }
                 packet.labels = labels;
                 packet.flood = false;
                 self.send(to, packet, outputs);
@@ -404,6 +410,19 @@ impl Forwarder {
                 self.counters.no_way += 1;
                 false
             }
+        }
+    }
+
+    /// The hop limit of a packet of this node: with a little to spare for detours, and never the same, or it would tell the first relay that
+    /// the packet begins here.
+    fn first_hops(&mut self, labels: usize) -> u8 {
+        let most = self.config.hops_max;
+        let draw = (self.rng.next_u32() % u32::from(HOPS_DRAWN)) as u8;
+        match u8::try_from(labels).unwrap_or(u8::MAX) {
+            // The way was found by distance: how long it is is not known.
+            0 if most > 2 * HOPS_DRAWN => most - draw,
+            0 => most,
+            labels => labels.saturating_add(1 + HOPS_SPARE + draw).min(most),
         }
     }
 
@@ -517,7 +536,7 @@ impl Forwarder {
     /// A packet that did not leave takes another way. What its labels say is no longer of use.
     fn resend(&mut self, now: Instant, view: &dyn GraphView, mut packet: MeshPacket, outputs: &mut Vec<Output>) {
         packet.labels.clear();
-        self.dispatch(now, view, packet, None, 0, outputs);
+        self.dispatch(now, view, packet, None, None, outputs);
     }
 
     /// Sends what was kept for peers that can be reached again.

@@ -12,17 +12,20 @@
 //! | [`Seen`](seen::Seen), [`RelayLimits`](limits::RelayLimits), [`Store`](store::Store) | what bounds all of that |
 //! | [`wire`] | packets and distances as bytes |
 
+pub mod actor;
 mod disjoint;
 pub mod distance_vector;
 pub mod flood;
 pub mod forward;
 mod graph;
 pub mod limits;
+pub mod parcel;
 pub mod routes;
 pub mod seen;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod view;
 pub mod wire;
 
 pub use distance_vector::{DistanceVector, Tell};

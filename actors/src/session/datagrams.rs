@@ -28,6 +28,9 @@ pub enum DatagramError {
     /// It does not fit a record. The caller's mistake.
     #[error("the datagram is larger than a record")]
     TooLarge,
+    /// No link to the peer is usable now.
+    #[error("there is no usable link to this peer")]
+    NoLink,
     /// There is no session with the peer, or it has ended.
     #[error("there is no session with this peer")]
     NoSession,
@@ -79,9 +82,9 @@ impl Datagrams {
         self.waiting.is_none()
     }
 
-    /// Bytes in the next one of a class.
-    pub(crate) fn head_bytes(&self, class: usize) -> Option<usize> {
-        Some(self.waiting.as_ref()?.queues[class].front()?.payload.len())
+    /// The next one of a class.
+    pub(crate) fn head(&self, class: usize) -> Option<&Datagram> {
+        self.waiting.as_ref()?.queues[class].front()
     }
 
     /// The next one of a class.
@@ -141,7 +144,7 @@ mod tests {
         assert_eq!(refused, Err(DatagramError::Full));
         datagrams.push(soon, MessageClass::Realtime, datagram(100, soon + Duration::from_secs(1)), limit).unwrap();
         assert!(!datagrams.has(MessageClass::Critical.index()));
-        assert_eq!(datagrams.head_bytes(MessageClass::Realtime.index()), Some(100));
+        assert_eq!(datagrams.head(MessageClass::Realtime.index()).unwrap().payload.len(), 100);
         assert_eq!(datagrams.pop(MessageClass::Realtime.index()).unwrap().payload.len(), 100);
         assert!(datagrams.is_empty());
     }

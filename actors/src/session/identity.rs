@@ -23,6 +23,8 @@ pub enum SigningContext {
     LinkState,
     /// Links that nodes ask each other for because the network needs them.
     Healing,
+    /// Packets and statements of the membership.
+    Membership,
 }
 
 impl SigningContext {
@@ -34,6 +36,7 @@ impl SigningContext {
             Self::Addresses => b"bowline v1 addresses\0",
             Self::LinkState => b"bowline v1 link state\0",
             Self::Healing => b"bowline v1 healing\0",
+            Self::Membership => b"bowline v1 membership\0",
         }
     }
 }
@@ -102,6 +105,14 @@ impl Identity {
     /// The public half of [`Identity::noise_key`].
     pub(crate) const fn noise_public(&self) -> &[u8; 32] {
         &self.noise_public
+    }
+
+    /// The X25519 form of the signing key, with which is opened what was sealed to this node's name: the scalar of RFC 8032, section 5.1.5.
+    pub(crate) fn unsealing_key(&self) -> Zeroizing<[u8; 32]> {
+        let hash = ring::digest::digest(&ring::digest::SHA512, &self.seed[..]);
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(&hash.as_ref()[..32]);
+        key
     }
 
     /// Signs bytes for one purpose.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bowline_messages::LinkId;
 use bowline_messages::link::{LinkFailure, LinkState};
+use bowline_messages::network::Concern;
 use bowline_messages::wire::frame::{self, LinkDownCode};
 use bytes::{Bytes, BytesMut};
 
@@ -122,11 +123,16 @@ impl Session {
             return None;
         }
         parts.outbox.datagrams.drop_expired(now);
-        let bytes = parts.outbox.datagrams.head_bytes(class)?;
+        let head = parts.outbox.datagrams.head(class)?;
+        let (bytes, through_peers) = (head.payload.len(), head.concern == Concern::Mesh.code());
         if self.datagrams_ahead > 0 && parts.outbox.has_ready(class) {
             return None;
         }
-        let link = self.choose(now, class, self.policy_of(class, None), Some(bytes)).links[0]?;
+        let link = if through_peers {
+            self.direct_link()?
+        } else {
+            self.choose(now, class, self.policy_of(class, None), Some(bytes)).links[0]?
+        };
         let path = self.paths.get(&link)?;
         if path.room(class, self.urgent_extra()) == 0 {
             return None;
@@ -369,7 +375,7 @@ impl Session {
         let mut items = room::sent();
         match fill {
             Fill::Class(class) => parts.outbox.fill(*class, room.min(self.record_bytes(link)), data, &mut items),
-            Fill::Datagrams(class) => self.put_datagrams(*class, room, self.record_bytes(link), data, parts),
+            Fill::Datagrams(class) => self.put_datagrams(*class, link, room, data, parts),
             Fill::Copies => self.put_copies(link, room.min(self.record_bytes(link)), data, &mut items, parts),
             Fill::Control => {}
         }
@@ -378,9 +384,13 @@ impl Session {
     }
 
     /// As many datagrams as fit a record of usual size, and one in any case: it cannot be divided.
-    fn put_datagrams(&mut self, class: usize, room: usize, usual: usize, data: &mut BytesMut, parts: &mut Parts<'_>) {
-        let begun = data.len();
-        while let Some(bytes) = parts.outbox.datagrams.head_bytes(class).map(frame::datagram_bytes) {
+    fn put_datagrams(&mut self, class: usize, link: LinkId, room: usize, data: &mut BytesMut, parts: &mut Parts<'_>) {
+        let (begun, usual, direct) = (data.len(), self.record_bytes(link), self.is_direct(link));
+        while let Some(head) = parts.outbox.datagrams.head(class) {
+            if head.concern == Concern::Mesh.code() && !direct {
+                return;
+            }
+            let bytes = frame::datagram_bytes(head.payload.len());
             let first = data.len() == begun;
             let most = if first { room } else { room.min(usual) };
             if data.len() - begun + bytes > most {

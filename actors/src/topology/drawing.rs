@@ -20,8 +20,8 @@ const MARGIN: f64 = 20.0;
 /// How often forces are applied.
 const STEPS: u32 = 120;
 
-/// The graph in Graphviz' language; `shape` is what the analyser says of it.
-pub fn dot<G>(graph: G, shape: &Shape) -> String
+/// The graph in Graphviz' language; `shape` is what the analyser says of it, `name` what a node is called.
+pub fn dot<G>(graph: G, shape: &Shape, name: impl Fn(NodeIndex<u32>) -> String) -> String
 where
     G: NodeIndexable + IntoNodeIdentifiers<NodeId = NodeIndex<u32>> + IntoEdgeReferences,
 {
@@ -30,18 +30,25 @@ where
     for node in graph.node_identifiers() {
         let style =
             if is_bridge_node(shape, node) { format!(" [color=\"{BRIDGE_NODE}\", penwidth=3]") } else { String::new() };
-        let _ = writeln!(text, "  {}{style};", node.index());
+        let _ = writeln!(text, "  \"{}\"{style};", quoted(&name(node)));
     }
     for ([u, v], bridge) in edges(graph, shape) {
+        let [u, v] = [u, v].map(|end| quoted(&name(NodeIndex::new(end))));
         let style = if bridge { format!(" [color=\"{BRIDGE_NODE}\", style=dashed]") } else { String::new() };
-        let _ = writeln!(text, "  {u} -- {v}{style};");
+        let _ = writeln!(text, "  \"{u}\" -- \"{v}\"{style};");
     }
     text.push_str("}\n");
     text
 }
 
+/// What may stand between quotation marks in Graphviz' language, and in an SVG.
+fn quoted(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\' | '<' | '>' | '&')).collect()
+}
+
 /// The graph as a picture that needs nothing else, or none with more than [`SVG_NODES_MAX`] nodes. Always the same for the same graph.
-pub fn svg<G>(graph: G, shape: &Shape) -> Option<String>
+/// A node says its `name` when it is pointed at.
+pub fn svg<G>(graph: G, shape: &Shape, name: impl Fn(NodeIndex<u32>) -> String) -> Option<String>
 where
     G: NodeIndexable + IntoNodeIdentifiers<NodeId = NodeIndex<u32>> + IntoEdgeReferences,
 {
@@ -76,7 +83,7 @@ where
             place[0],
             place[1],
             3.0 + f64::from(degree).sqrt(),
-            node.index()
+            quoted(&name(*node))
         );
     }
     text.push_str("</svg>\n");

@@ -15,6 +15,7 @@
 //! How [`Analyser`] works, in order: `layout` renumbers the graph breadth-first, `core` takes off its trees, then over the rest `triangles`,
 //! `cuts` (bridge nodes and bridges) and `diameter`, which has `sweep` search from many nodes at once.
 
+pub mod actor;
 mod analysis;
 pub mod betweenness;
 mod bucket;
@@ -25,6 +26,7 @@ mod cuts;
 mod diameter;
 pub mod drawing;
 mod edge_list;
+pub mod healing;
 mod layout;
 pub mod link_state;
 mod rows;
@@ -32,6 +34,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod triangles;
+pub mod watch;
 mod what_if;
 
 pub use analysis::{Analyser, NodeShape, Separation, Shape};

@@ -12,6 +12,7 @@ pub mod conformance;
 mod establish;
 pub mod interfaces;
 pub mod memory;
+pub mod mesh;
 #[cfg(feature = "quic")]
 pub mod quic;
 mod read_size;

@@ -9,6 +9,7 @@ use bowline_messages::TransportKind;
 use bowline_messages::config::TransportConfig;
 
 use super::interfaces::InterfaceTable;
+use super::mesh::{self, MeshPort, MeshTransport};
 use super::socket::SocketTuning;
 use super::{Transport, TransportError, tcp};
 use crate::session::identity::Identity;
@@ -22,12 +23,14 @@ pub struct TransportContext {
     pub config: TransportConfig,
     /// Tells over which interface a link runs.
     pub interfaces: InterfaceTable,
+    /// Where links through other peers begin; none when this node takes no part in a mesh.
+    pub mesh: Option<MeshPort>,
 }
 
 impl TransportContext {
     /// A context with default behaviour.
     pub fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, config: TransportConfig::default(), interfaces: InterfaceTable::default() }
+        Self { identity, config: TransportConfig::default(), interfaces: InterfaceTable::default(), mesh: None }
     }
 
     /// How TCP sockets are to be tuned.
@@ -55,8 +58,7 @@ pub fn is_secured(kind: &TransportKind) -> bool {
     if kind.as_str() == super::ws::SCHEME_TLS {
         return true;
     }
-    let _ = kind;
-    false
+    kind.as_str() == mesh::SCHEME
 }
 
 /// Makes a transport.
@@ -84,6 +86,7 @@ impl Registry {
         registry.register(tcp::SCHEME, |context| {
             Ok(Rc::new(tcp::TcpTransport::new(context.tuning(), context.interfaces.clone())))
         });
+        registry.register(mesh::SCHEME, |context| Ok(Rc::new(MeshTransport::new(context))));
         #[cfg(feature = "tls")]
         registry.register(super::tls::SCHEME, |context| Ok(Rc::new(super::tls::TlsTransport::new(context)?)));
         #[cfg(feature = "quic")]

@@ -50,7 +50,7 @@ impl Default for GradualConfig {
             worse_min: Duration::from_millis(10),
             loss_margin: 0.2,
             hold: Duration::from_secs(10),
-            preferences: true,
+            preferences: false,
         }
     }
 }

@@ -12,7 +12,9 @@ mod membership;
 mod mesh;
 mod migration;
 mod needs;
+mod network;
 mod operation;
+mod partition;
 mod partition_log;
 mod peers;
 mod quantity;
@@ -33,7 +35,9 @@ pub use membership::MembershipConfig;
 pub use mesh::MeshConfig;
 pub use migration::MigrationConfig;
 pub use needs::{ByClass, Needs, RequirementsConfig, Weights, WeightsConfig};
+pub use network::NetworkSection;
 pub use operation::{ControlConfig, IdentityConfig, LogConfig, LogFormat, MetricsConfig};
+pub use partition::PartitionConfig;
 pub use partition_log::PartitionLogConfig;
 pub use peers::{PeerBook, PeerEntry, PeerTrust, TrustConfig, TrustPolicy, is_peer_name};
 pub use quantity::{
@@ -66,10 +70,14 @@ pub struct NodeConfig {
     pub transport: TransportConfig,
     /// Repairs of what does not heal by itself.
     pub repair: RepairConfig,
+    /// Whether the node takes part in the network beyond its own sessions.
+    pub network: NetworkSection,
     /// Routes and links through other peers.
     pub mesh: MeshConfig,
     /// Who is there.
     pub membership: MembershipConfig,
+    /// What is done when part of a group is out of reach.
+    pub partition: PartitionConfig,
     /// State that moves between nodes.
     pub migration: MigrationConfig,
     /// The network's shape.
@@ -103,6 +111,7 @@ impl NodeConfig {
         self.limits.check(&mut checks);
         self.session.check(&mut checks);
         self.transport.check(&mut checks);
+        self.network.check(&mut checks);
         self.mesh.check(&mut checks);
         self.membership.check(&mut checks);
         self.migration.check(&mut checks);
@@ -110,6 +119,7 @@ impl NodeConfig {
         self.resolution.check(&mut checks);
         self.repair.check(&mut checks);
         self.topology.check(&mut checks);
+        self.partition.check(&mut checks);
         self.forward.check(&mut checks);
         for peer in self.forward.allow.keys() {
             let known = self.peers.contains_key(peer) || peer.parse::<crate::PeerId>().is_ok();
@@ -134,6 +144,7 @@ impl NodeConfig {
         compare("limits", self.limits == other.limits);
         compare("session", self.session == other.session);
         compare("transport", self.transport == other.transport);
+        compare("network", self.network == other.network);
         compare("mesh", self.mesh == other.mesh);
         compare("membership", self.membership == other.membership);
         compare("migration", self.migration == other.migration);
@@ -141,6 +152,7 @@ impl NodeConfig {
         compare("resolution", self.resolution == other.resolution);
         compare("repair", self.repair == other.repair);
         compare("topology", self.topology == other.topology);
+        compare("partition", self.partition == other.partition);
         compare("control", self.control == other.control);
         compare("metrics", self.metrics == other.metrics);
         compare("log.format", self.log.format == other.log.format);

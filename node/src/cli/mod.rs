@@ -15,6 +15,7 @@ mod forward;
 mod health;
 mod human;
 mod id;
+mod members;
 mod output;
 mod peer;
 mod peers;
@@ -169,6 +170,7 @@ commands! {
     Run => run,
     Status => status,
     Peers => peers,
+    Members => members,
     Connect => connect,
     Ping => ping,
     Why => why,

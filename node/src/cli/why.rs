@@ -56,7 +56,7 @@ fn attempt(dial: &DialReport) -> String {
     parts.join("; ")
 }
 
-fn text(WhyReport { session, dials }: &WhyReport) -> String {
+fn text(WhyReport { session, dials, routes }: &WhyReport) -> String {
     let mut text = format!("{}: ", session.label());
     text.push_str(match session.links.len() {
         0 => "there is no link\n",
@@ -80,6 +80,13 @@ fn text(WhyReport { session, dials }: &WhyReport) -> String {
     if !scores.is_empty() {
         text.push_str("\nscores (the smallest expected delay is the best)\n");
         text.push_str(&scores.print());
+    }
+    if !routes.is_empty() {
+        text.push_str("\nways to it through others (costs in tenths of a millisecond)\n");
+        for route in routes {
+            let hops: Vec<String> = route.hops.iter().map(|peer| peer.short().to_string()).collect();
+            text.push_str(&format!("  {}: {}\n", hops.join(" - "), route.cost));
+        }
     }
     let health: String = session.links.iter().map(health::paragraphs).collect();
     if !health.is_empty() {

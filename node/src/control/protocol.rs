@@ -1,10 +1,13 @@
 //! What commands and the running node say to each other: JSON over HTTP, one version for all of it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bowline_messages::config::{TrustPolicy, duration};
+use bowline_messages::membership::MemberInfo;
 use bowline_messages::repair::RepairStatus;
+use bowline_messages::topology::{HealthReport, NetworkGraph};
 use bowline_messages::transport::TransportStatus;
 use bowline_messages::{EndpointAddress, MessageClass, PeerId, TransportKind};
 use serde::{Deserialize, Serialize};
@@ -102,6 +105,9 @@ pub(crate) struct WhyReport {
     /// Where the peer is dialled as long as more links are wanted.
     #[serde(default)]
     pub(crate) dials: Vec<DialReport>,
+    /// Ways to it through others, best first.
+    #[serde(default)]
+    pub(crate) routes: Vec<RouteReport>,
 }
 
 /// How dials of one address stand. `null`: there was none.
@@ -140,6 +146,36 @@ pub(crate) struct PeerReport {
     pub(crate) score: f64,
     /// Why it is excluded, if it is.
     pub(crate) excluded: Option<String>,
+}
+
+/// `GET /v1/topology`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TopologyReport {
+    /// How the network is.
+    pub(crate) health: HealthReport,
+    /// Who is connected to whom.
+    pub(crate) graph: NetworkGraph,
+    /// What the user calls peers.
+    pub(crate) names: BTreeMap<PeerId, String>,
+}
+
+/// One line of `GET /v1/members`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MemberReport {
+    /// Its name in the peer book.
+    pub(crate) name: Option<String>,
+    /// The member.
+    #[serde(flatten)]
+    pub(crate) member: MemberInfo,
+}
+
+/// A way to a peer through others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RouteReport {
+    /// Whom it passes, the peer included.
+    pub(crate) hops: Vec<PeerId>,
+    /// What it costs, in tenths of a millisecond.
+    pub(crate) cost: u64,
 }
 
 /// `GET /v1/trust`.

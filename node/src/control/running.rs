@@ -85,7 +85,7 @@ fn explain(errors: impl IntoIterator<Item = (EndpointAddress, String)>, own: &st
     (!texts.is_empty()).then(|| texts.join(", ") + &advice)
 }
 
-fn gone(error: NodeError) -> Failure {
+pub(super) fn gone(error: NodeError) -> Failure {
     let exit = if matches!(error, NodeError::Connect(_)) { Exit::Permission } else { Exit::NodeNotReachable };
     Failure::new(exit, error)
 }

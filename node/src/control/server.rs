@@ -77,6 +77,8 @@ fn scope(token: Option<String>) -> actix_web::Scope {
         .service(at("/node", web::get().to(node)))
         .service(at("/status", web::get().to(status)))
         .service(at("/peers", web::get().to(peers)))
+        .service(at("/topology", web::get().to(topology)))
+        .service(at("/members", web::get().to(members)))
         .service(at("/why", web::get().to(why)))
         .service(at("/tree", web::get().to(tree)))
         .service(at("/events", web::get().to(watch)))
@@ -152,6 +154,14 @@ struct WhyAsked {
 
 async fn why(shared: Data<Shared>, Query(asked): Query<WhyAsked>) -> HttpResponse {
     answer(shared.remote.run(move |running| async move { running.why(&asked.peer).await }).await)
+}
+
+async fn topology(shared: Data<Shared>) -> HttpResponse {
+    answer(shared.remote.run(|running| async move { running.topology().await }).await)
+}
+
+async fn members(shared: Data<Shared>) -> HttpResponse {
+    answer(shared.remote.run(|running| async move { running.members().await }).await)
 }
 
 async fn tree(shared: Data<Shared>) -> HttpResponse {

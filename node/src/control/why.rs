@@ -100,7 +100,9 @@ impl Running {
         };
         let dials = dials(status.dials.clone(), &failures(&events, peer), self.uptime());
         let session = SessionReport::new(status, self.name_of(&peer), self.opinion(&peer).0);
-        Ok(WhyReport { session, dials })
+        // A node without a mesh has none.
+        let routes = self.routes(peer).await.unwrap_or_default();
+        Ok(WhyReport { session, dials, routes })
     }
 
     fn why_no_session(&self, peer: PeerId, events: &[Event]) -> Failure {

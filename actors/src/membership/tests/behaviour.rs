@@ -212,3 +212,16 @@ fn nobody_answers_for_a_group_that_is_lost_in_noise() {
     simulation.run(600 * SECOND);
     assert_eq!(simulation.noted.iter().filter(|noted| is_down(&noted.event)).count(), 0);
 }
+
+#[test]
+fn a_larger_group_costs_each_node_no_more() {
+    let cost = |count: usize| {
+        let mut simulation = group(count, 17);
+        simulation.run(40 * SECOND);
+        let before: u64 = simulation.bytes.iter().sum();
+        simulation.run(60 * SECOND);
+        (simulation.bytes.iter().sum::<u64>() - before) / (60 * count as u64)
+    };
+    let (small, large) = (cost(8), cost(64));
+    assert!(small < 500 && large < small + small / 5, "{small} and {large} bytes a second");
+}

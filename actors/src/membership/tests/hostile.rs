@@ -17,11 +17,12 @@ use super::*;
 struct Liar {
     node: Node,
     sequence: u64,
+    number: u16,
 }
 
 impl Liar {
     fn new(number: usize) -> Self {
-        Self { node: Node { peer: Simulation::peer(number), life: 1, renewal: 0 }, sequence: 0 }
+        Self { node: Node { peer: Simulation::peer(number), life: 1, renewal: 0 }, sequence: 0, number: 0 }
     }
 
     fn says(claim: Claim) -> Statement {
@@ -31,7 +32,7 @@ impl Liar {
     fn packet(&mut self, to: usize, message: Message<Node>, statements: &[Statement]) -> Bytes {
         self.sequence += 1;
         let dst = Node { peer: Simulation::peer(to), life: 1, renewal: 0 };
-        let header = Header { src: self.node, src_incarnation: 0, dst, message };
+        let header = Header { src: self.node, src_incarnation: self.number, dst, message };
         let mut draft = Draft::new(header, self.sequence, None, None, 1200);
         for statement in statements {
             assert!(draft.push(statement));
@@ -92,6 +93,19 @@ fn a_packet_counts_once_and_only_for_whom_it_is() {
     assert_eq!(give(0, &[]), Err(Refusal::Malformed));
     let refused: u64 = simulation.machine(0).unwrap().refused().values().sum();
     assert_eq!(refused, 3);
+}
+
+#[test]
+fn what_a_member_says_of_itself_is_passed_on_also_by_those_who_hear_it_first_hand() {
+    let mut simulation = group(3, 28);
+    let mut other = Liar::new(9);
+    other.gives(&mut simulation, 0, Message::Gossip, &[]).unwrap();
+    simulation.run(3 * SECOND);
+    assert!(simulation.machine(0).unwrap().news.is_empty());
+    other.number = 1;
+    let statement = Liar::says(Claim::Alive { node: other.node, number: 1 });
+    other.gives(&mut simulation, 0, Message::Gossip, &[statement]).unwrap();
+    assert_eq!(simulation.machine(0).unwrap().news.len(), 1);
 }
 
 #[test]
@@ -171,7 +185,7 @@ proptest! {
 fn one_liar_cannot_exclude_a_healthy_member() {
     let mut simulation = group(8, 24);
     let mut liar = Liar::new(9);
-    for round in 0..120 {
+    for round in 0..240 {
         let accused = node(3);
         let number = simulation.machine(3).unwrap().number;
         let charge = Liar::says(Claim::Accuse { accused, number, accuser: liar.node.peer });
@@ -179,7 +193,7 @@ fn one_liar_cannot_exclude_a_healthy_member() {
             let _ = liar.gives(&mut simulation, to, Message::Gossip, &[charge]);
         }
         let _ = liar.gives(&mut simulation, round % 8, Message::TurnUndead, &[]);
-        simulation.run(SECOND);
+        simulation.run(SECOND / 2);
     }
     let down = |event: &MembershipEvent| matches!(event, MembershipEvent::Down { .. });
     for honest in 0..8 {
@@ -188,6 +202,35 @@ fn one_liar_cannot_exclude_a_healthy_member() {
     let flood =
         |event: &MembershipEvent| matches!(event, MembershipEvent::Offended { offence: Offence::AccusationFlood, .. });
     assert!(count(&simulation, 9, flood) > 0, "it is told");
+}
+
+#[test]
+fn a_storm_of_accusations_is_answered_once_in_a_while() {
+    let mut simulation = group(3, 29);
+    let mut liar = Liar::new(9);
+    for _ in 0..100 {
+        let number = simulation.machine(0).unwrap().number;
+        let charge = Liar::says(Claim::Accuse { accused: node(0), number, accuser: liar.node.peer });
+        let _ = liar.gives(&mut simulation, 0, Message::Gossip, &[charge]);
+        simulation.run(Duration::from_millis(20));
+    }
+    let number = simulation.machine(0).unwrap().number;
+    assert!((1..=3).contains(&number), "{number}");
+}
+
+#[test]
+fn those_that_come_and_go_fill_no_memory() {
+    let config = MembershipConfig { members_max: 10, ..MembershipConfig::default() };
+    let mut simulation = Simulation::new(Instant::now(), config, Network::default(), 30);
+    simulation.add_group(3, SECOND);
+    let mut liar = Liar::new(9_999);
+    for invented in 1000..1200 {
+        let (alive, leave) = (Claim::Alive { node: node(invented), number: 0 }, Claim::Leave { node: node(invented) });
+        liar.gives(&mut simulation, 0, Message::Gossip, &[Liar::says(alive), Liar::says(leave)]).unwrap();
+    }
+    let machine = simulation.machine(0).unwrap();
+    assert!(machine.roster.records().len() <= 20, "{}", machine.roster.records().len());
+    assert_eq!(machine.swim.members().count(), machine.roster.records().len());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the participants' logs say to each other: `version u8 ‖ postcard`, in packets of at most [`PACKET_BYTES_MAX`].
 //!
-//! Decoding is total and bounded; what it gives is well-formed, nothing more. Whether it can be true is for [`guard`](super::guard) to judge.
+//! Decoding is total and bounded; what it gives is well-formed, nothing more. Whether it can be true is for `guard` to judge.
 
 use std::collections::BTreeSet;
 

@@ -140,6 +140,17 @@ fn whoever_hears_nothing_chooses_a_route_without_the_same_relays() {
 }
 
 #[test]
+fn the_hop_limit_does_not_tell_where_a_packet_begins_and_is_never_too_small() {
+    let links = Links::from([((0, 1), 1), ((1, 2), 1), ((2, 3), 1), ((3, 4), 1)]);
+    let picture = Picture::of(1, &links);
+    let mut node = Forwarder::new(peer(0), config(By::View), [1; 32]);
+    let now = Instant::now();
+    node.on_neighbour(now, &picture, peer(1), 1);
+    let hops: BTreeSet<u8> = (0..50).map(|_| only_send(node.on_outgoing(now, &picture, outgoing(4))).1.hops).collect();
+    assert!(hops.len() > 2 && hops.iter().all(|hops| (4 + 2..24).contains(hops)), "{hops:?}");
+}
+
+#[test]
 fn a_relay_with_another_view_follows_the_labels_of_the_packet() {
     // 1 believes that the way to 3 leads over 0.
     let truth = Picture::of(1, &Links::from([((0, 1), 1), ((1, 2), 1), ((2, 3), 1)]));

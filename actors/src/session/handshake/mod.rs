@@ -17,7 +17,7 @@ mod responder;
 
 pub use initiator::{Initiator, InitiatorStep};
 pub use noise::Entropy;
-pub(crate) use noise::public_key;
+pub(crate) use noise::{Finished, Noise, public_key};
 pub use responder::{Admission, Responder, ResponderStep};
 
 use std::fmt;
@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 
 use super::identity::{Identity, SIGNATURE_BYTES, SigningContext};
 use super::seal::{Opener, RotationLimits, Sealer, TrafficSecret};
-use noise::{Finished, Role};
+use noise::Role;
 
 /// The longest handshake packet that is looked at, in bytes; ours have at most 350, the rest is room for later versions.
 pub const HANDSHAKE_PACKET_BYTES_MAX: usize = 4096;

@@ -1,7 +1,9 @@
 //! Noise through `snow`, with the randomness passed in and `ring` for hashing and AES-GCM.
 
+use bowline_messages::PeerId;
 use bytes::BytesMut;
 use curve25519_dalek::MontgomeryPoint;
+use curve25519_dalek::edwards::CompressedEdwardsY;
 use rand::{CryptoRng, Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -16,6 +18,7 @@ use crate::session::identity::Identity;
 
 const FULL: &str = "Noise_XX_25519_AESGCM_SHA256";
 const ATTACH: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
+const SEALED: &str = "Noise_NK_25519_AESGCM_SHA256";
 /// What a Noise message adds to its payload at most: an ephemeral key, an encrypted static key, two tags.
 const MESSAGE_OVERHEAD_BYTES: usize = 32 + 48 + 16;
 
@@ -39,6 +42,11 @@ impl Entropy {
         let mut seed = Zeroizing::new([0; 32]);
         SystemRandom::new().fill(&mut seed[..]).map_err(|_| HandshakeError::NoRandomness)?;
         Ok(Self(seed))
+    }
+
+    /// The seed of a generator fit for cryptography.
+    pub(crate) fn into_rng(self) -> ChaCha20Rng {
+        ChaCha20Rng::from_seed(*self.0)
     }
 
     /// One part of it, for one Noise state.
@@ -152,6 +160,12 @@ pub(crate) fn public_key(secret: &[u8; 32]) -> [u8; 32] {
     MontgomeryPoint::mul_base_clamped(*secret).to_bytes()
 }
 
+/// The X25519 key to which one can seal knowing nothing but a peer's name: its Ed25519 key, in Montgomery form. `None` when the name is
+/// no key. One key for signatures and for this is safe (Thormarker 2021, "On using the same key pair for Ed25519 and an X25519 based KEM").
+fn sealing_key(peer: &PeerId) -> Option<[u8; 32]> {
+    Some(CompressedEdwardsY(*peer.as_bytes()).decompress()?.to_montgomery().to_bytes())
+}
+
 /// Which side of a handshake this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -160,12 +174,12 @@ pub(super) enum Role {
 }
 
 /// One Noise handshake under way. Boxed inside, because most of the life of its owner it is not there.
-pub(super) struct Noise(Box<HandshakeState>);
+pub(crate) struct Noise(Box<HandshakeState>);
 
 /// What a finished handshake leaves: the two keys of its split, and the hash of the whole transcript.
-pub(super) struct Finished {
-    pub(super) keys: Zeroizing<[u8; 64]>,
-    pub(super) hash: [u8; 32],
+pub(crate) struct Finished {
+    pub(crate) keys: Zeroizing<[u8; 64]>,
+    pub(crate) hash: [u8; 32],
 }
 
 impl Noise {
@@ -193,6 +207,26 @@ impl Noise {
         Self::build(role, builder)
     }
 
+    /// The first message is sealed to a peer of which nothing but the name is known, and hides who writes it.
+    pub(crate) fn sealed_to(peer: &PeerId, prologue: &[u8], entropy: Entropy) -> Result<Self, HandshakeError> {
+        let key = sealing_key(peer).ok_or(HandshakeError::Forged)?;
+        let resolver = Resolver { entropy, known: None };
+        let builder = Builder::with_resolver(SEALED.parse()?, Box::new(resolver)).prologue(prologue)?;
+        Self::build(Role::Initiator, builder.remote_public_key(&key)?)
+    }
+
+    /// The side to which such a message was sealed.
+    pub(crate) fn sealed_by_caller(
+        identity: &Identity,
+        prologue: &[u8],
+        entropy: Entropy,
+    ) -> Result<Self, HandshakeError> {
+        let known = sealing_key(&identity.peer_id());
+        let builder =
+            Builder::with_resolver(SEALED.parse()?, Box::new(Resolver { entropy, known })).prologue(prologue)?;
+        Self::build(Role::Responder, builder.local_private_key(&identity.unsealing_key()[..])?)
+    }
+
     fn build(role: Role, builder: Builder<'_>) -> Result<Self, HandshakeError> {
         let state = match role {
             Role::Initiator => builder.build_initiator(),
@@ -214,7 +248,7 @@ impl Noise {
     }
 
     /// Appends the next message.
-    pub(super) fn write(&mut self, payload: &[u8], into: &mut BytesMut) -> Result<(), HandshakeError> {
+    pub(crate) fn write(&mut self, payload: &[u8], into: &mut BytesMut) -> Result<(), HandshakeError> {
         let at = into.len();
         into.resize(at + payload.len() + MESSAGE_OVERHEAD_BYTES, 0);
         let written = self.0.write_message(payload, &mut into[at..])?;
@@ -223,7 +257,7 @@ impl Noise {
     }
 
     /// Reads the next message: its payload.
-    pub(super) fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+    pub(crate) fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
         let mut payload = vec![0; message.len()];
         let read = self.0.read_message(message, &mut payload)?;
         payload.truncate(read);
@@ -231,7 +265,7 @@ impl Noise {
     }
 
     /// The result, once the last message was written or read.
-    pub(super) fn finish(mut self) -> Finished {
+    pub(crate) fn finish(mut self) -> Finished {
         let (mut from_initiator, mut from_responder) = self.0.dangerously_get_raw_split();
         let mut keys = Zeroizing::new([0; 64]);
         keys[..32].copy_from_slice(&from_initiator);
@@ -239,5 +273,31 @@ impl Noise {
         zeroize::Zeroize::zeroize(&mut from_initiator);
         zeroize::Zeroize::zeroize(&mut from_responder);
         Finished { keys, hash: self.hash() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn whoever_knows_the_name_can_seal_to_it_and_its_owner_can_open() {
+        for seed in 0..50 {
+            let identity = Identity::from_seed(&[seed; 32]);
+            assert_eq!(sealing_key(&identity.peer_id()).unwrap(), public_key(&identity.unsealing_key()), "{seed}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_key_cannot_be_sealed_to() {
+        // Not on the curve; the neutral element, with which everybody would share the same secret.
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        for name in [[2; 32], neutral] {
+            let noise = Noise::sealed_to(&PeerId::from_bytes(name), b"", Entropy(Zeroizing::new([1; 32])));
+            let sealed = noise.and_then(|mut noise| noise.write(b"secret", &mut BytesMut::new()));
+            assert!(sealed.is_err(), "{name:?}");
+        }
     }
 }

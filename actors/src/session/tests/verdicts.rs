@@ -128,7 +128,7 @@ fn when_a_stopped_peer_speaks_again_the_last_link_is_asked_at_once() {
     world.ends[1].send(Outgoing::new(MessageClass::Realtime, Bytes::from_static(b"here again")), now);
     world.run(100 * MS);
     assert!(world.ends[1].got.iter().any(|message| message.sequence == lost), "it arrived within 100 ms");
-    assert!(world.ends[0].session.paths[&only].suspicions == 0);
+    assert!(world.ends[0].session.paths[&only].state.is_usable());
 }
 
 #[test]

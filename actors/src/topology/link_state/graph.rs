@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
-use bowline_messages::topology::{LinkFacts, NodeFacts};
+use bowline_messages::topology::{GraphLink, GraphNode, LinkFacts, NetworkGraph, NodeFacts};
 use petgraph::graph::NodeIndex;
 use petgraph::stable_graph::StableUnGraph;
-use petgraph::visit::EdgeRef as _;
+use petgraph::visit::{EdgeRef as _, IntoEdgeReferences as _};
 
 /// A node of the graph. How many connections it has is its degree.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,6 +140,20 @@ impl LiveGraph {
         self.graph.edge_weight(self.graph.find_edge(self.index(one)?, self.index(other)?)?)
     }
 
+    /// All of it, for those who want to look at it.
+    pub fn report(&self) -> NetworkGraph {
+        let node = |peer: PeerId| Some(GraphNode { peer, facts: self.node(&peer)?.facts });
+        let link = |edge: petgraph::stable_graph::EdgeReference<'_, LinkData, u32>| {
+            let LinkData { latency, bandwidth, loss_ppm, cost, healing, .. } = *edge.weight();
+            let mut ends = [self.peer(edge.source())?, self.peer(edge.target())?];
+            ends.sort_unstable();
+            Some(GraphLink { ends, latency, bandwidth, loss_ppm, cost, healing })
+        };
+        let mut links: Vec<_> = self.graph.edge_references().filter_map(link).collect();
+        links.sort_unstable_by_key(|link| link.ends);
+        NetworkGraph { own: self.own, nodes: self.nodes().filter_map(node).collect(), links }
+    }
+
     /// How many links are there for healing.
     pub fn healing_links(&self) -> usize {
         self.healing
@@ -193,5 +207,26 @@ impl LiveGraph {
         }
         self.version += 1;
         self.structure += 1;
+    }
+}
+
+#[cfg(test)]
+impl LiveGraph {
+    /// A graph made by hand, as its first node sees it.
+    pub(in crate::topology) fn by_hand(
+        now: Instant,
+        nodes: &[(PeerId, NodeFacts)],
+        edges: impl IntoIterator<Item = (usize, usize)>,
+    ) -> Self {
+        let mut graph = Self::new(nodes[0].0, nodes[0].1, now);
+        let facts = (&LinkFacts::default(), now);
+        for (one, other) in edges {
+            let about = |peer: &PeerId| {
+                let (peer, facts) = *nodes.iter().find(|(found, _)| found == peer)?;
+                Some(NodeData { peer, facts, last_seen: now })
+            };
+            graph.connect([nodes[one].0, nodes[other].0], LinkData::of_both(facts, facts), about);
+        }
+        graph
     }
 }

@@ -179,6 +179,7 @@ impl LinkState {
             self.origination.on_drift();
         }
         self.relink(now);
+        self.announce_if_due(now);
     }
 
     /// Nodes that are to be ignored, whatever they sign; all others are heard (again).
@@ -262,6 +263,7 @@ impl LinkState {
         if !compare::possible(parts) {
             return Err(Refusal::Malformed);
         }
+        self.pay_for(now, from, self.database.len())?;
         let own = compare::digests(&self.database, salt, parts);
         let differing: Vec<usize> = (0..parts).filter(|part| own[*part] != digests[*part]).collect();
         if differing.is_empty() {
@@ -287,6 +289,8 @@ impl LinkState {
         range: (PeerId, PeerId),
         entries: &[(wire::Name, u64, u64)],
     ) -> Result<(), Refusal> {
+        let nodes = if range.0 <= range.1 { self.database.stamps(range.0..=range.1).count() } else { 0 };
+        self.pay_for(now, from, nodes)?;
         let difference = compare::difference(&self.database, now, range, entries).ok_or(Refusal::Contradictory)?;
         for peer in difference.lacking_there {
             self.owe(now, from, peer);
@@ -295,6 +299,13 @@ impl LinkState {
             self.list(now, from, range.0, range.1, false);
         }
         Ok(())
+    }
+
+    /// Looking through so many nodes for a neighbour is work as well: it is paid for as if it had sent some bytes for each.
+    fn pay_for(&mut self, now: Instant, from: PeerId, nodes: usize) -> Result<(), Refusal> {
+        let neighbour = self.neighbours.get_mut(&from).ok_or(Refusal::Stranger)?;
+        let paid = neighbour.intake.take(now, (nodes * BYTES_PER_NODE) as f64);
+        if paid { Ok(()) } else { Err(Refusal::Flooded) }
     }
 
     fn list(&mut self, now: Instant, to: PeerId, from: PeerId, until: PeerId, answer: bool) {
@@ -457,6 +468,8 @@ impl LinkState {
 
 /// What the carrier takes at most.
 const PACKET_BYTES_MAX: u64 = 16 << 10;
+/// What a neighbour pays for each node that is looked through for it, in bytes.
+const BYTES_PER_NODE: usize = 16;
 /// Bytes of a datagram besides the announcements in it, at most.
 const PACKET_BYTES_BESIDES: usize = 8;
 

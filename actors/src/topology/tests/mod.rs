@@ -187,17 +187,17 @@ fn edge_lists() {
 fn drawings_show_what_matters() {
     let graph = graph(4, &[(0, 1), (1, 2), (2, 0), (2, 3), (3, 2)]);
     let shape = shape(&graph);
-    let text = drawing::dot(&graph, &shape);
+    let text = drawing::dot(&graph, &shape, |node| node.index().to_string());
     assert!(text.starts_with("graph bowline {") && text.ends_with("}\n"));
     assert_eq!(
         (text.matches(" -- ").count(), text.matches("dashed").count(), text.matches("penwidth").count()),
         (4, 1, 1)
     );
-    let picture = drawing::svg(&graph, &shape).unwrap();
+    let picture = drawing::svg(&graph, &shape, |node| node.index().to_string()).unwrap();
     assert_eq!((picture.matches("<circle").count(), picture.matches("<line").count()), (4, 4));
     assert!(!picture.contains("NaN"));
     let crowd = super::tests::graph(drawing::SVG_NODES_MAX + 1, &[]);
-    assert_eq!(drawing::svg(&crowd, &shape), None);
+    assert_eq!(drawing::svg(&crowd, &shape, |node| node.index().to_string()), None);
 }
 
 /// Graphs that are copied here with their sources and licences in their heads (MIT and CC0), and values on which networkx, igraph and

@@ -1,12 +1,14 @@
-//! `bowline topology`: what the shape of a network says of it.
+//! `bowline topology`: what the shape of a network says of it: the running node's, or one in a file.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `file` | a graph file, plain or compressed, read within bounds |
+//! | `live` | the running node's network |
 //! | `measure` | processor time of one analysis |
 //! | `report` | everything about one graph, for programs and for people |
 
 mod file;
+mod live;
 mod measure;
 mod report;
 
@@ -17,19 +19,25 @@ use petgraph::graph::NodeIndex;
 
 use self::file::Network;
 use self::report::Report;
+use hyper::Method;
+
+use self::live::Live;
 use super::Global;
+use super::human::harmless;
 use super::output::line;
+use crate::control::client::Content;
+use crate::control::protocol::TopologyReport;
 use crate::exit::{Exit, Failure};
 
 /// Analyse the shape of networks: diameter, clustering, bridge nodes, components, the risk that they fall apart
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Edge lists to analyse: `u v` a line, optionally `# nodes: N`; gzip as well
-    #[arg(long = "graph", required = true, num_args = 1.., value_name = "FILE")]
+    /// Edge lists to analyse instead of the running node's network: `u v` a line, optionally `# nodes: N`; gzip as well
+    #[arg(long = "graph", num_args = 1.., value_name = "FILE")]
     graphs: Vec<PathBuf>,
-    /// Say what the loss of this node would do
-    #[arg(long, value_name = "NODE")]
-    what_if: Option<u32>,
+    /// Say what the loss of this node would do: a peer, or a node's number in the file
+    #[arg(long, value_name = "PEER")]
+    what_if: Option<String>,
     /// Print the graph for Graphviz instead
     #[arg(long, conflicts_with_all = ["svg", "json", "what_if"])]
     dot: bool,
@@ -44,6 +52,14 @@ pub struct Args {
 /// A file that cannot be read ([`Exit::Usage`], [`Exit::Permission`]) or is no graph ([`Exit::False`]), a node that is in none of it
 /// ([`Exit::Usage`]).
 pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
+    if args.graphs.is_empty() {
+        return run_live(&args, global);
+    }
+    let wanted = args.what_if.as_ref().map(|node| {
+        let number = node.parse::<u32>();
+        number.map_err(|_| Failure::new(Exit::Usage, format_args!("`{}` is no number of a node", harmless(node))))
+    });
+    let wanted = wanted.transpose()?;
     if (args.dot || args.svg) && args.graphs.len() > 1 {
         let failure = Failure::new(Exit::Usage, "a drawing is of one graph, and several were named");
         return Err(failure.hint("draw one after another"));
@@ -57,7 +73,7 @@ pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
         }
         let mut report = Report::of(&mut analyser, &network);
         report.measure(&mut analyser);
-        if let Some(node) = args.what_if {
+        if let Some(node) = wanted {
             report.what_if = Some((node, loss(&mut analyser, path, &network, node)?));
         }
         if at > 0 && !global.json {
@@ -68,13 +84,33 @@ pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// The network as the running node sees it.
+fn run_live(args: &Args, global: &Global) -> Result<Exit, Failure> {
+    let report: TopologyReport = global.call(Method::GET, "/v1/topology", Content::Nothing, None)?;
+    let live = Live::new(report);
+    if args.dot || args.svg {
+        let drawn = live.draw(args.svg).ok_or_else(|| {
+            let room = format_args!("a picture has room for {} nodes", drawing::SVG_NODES_MAX);
+            Failure::new(Exit::False, room).hint("use `--dot` and Graphviz' `sfdp`")
+        })?;
+        line(drawn.trim_end())?;
+        return Ok(Exit::Ok);
+    }
+    let lost = args.what_if.as_ref().map(|wanted| live.find(wanted)).transpose()?;
+    let loss = lost.and_then(|peer| Some((peer, live.loss(&peer)?)));
+    let loss = loss.as_ref().map(|(peer, loss)| (*peer, loss));
+    global.output().result("topology", &live.json(loss)?, || live.text(loss))?;
+    Ok(Exit::Ok)
+}
+
 /// The graph as text for Graphviz, or as a picture.
 fn draw(analyser: &mut Analyser, path: &Path, network: &Network, picture: bool) -> Result<String, Failure> {
     let shape = analyser.analyse(&network.graph);
+    let number = |node: NodeIndex<u32>| node.index().to_string();
     if !picture {
-        return Ok(drawing::dot(&network.graph, shape));
+        return Ok(drawing::dot(&network.graph, shape, number));
     }
-    drawing::svg(&network.graph, shape).ok_or_else(|| {
+    drawing::svg(&network.graph, shape, number).ok_or_else(|| {
         let too_large = format_args!("{}: a picture has room for {} nodes", path.display(), drawing::SVG_NODES_MAX);
         Failure::new(Exit::False, too_large).hint("use `--dot` and Graphviz' `sfdp`")
     })

@@ -150,7 +150,7 @@ impl<'a> Report<'a> {
             ("analysed in", format!("{} of processor time", micros(self.cpu_us.round() as u64))),
         ];
         if let Some((node, loss)) = &self.what_if {
-            rows.push(("without", without(*node, loss)));
+            rows.push(("without", without(&node.to_string(), loss)));
         }
         let rows: String = rows.iter().map(|(label, text)| format!("  {label:<15} {text}\n")).collect();
         format!("{}\n{}", harmless(name), rows.replace("  without         ", "  without "))
@@ -183,7 +183,7 @@ impl<'a> Report<'a> {
 }
 
 /// What the loss of a node would do, in a sentence.
-fn without(node: u32, loss: &WhatIf) -> String {
+pub(super) fn without(node: &str, loss: &WhatIf) -> String {
     let mut text = match &loss.pieces[..] {
         [] => format!("{node}: it stands alone, nobody would miss it"),
         [rest] => format!("{node}: the other {rest} nodes of its component stay connected"),

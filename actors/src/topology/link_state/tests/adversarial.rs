@@ -54,8 +54,10 @@ fn drain(node: &mut LinkState) -> Vec<LinkStateOutput> {
     std::iter::from_fn(|| node.poll_output()).collect()
 }
 
-/// What a node knows, in a form that can be compared.
-fn state(node: &LinkState) -> (Vec<(PeerId, Stamp)>, u64, Vec<Vec<(PeerId, u32)>>) {
+/// What a node knows, in a form that can be compared: announcements, the graph's version, everybody's neighbours.
+type Known = (Vec<(PeerId, Stamp)>, u64, Vec<Vec<(PeerId, u32)>>);
+
+fn state(node: &LinkState) -> Known {
     let all = PeerId::from_bytes([0; 32])..=PeerId::from_bytes([255; 32]);
     let neighbours = node.graph().nodes().map(|peer| node.graph().neighbours(&peer)).collect();
     (node.database.stamps(all).collect(), node.graph().version(), neighbours)
@@ -229,6 +231,17 @@ fn answers_stay_within_the_budget() {
         })
         .sum();
     assert!(bytes as u64 <= config().send_burst_bytes, "{bytes}");
+}
+
+#[test]
+fn comparisons_without_end_are_not_answered() {
+    let (now, mut node) = node();
+    for salt in 0..100_000 {
+        node.on_packet(now, peer(1), &wire::encode(&Message::Compare { salt, digests: vec![1] }));
+    }
+    // Three nodes are 48 bytes of work, beside the few bytes of the question.
+    let answered = 100_000 - node.refusals().of(Refusal::Flooded);
+    assert!(answered <= config().receive_burst_bytes / 48, "{answered}");
 }
 
 #[test]

@@ -14,6 +14,8 @@ use super::super::{LinkState, LinkStateOutput, LiveGraph};
 /// What a node may want of its world.
 pub(crate) enum Wish {
     Send(PeerId, Bytes),
+    Connect(PeerId),
+    Release(PeerId),
 }
 
 /// What runs in the world.
@@ -62,9 +64,12 @@ pub(crate) struct World<N> {
     /// Bytes sent.
     pub(crate) bytes: u64,
     pub(crate) packets: u64,
+    /// Pairs that cannot be connected.
+    pub(crate) unreachable: BTreeSet<(PeerId, PeerId)>,
     wakes: BTreeSet<(Instant, PeerId)>,
     wake_of: BTreeMap<PeerId, Instant>,
     flying: BTreeMap<(Instant, u64), (PeerId, PeerId, Bytes)>,
+    dialling: BTreeMap<(Instant, u64), (PeerId, PeerId)>,
     count: u64,
     rng: ChaCha8Rng,
 }
@@ -83,9 +88,11 @@ impl<N: Node> World<N> {
             loss: 0.0,
             bytes: 0,
             packets: 0,
+            unreachable: BTreeSet::new(),
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
             flying: BTreeMap::new(),
+            dialling: BTreeMap::new(),
             count: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
         }
@@ -161,6 +168,13 @@ impl<N: Node> World<N> {
                         self.flying.insert((self.now + delay, self.count), (peer, to, payload));
                     }
                 }
+                Wish::Connect(to) => {
+                    if !self.unreachable.contains(&pair(peer, to)) {
+                        let delay = Duration::from_millis(self.rng.random_range(100..400));
+                        self.dialling.insert((self.now + delay, self.count), pair(peer, to));
+                    }
+                }
+                Wish::Release(to) => self.unlink(peer, to),
             }
         }
     }
@@ -171,7 +185,8 @@ impl<N: Node> World<N> {
         loop {
             let wake = self.wakes.first().map(|(at, _)| *at);
             let packet = self.flying.first_key_value().map(|((at, _), _)| *at);
-            let Some(next) = [wake, packet].into_iter().flatten().min().filter(|at| *at <= end) else { break };
+            let dial = self.dialling.first_key_value().map(|((at, _), _)| *at);
+            let Some(next) = [wake, packet, dial].into_iter().flatten().min().filter(|at| *at <= end) else { break };
             self.now = self.now.max(next);
             if packet == Some(next) {
                 let (_, (from, to, payload)) = self.flying.pop_first().unwrap();
@@ -180,6 +195,12 @@ impl<N: Node> World<N> {
                 {
                     node.on_packet(self.now, from, &payload);
                     self.after(to);
+                }
+            } else if dial == Some(next) {
+                let (_, (a, b)) = self.dialling.pop_first().unwrap();
+                if self.nodes.contains_key(&a) && self.nodes.contains_key(&b) && !self.links.contains_key(&(a, b)) {
+                    let facts = LinkFacts { latency: Duration::from_millis(20), cost: 10, ..LinkFacts::default() };
+                    self.link_as(a, b, facts);
                 }
             } else {
                 let (_, peer) = self.wakes.pop_first().unwrap();

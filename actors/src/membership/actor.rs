@@ -1,0 +1,362 @@
+//! The actor of membership: packets, time and what the node knows of its sessions on one side, the machine on the other.
+//!
+//! To be a permanent child of a supervisor that is given up when it fails for good: nothing that happens here ends a session. A restart keeps
+//! [`Kept`], and with it the machine: a new one in the same life would number its packets from the beginning, and nobody would listen.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, Handler, Message};
+use bowline_messages::config::MembershipConfig;
+use bowline_messages::membership::{MemberInfo, MembershipEvent};
+use bowline_messages::network::GroupPacket;
+use bowline_messages::{Incarnation, PeerId};
+use bytes::Bytes;
+
+use super::wire::SIGNATURE_BYTES;
+use super::{Keys, Membership, MembershipOutput};
+use crate::clock;
+use crate::pump::{self, Pump, Pumped};
+use crate::session::identity::{Identity, SigningContext};
+use crate::supervision::Context;
+
+/// Whom this node takes in as a member.
+pub type Admits = Rc<dyn Fn(&PeerId) -> bool>;
+
+/// The key of this node, for packets and statements of the membership.
+struct NodeKeys {
+    identity: Arc<Identity>,
+    admits: Admits,
+}
+
+impl Keys for NodeKeys {
+    fn sign(&self, bytes: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.identity.sign(SigningContext::Membership, bytes)
+    }
+
+    fn verify(&self, peer: &PeerId, bytes: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        Identity::verify(peer, SigningContext::Membership, bytes, signature).is_ok()
+    }
+
+    fn admits(&self, peer: &PeerId) -> bool {
+        (self.admits)(peer)
+    }
+}
+
+/// What outlives the actor.
+pub struct Kept {
+    machine: RefCell<Membership>,
+    /// Peers with which there was a session when that was told last.
+    neighbours: RefCell<BTreeSet<PeerId>>,
+}
+
+impl Kept {
+    /// A membership that knows nobody, in this life of this node: one for each life. Everything random in it comes from the seed.
+    pub fn new(
+        now: Instant,
+        config: MembershipConfig,
+        identity: Arc<Identity>,
+        life: Incarnation,
+        admits: Admits,
+        seed: u64,
+    ) -> Self {
+        let me = identity.peer_id();
+        let keys = Box::new(NodeKeys { identity, admits });
+        let machine = RefCell::new(Membership::new(now, config, me, life, keys, seed));
+        Self { machine, neighbours: RefCell::default() }
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
+
+/// What the actor is made from, again after every restart.
+#[derive(Clone)]
+pub struct MembershipParts {
+    /// What outlives it.
+    pub kept: Rc<Kept>,
+    /// Brings a packet to a peer, over a session or through others; it may be lost, and never waits.
+    pub carry: Rc<dyn Fn(PeerId, Bytes)>,
+    /// Is told what happened.
+    pub events: Rc<dyn Fn(MembershipEvent)>,
+}
+
+/// Peers with which there is a session now, all of them, from the node: those that are new are joined, those that are missing do not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct Neighbours(pub Vec<PeerId>);
+
+/// Joins the group of a peer, which has to be reachable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct JoinGroup(pub PeerId);
+
+/// Says good-bye: this node belongs to no group until its next life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct LeaveGroup;
+
+/// From whoever watches this node itself: it was starved or stopped, and should trust itself less for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct Starved;
+
+/// Who is known, by name, and how they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "Vec<MemberInfo>")]
+pub struct WhichMembers;
+
+/// The actor of membership.
+pub struct MembershipActor {
+    parts: MembershipParts,
+    pump: Pump,
+}
+
+impl MembershipActor {
+    /// An actor that takes up what an earlier life left.
+    pub fn new(parts: MembershipParts) -> Self {
+        Self { parts, pump: Pump::new() }
+    }
+
+    /// Lets the machine work and carries out what it wants.
+    fn with_machine(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(Instant, &mut Membership)) {
+        let kept = Rc::clone(&self.parts.kept);
+        work(clock::now(), &mut kept.machine.borrow_mut());
+        loop {
+            // Not held while it is carried out: whoever is told may ask something.
+            let output = kept.machine.borrow_mut().poll_output();
+            match output {
+                Some(MembershipOutput::Send { to, payload }) => {
+                    metrics::counter!("bowline_membership_bytes_sent_total").increment(payload.len() as u64);
+                    (self.parts.carry)(to, payload);
+                }
+                Some(MembershipOutput::Emit(event)) => {
+                    metrics::counter!("bowline_membership_events_total", "event" => name(&event)).increment(1);
+                    (self.parts.events)(event);
+                }
+                None => break,
+            }
+        }
+        let machine = kept.machine.borrow();
+        metrics::gauge!("bowline_membership_members")
+            .set(f64::from(u32::try_from(machine.active()).unwrap_or(u32::MAX)));
+        metrics::gauge!("bowline_membership_doubt").set(f64::from(machine.doubt()));
+        let deadline = machine.deadline();
+        drop(machine);
+        pump::arm(self, ctx, deadline);
+    }
+}
+
+impl Actor for MembershipActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.with_machine(ctx, |_, _| ());
+    }
+}
+
+impl Pumped for MembershipActor {
+    fn pump(&mut self) -> &mut Pump {
+        &mut self.pump
+    }
+
+    fn on_deadline(&mut self, ctx: &mut Self::Context) {
+        self.with_machine(ctx, |now, machine| machine.on_timeout(now));
+    }
+}
+
+impl Handler<GroupPacket> for MembershipActor {
+    type Result = ();
+
+    fn handle(&mut self, packet: GroupPacket, ctx: &mut Self::Context) {
+        self.with_machine(ctx, |now, machine| {
+            if let Err(refusal) = machine.on_packet(now, &packet.payload) {
+                metrics::counter!("bowline_membership_refused_total", "reason" => refusal.to_string()).increment(1);
+            }
+        });
+    }
+}
+
+impl Handler<Neighbours> for MembershipActor {
+    type Result = ();
+
+    fn handle(&mut self, Neighbours(now_there): Neighbours, ctx: &mut Self::Context) {
+        let now_there: BTreeSet<PeerId> = now_there.into_iter().collect();
+        let before = self.parts.kept.neighbours.replace(now_there.clone());
+        self.with_machine(ctx, |now, machine| {
+            for peer in now_there.difference(&before) {
+                machine.join(now, *peer);
+            }
+            for peer in before.difference(&now_there) {
+                machine.forget_seed(peer);
+                machine.on_unreachable(now, *peer);
+            }
+        });
+    }
+}
+
+impl Handler<JoinGroup> for MembershipActor {
+    type Result = ();
+
+    fn handle(&mut self, JoinGroup(peer): JoinGroup, ctx: &mut Self::Context) {
+        self.with_machine(ctx, |now, machine| machine.join(now, peer));
+    }
+}
+
+impl Handler<LeaveGroup> for MembershipActor {
+    type Result = ();
+
+    fn handle(&mut self, _: LeaveGroup, ctx: &mut Self::Context) {
+        self.with_machine(ctx, |now, machine| machine.leave(now));
+    }
+}
+
+impl Handler<Starved> for MembershipActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Starved, ctx: &mut Self::Context) {
+        self.with_machine(ctx, |_, machine| machine.on_doubt());
+    }
+}
+
+impl Handler<WhichMembers> for MembershipActor {
+    type Result = Vec<MemberInfo>;
+
+    fn handle(&mut self, _: WhichMembers, _: &mut Self::Context) -> Self::Result {
+        self.parts.kept.machine.borrow().members(clock::now()).collect()
+    }
+}
+
+/// The name of an event in metrics.
+const fn name(event: &MembershipEvent) -> &'static str {
+    match event {
+        MembershipEvent::Joined { .. } => "joined",
+        MembershipEvent::Suspected { .. } => "suspected",
+        MembershipEvent::Cleared { .. } => "cleared",
+        MembershipEvent::Down { .. } => "down",
+        MembershipEvent::Left { .. } => "left",
+        MembershipEvent::Returned { .. } => "returned",
+        MembershipEvent::Offended { .. } => "offended",
+        MembershipEvent::Excluded { .. } => "excluded",
+        MembershipEvent::Superseded { .. } => "superseded",
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the enum may grow in its crate")]
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use actix::Addr;
+    use bowline_messages::membership::MemberState;
+    use bowline_messages::network::Concern;
+
+    use super::*;
+
+    type Addresses = Rc<RefCell<Vec<(PeerId, Addr<MembershipActor>)>>>;
+    type Told = Rc<RefCell<Vec<(PeerId, MembershipEvent)>>>;
+
+    /// So many actors with real keys; those whose address is in the list can reach each other.
+    fn start(count: u8) -> (Addresses, Told, Vec<MembershipParts>) {
+        let (addresses, told) = (Addresses::default(), Told::default());
+        let mut all = Vec::new();
+        for n in 0..count {
+            let identity = Arc::new(Identity::from_seed(&[n + 1; 32]));
+            let me = identity.peer_id();
+            let config = MembershipConfig::default();
+            let kept = Kept::new(clock::now(), config, identity, Incarnation(1), Rc::new(|_| true), n.into());
+            let (others, noted) = (Rc::clone(&addresses), Rc::clone(&told));
+            let parts = MembershipParts {
+                kept: Rc::new(kept),
+                carry: Rc::new(move |to, payload| {
+                    let address =
+                        |of| others.borrow().iter().find(|(peer, _)| *peer == of).map(|(_, address)| address.clone());
+                    if let (Some(_), Some(address)) = (address(me), address(to)) {
+                        address.do_send(GroupPacket { from: me, concern: Concern::Membership, payload });
+                    }
+                }),
+                events: Rc::new(move |event| noted.borrow_mut().push((me, event))),
+            };
+            addresses.borrow_mut().push((me, Context::run(256, MembershipActor::new(parts.clone()))));
+            all.push(parts);
+        }
+        (addresses, told, all)
+    }
+
+    async fn members(address: &Addr<MembershipActor>, state: MemberState) -> usize {
+        address.send(WhichMembers).await.unwrap().iter().filter(|member| member.state == state).count()
+    }
+
+    async fn until(address: &Addr<MembershipActor>, state: MemberState, count: usize, most: Duration) {
+        let late = clock::now() + most;
+        while members(address, state).await != count {
+            assert!(clock::now() < late, "not {count} {state}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    #[actix::test]
+    async fn signed_with_real_keys_a_group_forms_and_loses_a_member() {
+        tokio::time::pause();
+        let (addresses, told, _) = start(4);
+        let all = addresses.borrow().clone();
+        for (_, address) in &all[1..] {
+            address.send(Neighbours(vec![all[0].0])).await.unwrap();
+        }
+        for (_, address) in &all {
+            until(address, MemberState::Alive, 3, Duration::from_secs(20)).await;
+        }
+        let (gone, _) = addresses.borrow_mut().remove(3);
+        for (_, address) in &all[..3] {
+            until(address, MemberState::Down, 1, Duration::from_secs(30)).await;
+        }
+        let down = |event: &MembershipEvent| matches!(event, MembershipEvent::Down { peer, .. } if *peer == gone);
+        assert_eq!(told.borrow().iter().filter(|(by, event)| *by != gone && down(event)).count(), 3);
+    }
+
+    #[actix::test]
+    async fn a_session_that_ends_is_a_question_without_an_answer() {
+        tokio::time::pause();
+        let (addresses, told, _) = start(3);
+        let all = addresses.borrow().clone();
+        for (_, address) in &all[1..] {
+            address.send(Neighbours(vec![all[0].0])).await.unwrap();
+        }
+        for (_, address) in &all {
+            until(address, MemberState::Alive, 2, Duration::from_secs(20)).await;
+        }
+        addresses.borrow_mut().remove(0);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        all[1].1.send(Neighbours(vec![])).await.unwrap();
+        let by = all[1].0;
+        let suspected = told.borrow().iter().any(|(noted_by, event)| {
+            *noted_by == by && matches!(event, MembershipEvent::Suspected { peer, .. } if *peer == all[0].0)
+        });
+        assert!(suspected);
+    }
+
+    #[actix::test]
+    async fn a_restarted_actor_goes_on_with_what_was_known() {
+        tokio::time::pause();
+        let (addresses, _, parts) = start(2);
+        let all = addresses.borrow().clone();
+        all[1].1.send(JoinGroup(all[0].0)).await.unwrap();
+        until(&all[0].1, MemberState::Alive, 1, Duration::from_secs(20)).await;
+        let again = Context::run(256, MembershipActor::new(parts[1].clone()));
+        addresses.borrow_mut()[1].1 = again.clone();
+        assert_eq!(members(&again, MemberState::Alive).await, 1);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(members(&all[0].1, MemberState::Alive).await, 1);
+        again.send(LeaveGroup).await.unwrap();
+        until(&all[0].1, MemberState::Left, 1, Duration::from_secs(2)).await;
+    }
+}

@@ -1,0 +1,263 @@
+//! What a node does beside its own sessions: it tells its neighbours who is there and what the network looks like, and passes packets on.
+//!
+//! All of it stands under one supervisor, `network`, which is given up when it fails for good: sessions do without it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Addr, Recipient};
+use bowline_messages::config::{MembershipConfig, MeshConfig, NetworkSection, TopologyConfig};
+use bowline_messages::event::EventKind;
+use bowline_messages::membership::MemberInfo;
+use bowline_messages::network::Concern;
+use bowline_messages::supervision::{Restart, Strategy, SupervisionEvent};
+use bowline_messages::topology::{
+    GraphQuery, HealingRequest, HealthQuery, HealthReport, NetworkGraph, NodeFacts, OwnFacts,
+};
+use bowline_messages::{MessageClass, PeerId};
+use bytes::Bytes;
+use rand::Rng as _;
+use rand_chacha::ChaCha20Rng;
+
+use super::NodeError;
+use super::peers::WayThroughOthers;
+use super::services::Services;
+use super::surroundings::{SurroundingsActor, SurroundingsParts};
+use crate::clock;
+use crate::membership::MembershipActor;
+use crate::membership::actor::{Kept as KeptMembership, MembershipParts, WhichMembers};
+use crate::routing::actor::{Parcel, RouterActor, RouterParts, RoutesQuery, RoutesReport, View, ViewChanged};
+use crate::session::datagrams::DatagramError;
+use crate::session::handshake::{Entropy, HandshakeError};
+use crate::supervision::{ChildSpec, OnExceeded, SupervisorSpec};
+use crate::topology::actor::{TopologyActor, TopologyParts, TopologyState};
+use crate::transport::mesh::MeshPort;
+
+/// The mailboxes of these actors, in datagrams: what finds no room is lost, which all of them bear.
+const NETWORK_MAILBOX: usize = 1_024;
+/// How long a datagram of the membership is worth waiting for a link: longer, and the answer comes too late.
+const PROBE_WORTH: Duration = Duration::from_millis(500);
+
+/// How long what the gossip says is worth waiting for one.
+const GOSSIP_WORTH: Duration = Duration::from_secs(5);
+
+/// How a node takes part in the network beyond its own sessions.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkConfig {
+    /// How often it looks around.
+    pub section: NetworkSection,
+    /// Routes and links through other peers.
+    pub mesh: MeshConfig,
+    /// Who is there.
+    pub membership: MembershipConfig,
+    /// The network's shape.
+    pub topology: TopologyConfig,
+}
+
+/// What a running node knows of the network. Cheap to clone; stays on its thread.
+#[derive(Clone)]
+pub struct NetworkHandle {
+    topology: Addr<TopologyActor>,
+    membership: Addr<MembershipActor>,
+    router: Addr<RouterActor>,
+}
+
+impl NetworkHandle {
+    /// How the network is, as this node sees it.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn health(&self) -> Result<HealthReport, NodeError> {
+        Ok(*self.topology.send(HealthQuery).await?)
+    }
+
+    /// Who is connected to whom, as this node sees it.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn graph(&self) -> Result<NetworkGraph, NodeError> {
+        Ok(*self.topology.send(GraphQuery).await?)
+    }
+
+    /// Who belongs to the network, and who is gone; not this node itself.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn members(&self) -> Result<Vec<MemberInfo>, NodeError> {
+        Ok(self.membership.send(WhichMembers).await?)
+    }
+
+    /// The ways to a peer through others.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn routes(&self, peer: PeerId) -> Result<RoutesReport, NodeError> {
+        Ok(self.router.send(RoutesQuery(peer)).await?)
+    }
+
+    /// The actors, for scripts and embedders that go deeper.
+    pub fn actors(&self) -> (&Addr<TopologyActor>, &Addr<MembershipActor>, &Addr<RouterActor>) {
+        (&self.topology, &self.membership, &self.router)
+    }
+}
+
+/// The router, once it is there.
+type RouterAddress = RefCell<Option<Addr<RouterActor>>>;
+
+/// The actors of the network, put together.
+pub(super) struct Network {
+    /// The supervisor over all of them.
+    pub(super) child: ChildSpec,
+    /// The way to them.
+    pub(super) handle: NetworkHandle,
+}
+
+/// What it takes to put them together.
+pub(super) struct NetworkMaking<'a> {
+    pub(super) config: &'a NetworkConfig,
+    pub(super) services: &'a Rc<Services>,
+    /// The mesh transport's port.
+    pub(super) port: MeshPort,
+    /// Begins and ends sessions for the sake of the network.
+    pub(super) healing: Recipient<HealingRequest>,
+    /// Is told of ways through others.
+    pub(super) ways: Recipient<WayThroughOthers>,
+    /// Where the randomness of keys comes from.
+    pub(super) entropy: Rc<dyn Fn() -> Result<Entropy, HandshakeError>>,
+    /// What nobody else may know, for the names of packets.
+    pub(super) secret: ChaCha20Rng,
+    pub(super) seed: u64,
+    pub(super) events: Recipient<SupervisionEvent>,
+}
+
+impl Network {
+    /// Makes the actors; they start with the supervisor.
+    pub(super) fn new(making: NetworkMaking<'_>) -> Self {
+        let NetworkMaking { config, services, port, healing, ways, entropy, secret, seed, events } = making;
+        let carrier = Rc::clone(&services.carrier);
+        let router_address: Rc<RouterAddress> = Rc::default();
+        let state = TopologyState::new(&config.topology, Arc::clone(&services.identity), services.incarnation, seed);
+        let state = Rc::new(state);
+        let topology_parts = TopologyParts {
+            config: config.topology.clone(),
+            state: Rc::clone(&state),
+            send: {
+                let carrier = Rc::clone(&carrier);
+                Rc::new(move |to, concern, payload| {
+                    // What finds no room is lost, and found missing when both sides compare.
+                    let _ = carrier.send(&to, concern, MessageClass::Background, payload, GOSSIP_WORTH);
+                })
+            },
+            links: healing,
+            changed: {
+                let router = Rc::clone(&router_address);
+                Rc::new(move || {
+                    if let Some(router) = &*router.borrow() {
+                        let _ = router.try_send(ViewChanged);
+                    }
+                })
+            },
+            events: emitter(services),
+        };
+        let (topology_spec, topology) = ChildSpec::new("topology", move || TopologyActor::new(topology_parts.clone()));
+        let view: View = {
+            let state = Rc::clone(&state);
+            Rc::new(move |look| state.graph(|graph| look(graph)))
+        };
+        let rng = Rc::new(RefCell::new(secret));
+        let router_parts = RouterParts {
+            identity: Arc::clone(&services.identity),
+            config: config.mesh.clone(),
+            carrier: Rc::clone(&carrier),
+            view,
+            port: port.clone(),
+            ways,
+            entropy,
+            seed: Rc::new(move || {
+                let mut seed = [0; 32];
+                rng.borrow_mut().fill_bytes(&mut seed);
+                seed
+            }),
+        };
+        let (router_spec, router) = ChildSpec::new("router", move || RouterActor::new(router_parts.clone()));
+        port.connect(RouterActor::sink(router.clone()));
+        *router_address.borrow_mut() = Some(router.clone());
+        let (membership_spec, membership) = membership_child(config, services, Rc::clone(&router_address), seed);
+        let surroundings = SurroundingsParts {
+            carrier: Rc::clone(&carrier),
+            own: own_facts(services),
+            every: config.section.look_every,
+            topology: topology.clone(),
+            routing: router.clone().recipient(),
+            membership: membership.clone().recipient(),
+        };
+        let (surroundings_spec, _) =
+            ChildSpec::new("surroundings", move || SurroundingsActor::new(surroundings.clone()));
+        for concern in [Concern::LinkState, Concern::Healing] {
+            carrier.set_port(concern, topology.clone().recipient());
+        }
+        carrier.set_port(Concern::Mesh, router.clone().recipient());
+        carrier.set_port(Concern::Membership, membership.clone().recipient());
+        let empty = SupervisorSpec::new("network", Strategy::OneForOne).seed(seed).events(events);
+        let specs = [topology_spec, router_spec, membership_spec, surroundings_spec];
+        let supervisor = specs.into_iter().fold(empty, |all, spec| all.child(spec.mailbox(NETWORK_MAILBOX)));
+        let child = supervisor.on_exceeded(OnExceeded::EndGroup).into_child().0.restart(Restart::Temporary);
+        Self { child, handle: NetworkHandle { topology, membership, router } }
+    }
+}
+
+/// What this node is like and where it can be reached, as it is told to others.
+fn own_facts(services: &Rc<Services>) -> Rc<dyn Fn() -> OwnFacts> {
+    let services = Rc::clone(services);
+    Rc::new(move || {
+        let addresses = services.own_addresses().map(|told| told.addresses).unwrap_or_default();
+        OwnFacts { facts: NodeFacts::default(), addresses }
+    })
+}
+
+/// Events of the network are events of the node.
+fn emitter(services: &Rc<Services>) -> Rc<dyn Fn(EventKind)> {
+    let services = Rc::clone(services);
+    Rc::new(move |event| services.emit(event))
+}
+
+/// Who is there: the actor of the membership. What it says to members without a session goes through others, sealed.
+fn membership_child(
+    config: &NetworkConfig,
+    services: &Rc<Services>,
+    router: Rc<RouterAddress>,
+    seed: u64,
+) -> (ChildSpec, Addr<MembershipActor>) {
+    let admits = {
+        let services = Rc::clone(services);
+        Rc::new(move |peer: &PeerId| services.admits(peer))
+    };
+    let kept = KeptMembership::new(
+        clock::now(),
+        config.membership.clone(),
+        Arc::clone(&services.identity),
+        services.incarnation,
+        admits,
+        seed,
+    );
+    let (carrier, events) = (Rc::clone(&services.carrier), Rc::clone(services));
+    let parts = MembershipParts {
+        kept: Rc::new(kept),
+        carry: Rc::new(move |to, payload: Bytes| {
+            let class = MessageClass::Realtime;
+            match carrier.send(&to, Concern::Membership, class, payload.clone(), PROBE_WORTH) {
+                Err(DatagramError::NoSession | DatagramError::NoLink) => {
+                    if let Some(router) = &*router.borrow() {
+                        let _ = router.try_send(Parcel { to, concern: Concern::Membership, payload });
+                    }
+                }
+                // What finds no room is a probe without an answer.
+                Ok(()) | Err(DatagramError::Full | DatagramError::TooLarge) => {}
+            }
+        }),
+        events: Rc::new(move |what| events.emit(EventKind::Membership { what })),
+    };
+    ChildSpec::new("membership", move || MembershipActor::new(parts.clone()))
+}

@@ -1,0 +1,132 @@
+//! Looks who is reachable at the moment and tells those whose concern that is: the topology, the routing, the membership.
+//!
+//! Permanent child of the supervisor `network`. It keeps nothing: a restart looks again.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr, Recipient};
+use bowline_messages::PeerId;
+use bowline_messages::network::Neighbour;
+use bowline_messages::topology::{LinkFacts, NeighboursChanged, OwnFacts};
+
+use super::carrier::Carrier;
+use crate::clock;
+use crate::membership::actor::Neighbours;
+use crate::pump::{self, Pump, Pumped};
+use crate::routing::actor::DirectNeighbours;
+use crate::supervision::Context;
+use crate::topology::actor::TopologyActor;
+
+/// What one link costs beside its delay, in microseconds of round trip: fewer links are better when the delay is the same.
+const HOP_COST: Duration = Duration::from_millis(1);
+/// The unit of costs.
+const COST_UNIT: Duration = Duration::from_micros(100);
+
+/// What the actor is made from, again after every restart.
+#[derive(Clone)]
+pub(super) struct SurroundingsParts {
+    pub(super) carrier: Rc<Carrier>,
+    /// What this node is like.
+    pub(super) own: Rc<dyn Fn() -> OwnFacts>,
+    /// How often it looks.
+    pub(super) every: Duration,
+    pub(super) topology: Addr<TopologyActor>,
+    pub(super) routing: Recipient<DirectNeighbours>,
+    pub(super) membership: Recipient<Neighbours>,
+}
+
+/// The actor.
+pub(super) struct SurroundingsActor {
+    parts: SurroundingsParts,
+    pump: Pump,
+    due: Instant,
+    known: Vec<PeerId>,
+    told: Option<OwnFacts>,
+}
+
+impl SurroundingsActor {
+    pub(super) fn new(parts: SurroundingsParts) -> Self {
+        Self { parts, pump: Pump::new(), due: clock::now(), known: Vec::new(), told: None }
+    }
+
+    fn look(&mut self) {
+        let neighbours = self.parts.carrier.neighbours();
+        let direct: Vec<&Neighbour> = neighbours.iter().filter(|neighbour| neighbour.direct).collect();
+        let facts: BTreeMap<_, _> = direct.iter().map(|neighbour| (neighbour.peer, facts(neighbour))).collect();
+        let costs = direct.iter().map(|neighbour| (neighbour.peer, cost(neighbour))).collect();
+        // What finds no room is told the next time.
+        let _ = self.parts.topology.try_send(NeighboursChanged { neighbours: facts });
+        let _ = self.parts.routing.try_send(DirectNeighbours(costs));
+        let own = (self.parts.own)();
+        if self.told.as_ref() != Some(&own) && self.parts.topology.try_send(own.clone()).is_ok() {
+            self.told = Some(own);
+        }
+        let known: Vec<PeerId> = neighbours.iter().map(|neighbour| neighbour.peer).collect();
+        if known != self.known && self.parts.membership.try_send(Neighbours(known.clone())).is_ok() {
+            self.known = known;
+        }
+    }
+}
+
+/// What a link to a neighbour is like, for others.
+fn facts(neighbour: &Neighbour) -> LinkFacts {
+    LinkFacts {
+        latency: neighbour.rtt,
+        bandwidth: neighbour.bandwidth.unwrap_or(0),
+        loss_ppm: neighbour.loss_ppm,
+        cost: cost(neighbour),
+        ..LinkFacts::default()
+    }
+}
+
+/// The expected time to get across, what is lost being sent again: (round trip + a constant) ÷ share that arrives, in tenths of a
+/// millisecond; at least 1. As the expected transmission time of De Couto et al. (MobiCom 2003), by delay instead of airtime.
+fn cost(neighbour: &Neighbour) -> u32 {
+    let arrives = (1.0 - f64::from(neighbour.loss_ppm) / 1e6).max(0.01);
+    let time = (neighbour.rtt + HOP_COST).as_secs_f64() / arrives;
+    ((time / COST_UNIT.as_secs_f64()) as u32).max(1)
+}
+
+impl Actor for SurroundingsActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.on_deadline(ctx);
+    }
+}
+
+impl Pumped for SurroundingsActor {
+    fn pump(&mut self) -> &mut Pump {
+        &mut self.pump
+    }
+
+    fn on_deadline(&mut self, ctx: &mut Self::Context) {
+        let now = clock::now();
+        if now >= self.due {
+            self.look();
+            self.due = now + self.parts.every;
+        }
+        let due = self.due;
+        pump::arm(self, ctx, Some(due));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn neighbour(ms: u64, loss_ppm: u32) -> Neighbour {
+        let peer = PeerId::from_bytes([1; 32]);
+        Neighbour { peer, rtt: Duration::from_millis(ms), loss_ppm, bandwidth: None, direct: true }
+    }
+
+    #[test]
+    fn what_is_slower_loses_more_or_takes_more_links_costs_more() {
+        assert_eq!(cost(&neighbour(9, 0)), 100);
+        assert_eq!(cost(&neighbour(9, 500_000)), 200);
+        assert!(cost(&neighbour(10, 0)) < cost(&neighbour(5, 0)) * 2, "one link of 10 ms beats two of 5 ms");
+        assert!(cost(&neighbour(0, 1_000_000)) >= 1);
+    }
+}

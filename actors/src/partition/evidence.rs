@@ -1,0 +1,385 @@
+//! Proofs that a peer misbehaved, which anybody can check, and what follows: after three a peer is excluded.
+//!
+//! A proof is two statements that the accused signed and that an honest node never signs both, or one in which it passes on what its origin never signed.
+//! Nobody's word is believed, whoever brings it. The same proof counts once, however often and from however many it comes; and no more than a
+//! few are kept of each peer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bowline_messages::PeerId;
+use bowline_messages::partition::EvidenceKind;
+use serde::{Deserialize, Serialize};
+
+use super::lease::LeaseMessage;
+use super::views::Number;
+use super::wire::{Signed, Signer, Statement};
+
+/// Statements of each peer that are remembered to be compared with later ones.
+const REMEMBERED_MAX: usize = 64;
+
+/// A proof, as it travels and as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// What is proven.
+    pub kind: EvidenceKind,
+    /// What the accused signed.
+    pub first: Signed,
+    /// What it signed besides; none where the first is enough.
+    pub second: Option<Signed>,
+}
+
+/// Why a proof is none. The fault of who brought it; nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProofError {
+    /// The accused did not sign it.
+    #[error("the accused did not sign it")]
+    Unsigned,
+    /// What was signed does not contradict itself.
+    #[error("it proves nothing")]
+    Nothing,
+}
+
+impl Proof {
+    /// Who is accused.
+    pub const fn accused(&self) -> PeerId {
+        self.first.origin
+    }
+
+    /// Checks all of it.
+    ///
+    /// # Errors
+    /// [`ProofError`].
+    pub fn verify(&self, signer: &dyn Signer) -> Result<(), ProofError> {
+        for signed in [Some(&self.first), self.second.as_ref()].into_iter().flatten() {
+            signed.verify(signer).map_err(|_| ProofError::Unsigned)?;
+        }
+        let proven = match (self.kind, &self.second) {
+            (EvidenceKind::Equivocation, Some(second)) => is_equivocation(&self.first, second),
+            (EvidenceKind::DoubleGrant, Some(second)) => is_double_grant(&self.first, second),
+            (EvidenceKind::Forgery, None) => is_forgery(signer, &self.first),
+            (EvidenceKind::Equivocation | EvidenceKind::DoubleGrant, None) | (EvidenceKind::Forgery, Some(_)) => false,
+        };
+        if proven { Ok(()) } else { Err(ProofError::Nothing) }
+    }
+
+    /// What makes it this proof and no other: another pair of statements under the same number, or about the same term, is no new misdeed.
+    fn about(&self) -> About {
+        let term = match self.first.statement() {
+            Ok(Statement::Lease { packet, .. }) if self.kind == EvidenceKind::DoubleGrant => granted(&packet.message),
+            Ok(_) | Err(_) => None,
+        };
+        let number = if term.is_some() { Number::default() } else { self.first.number };
+        (self.kind, number, term.map(|(term, _)| term))
+    }
+}
+
+/// What a proof is about.
+type About = (EvidenceKind, Number, Option<u64>);
+
+fn is_equivocation(first: &Signed, second: &Signed) -> bool {
+    first.origin == second.origin && first.number == second.number && first.body != second.body
+}
+
+fn is_double_grant(first: &Signed, second: &Signed) -> bool {
+    let grant = |signed: &Signed| match signed.statement() {
+        Ok(Statement::Lease { packet, .. }) => granted(&packet.message),
+        Ok(_) | Err(_) => None,
+    };
+    first.origin == second.origin
+        && matches!((grant(first), grant(second)), (Some((a, to)), Some((b, other))) if a == b && to != other)
+}
+
+fn is_forgery(signer: &dyn Signer, relayed: &Signed) -> bool {
+    match relayed.statement() {
+        Ok(Statement::Relay(inner)) => Signed::decode(&inner).is_ok_and(|inner| inner.verify(signer).is_err()),
+        Ok(_) | Err(_) => false,
+    }
+}
+
+fn granted(message: &LeaseMessage) -> Option<(u64, PeerId)> {
+    match *message {
+        LeaseMessage::Granted { term, holder, .. } => Some((term.0, holder)),
+        LeaseMessage::Probe { .. }
+        | LeaseMessage::Answer { .. }
+        | LeaseMessage::Ask { .. }
+        | LeaseMessage::Refused { .. }
+        | LeaseMessage::Confirmed { .. }
+        | LeaseMessage::Withdrawn { .. } => None,
+    }
+}
+
+/// What became of a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is new. The peer has so many against it now.
+    Strike(u32),
+    /// It is new, and the one that excludes the peer.
+    Excluded(u32),
+    /// It was known.
+    Known,
+}
+
+/// What has to be found again after a restart: all proofs that are kept, so that exclusion survives and can be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EvidenceSnapshot {
+    /// The proofs, oldest first.
+    pub proofs: Vec<Proof>,
+}
+
+/// All proofs that a node has.
+#[derive(Debug)]
+pub struct Evidence {
+    /// Proofs that exclude; 0: none do.
+    strikes: u32,
+    /// Proofs kept of one peer.
+    kept_max: usize,
+    proofs: BTreeMap<PeerId, BTreeMap<About, Proof>>,
+    /// Recent statements of participants, to notice that one contradicts another.
+    remembered: BTreeMap<PeerId, BTreeMap<Number, Signed>>,
+    /// Grants of participants by term.
+    grants: BTreeMap<PeerId, BTreeMap<u64, Signed>>,
+}
+
+impl Evidence {
+    /// No proofs; so many exclude, and so many are kept of each peer.
+    pub fn new(strikes: u32, kept_max: usize) -> Self {
+        let kept_max = kept_max.max(usize::try_from(strikes).unwrap_or(usize::MAX));
+        Self { strikes, kept_max, proofs: BTreeMap::new(), remembered: BTreeMap::new(), grants: BTreeMap::new() }
+    }
+
+    /// What was kept is checked again: a file is no better a witness than a peer. Says how many were proofs.
+    pub fn restore(&mut self, signer: &dyn Signer, snapshot: &EvidenceSnapshot) -> usize {
+        let good = snapshot.proofs.iter().filter(|proof| proof.verify(signer).is_ok());
+        good.filter(|proof| self.keep((*proof).clone()) != Taken::Known).count()
+    }
+
+    /// All proofs, to be kept.
+    pub fn snapshot(&self) -> EvidenceSnapshot {
+        EvidenceSnapshot { proofs: self.proofs.values().flat_map(BTreeMap::values).cloned().collect() }
+    }
+
+    /// Compares a statement, whose signature was checked, with what its origin said before. A proof is the outcome when they contradict each other.
+    pub fn compare(&mut self, signed: &Signed, statement: &Statement) -> Option<Proof> {
+        let said = self.remembered.entry(signed.origin).or_default();
+        if let Some(before) = said.get(&signed.number).filter(|before| before.body != signed.body) {
+            let (first, second) = (before.clone(), Some(signed.clone()));
+            return Some(Proof { kind: EvidenceKind::Equivocation, first, second });
+        }
+        said.insert(signed.number, signed.clone());
+        while said.len() > REMEMBERED_MAX {
+            said.pop_first();
+        }
+        let Statement::Lease { packet, .. } = statement else { return None };
+        let (term, _) = granted(&packet.message)?;
+        let grants = self.grants.entry(signed.origin).or_default();
+        if let Some(before) = grants.get(&term) {
+            let contradicts = is_double_grant(before, signed);
+            let (first, second) = (before.clone(), Some(signed.clone()));
+            return contradicts.then_some(Proof { kind: EvidenceKind::DoubleGrant, first, second });
+        }
+        grants.insert(term, signed.clone());
+        while grants.len() > REMEMBERED_MAX {
+            grants.pop_first();
+        }
+        None
+    }
+
+    /// Takes a proof.
+    ///
+    /// # Errors
+    /// [`ProofError`] when it is none.
+    pub fn take(&mut self, signer: &dyn Signer, proof: Proof) -> Result<Taken, ProofError> {
+        if self.proofs.get(&proof.accused()).is_some_and(|of| of.contains_key(&proof.about())) {
+            return Ok(Taken::Known);
+        }
+        proof.verify(signer)?;
+        Ok(self.keep(proof))
+    }
+
+    /// Whether a peer is excluded.
+    pub fn is_excluded(&self, peer: &PeerId) -> bool {
+        self.strikes > 0 && self.count(peer) >= self.strikes
+    }
+
+    /// Peers that are excluded.
+    pub fn excluded(&self) -> BTreeSet<PeerId> {
+        self.proofs.keys().filter(|peer| self.is_excluded(peer)).copied().collect()
+    }
+
+    /// Proofs of each peer that has any, by kind.
+    pub fn counts(&self) -> Vec<(PeerId, EvidenceKind, u32)> {
+        let mut counts: BTreeMap<(PeerId, EvidenceKind), u32> = BTreeMap::new();
+        for (peer, of) in &self.proofs {
+            for proof in of.values() {
+                *counts.entry((*peer, proof.kind)).or_default() += 1;
+            }
+        }
+        counts.into_iter().map(|((peer, kind), count)| (peer, kind, count)).collect()
+    }
+
+    /// The proofs against a peer, to be shown.
+    pub fn against(&self, peer: &PeerId) -> impl Iterator<Item = &Proof> {
+        self.proofs.get(peer).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Forgets the proofs against a peer: the decision of a person.
+    pub fn pardon(&mut self, peer: &PeerId) -> bool {
+        self.remembered.remove(peer);
+        self.grants.remove(peer);
+        self.proofs.remove(peer).is_some()
+    }
+
+    /// Forgets what those said who do not take part any more. Proofs stay.
+    pub fn retain(&mut self, takes_part: impl Fn(&PeerId) -> bool) {
+        self.remembered.retain(|peer, _| takes_part(peer));
+        self.grants.retain(|peer, _| takes_part(peer));
+    }
+
+    fn count(&self, peer: &PeerId) -> u32 {
+        self.proofs.get(peer).map_or(0, |of| u32::try_from(of.len()).unwrap_or(u32::MAX))
+    }
+
+    fn keep(&mut self, proof: Proof) -> Taken {
+        let peer = proof.accused();
+        let before = self.is_excluded(&peer);
+        let of = self.proofs.entry(peer).or_default();
+        if of.len() >= self.kept_max || of.insert(proof.about(), proof).is_some() {
+            return Taken::Known;
+        }
+        let count = self.count(&peer);
+        if self.is_excluded(&peer) && !before { Taken::Excluded(count) } else { Taken::Strike(count) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::lease::LeasePacket;
+    use super::super::views::View;
+    use super::super::wire::tests::Cheap;
+    use super::*;
+    use bowline_messages::partition::Term;
+
+    #[test]
+    fn what_an_honest_node_says_is_no_evidence() {
+        let mut evidence = Evidence::new(3, 16);
+        for count in 0..200 {
+            let statement = if count % 2 == 0 { view(count) } else { grant(count, 2) };
+            let signed = sign(1, count, &statement);
+            assert_eq!(evidence.compare(&signed, &statement), None);
+            assert_eq!(evidence.compare(&signed, &statement), None, "the same once more");
+        }
+        assert!(evidence.remembered.values().all(|said| said.len() <= REMEMBERED_MAX));
+    }
+
+    #[test]
+    fn two_statements_under_one_number_are_a_proof_for_everybody() {
+        let (one, other) = (sign(1, 7, &view(1)), sign(1, 7, &view(2)));
+        let mut evidence = Evidence::new(3, 16);
+        assert_eq!(evidence.compare(&one, &view(1)), None);
+        let proof = evidence.compare(&other, &view(2)).unwrap();
+        assert_eq!((proof.kind, proof.accused()), (EvidenceKind::Equivocation, peer(1)));
+        let mut elsewhere = Evidence::new(3, 16);
+        assert_eq!(elsewhere.take(&Cheap(peer(5)), proof.clone()), Ok(Taken::Strike(1)));
+        assert_eq!(elsewhere.take(&Cheap(peer(5)), proof), Ok(Taken::Known));
+    }
+
+    #[test]
+    fn one_term_granted_to_two_is_a_proof() {
+        let mut evidence = Evidence::new(3, 16);
+        for (count, term, holder) in [(1, 4, 2), (2, 5, 3), (3, 4, 2)] {
+            assert_eq!(evidence.compare(&sign(1, count, &grant(term, holder)), &grant(term, holder)), None);
+        }
+        let proof = evidence.compare(&sign(1, 4, &grant(4, 3)), &grant(4, 3)).unwrap();
+        assert_eq!(proof.kind, EvidenceKind::DoubleGrant);
+        assert_eq!(proof.verify(&Cheap(peer(9))), Ok(()));
+    }
+
+    #[test]
+    fn what_is_passed_on_and_was_never_signed_is_a_proof_against_who_passed_it_on() {
+        let mut inner = sign(2, 1, &view(1));
+        inner.number.count = 99;
+        let relayed = sign(1, 5, &Statement::Relay(inner.encode().unwrap()));
+        let proof = Proof { kind: EvidenceKind::Forgery, first: relayed, second: None };
+        assert_eq!(proof.verify(&Cheap(peer(9))), Ok(()));
+        let honest = sign(1, 6, &Statement::Relay(sign(2, 1, &view(1)).encode().unwrap()));
+        let proof = Proof { kind: EvidenceKind::Forgery, first: honest, second: None };
+        assert_eq!(proof.verify(&Cheap(peer(9))), Err(ProofError::Nothing));
+    }
+
+    #[test]
+    fn nobody_is_accused_by_what_he_did_not_sign() {
+        let (one, other) = (sign(1, 7, &view(1)), sign(1, 7, &view(2)));
+        let mut framed = other.clone();
+        framed.origin = peer(2);
+        let mut first = one.clone();
+        first.origin = peer(2);
+        let proof =
+            |kind, first: &Signed, second: &Signed| Proof { kind, first: first.clone(), second: Some(second.clone()) };
+        let mut evidence = Evidence::new(1, 16);
+        let signer = Cheap(peer(5));
+        for (proof, why) in [
+            (proof(EvidenceKind::Equivocation, &first, &framed), ProofError::Unsigned),
+            (proof(EvidenceKind::Equivocation, &one, &one), ProofError::Nothing),
+            (proof(EvidenceKind::Equivocation, &one, &sign(2, 7, &view(2))), ProofError::Nothing),
+            (proof(EvidenceKind::Equivocation, &one, &sign(1, 8, &view(2))), ProofError::Nothing),
+            (proof(EvidenceKind::DoubleGrant, &one, &other), ProofError::Nothing),
+            (proof(EvidenceKind::Forgery, &one, &other), ProofError::Nothing),
+        ] {
+            assert_eq!(evidence.take(&signer, proof), Err(why));
+        }
+        assert!(evidence.excluded().is_empty());
+    }
+
+    #[test]
+    fn three_strikes_exclude_and_a_restart_changes_nothing() {
+        let signer = Cheap(peer(5));
+        let mut evidence = Evidence::new(3, 16);
+        let taken: Vec<Taken> = (0..4).map(|count| evidence.take(&signer, equivocation(1, count)).unwrap()).collect();
+        assert_eq!(taken, [Taken::Strike(1), Taken::Strike(2), Taken::Excluded(3), Taken::Strike(4)]);
+        let text = serde_json::to_string(&evidence.snapshot()).unwrap();
+        let mut snapshot: EvidenceSnapshot = serde_json::from_str(&text).unwrap();
+        let mut restarted = Evidence::new(3, 16);
+        assert_eq!(restarted.restore(&signer, &snapshot), 4);
+        assert_eq!(restarted.excluded(), BTreeSet::from([peer(1)]));
+        assert_eq!(restarted.counts(), [(peer(1), EvidenceKind::Equivocation, 4)]);
+        // A file that somebody wrote into excludes nobody.
+        for proof in &mut snapshot.proofs {
+            proof.first.origin = peer(2);
+        }
+        assert_eq!(Evidence::new(3, 16).restore(&signer, &snapshot), 0);
+        assert!(restarted.pardon(&peer(1)) && restarted.excluded().is_empty());
+    }
+
+    #[test]
+    fn proofs_are_bounded() {
+        let mut evidence = Evidence::new(3, 16);
+        for count in 0..100 {
+            evidence.take(&Cheap(peer(5)), equivocation(1, count)).unwrap();
+        }
+        assert_eq!(evidence.against(&peer(1)).count(), 16);
+    }
+
+    fn equivocation(n: u8, count: u64) -> Proof {
+        let (first, second) = (sign(n, count, &view(1)), Some(sign(n, count, &view(2))));
+        Proof { kind: EvidenceKind::Equivocation, first, second }
+    }
+
+    fn view(n: u64) -> Statement {
+        Statement::View(View { version: n, heard: vec![1], split: false })
+    }
+
+    fn grant(term: u64, holder: u8) -> Statement {
+        let message = LeaseMessage::Granted { term: Term(term), holder: peer(holder), round: 1, life: 9 };
+        Statement::Lease { to: peer(holder), packet: LeasePacket { version: 1, message } }
+    }
+
+    fn sign(n: u8, count: u64, statement: &Statement) -> Signed {
+        Signed::new(&Cheap(peer(n)), peer(n), Number { incarnation: 1, count }, statement).unwrap()
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_bytes([n; 32])
+    }
+}

@@ -1,0 +1,596 @@
+//! The lease of one node: what it grants, holds and takes part in. *When* to seek a lease is decided elsewhere ([`super::contest`]); whatever is
+//! decided there, at most one side is active.
+//!
+//! Why that is so:
+//!
+//! - A node grants to one candidate at a time. Its grant runs for `duration` from when it answered, on its clock. A candidate with the grants of a
+//!   quorum is the holder until `duration × (1 − drift) ÷ (1 + drift)` after it *asked*, on its own clock. It asked before they answered, and
+//!   no clock is off by more than the drift, so its lease ends before any of these grants does. Two quorums have a node in common.
+//! - A member is active for what remained of the holder's lease when the holder confirmed it, shortened by the drift, counted from when the
+//!   member *granted*: that was before, so a member is never active for longer than its holder.
+//! - A term is granted to one candidate only, for good: the highest one is on disk before the answer is sent. So a term names one holder, and
+//!   whoever knows a higher term refuses what is done under a lower one. A pause between looking at the lease and acting does no harm.
+//! - A node that comes back does not know how long its grants run: it grants nothing for a whole `duration`. One that has lost its disk too first
+//!   asks the others for the highest term, until a quorum of them has answered that remembers (one of these knows every term that was
+//!   ever held), or until all have answered (a group that begins). More than a minority that lose their disks at once are beyond this.
+//! - Participants change by one version at a time whose quorums meet those of the version before, or the node grants nothing for a whole `duration`
+//!   after the change; see [`Lease::adopt`].
+
+#[cfg(test)]
+mod inspect;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bowline_messages::PeerId;
+use bowline_messages::partition::{Standing, Term, Token};
+
+use super::configuration::Configuration;
+use super::message::{LeaseMessage, LeaseOutput, LeasePacket, Memory};
+
+/// Rounds of asking that are remembered, by the one who asks and by the one who grants: at three a second, ten seconds' worth.
+const ROUNDS_MAX: usize = 32;
+/// A term may be so far above the highest known one, no farther: a peer cannot use terms up.
+const TERM_LEAP_MAX: u64 = 1 << 32;
+
+/// How long leases last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTiming {
+    /// How long a grant binds the node that gave it.
+    pub duration: Duration,
+    /// How far a clock may be off, in parts per million: while a second passes, it shows a second give or take this.
+    pub drift_ppm: u32,
+}
+
+impl LeaseTiming {
+    /// What one may count on, on one's own clock, of a time that another one's clock measures.
+    pub fn shortened(&self, time: Duration) -> Duration {
+        let (slow, fast) =
+            (1_000_000 - u128::from(self.drift_ppm.min(999_999)), 1_000_000 + u128::from(self.drift_ppm));
+        Duration::from_nanos(u64::try_from(time.as_nanos() * slow / fast).unwrap_or(u64::MAX))
+    }
+}
+
+/// Why something that was done under a lease is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FenceError {
+    /// A higher term is known: the lease it was done under is over. The network's fault; the one who did it has to seek a new lease.
+    #[error("term {} is over, {} is known", .found.0, .highest.0)]
+    Over {
+        /// Its term.
+        found: Term,
+        /// The highest term known here.
+        highest: Term,
+    },
+    /// The term belongs to somebody else: one of the two lies.
+    #[error("term {} is not that peer's", .0.0)]
+    Foreign(Term),
+    /// The term is too far above any known one. The peer's fault; nothing changed.
+    #[error("term {} is out of reach", .0.0)]
+    Leap(Term),
+    /// This node has forgotten its terms and does not know them again yet. Nobody's fault; it may be tried again.
+    #[error("the terms are not known again yet")]
+    Forgotten,
+}
+
+/// Why a version of the participants is not taken. The caller's mistake; nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("version {found} of the participants does not follow {known}")]
+pub struct VersionError {
+    /// The one to be adopted.
+    pub found: u64,
+    /// The one in force.
+    pub known: u64,
+}
+
+/// A grant of this node.
+#[derive(Debug, Clone)]
+struct Grant {
+    to: PeerId,
+    term: Term,
+    until: Instant,
+    /// When it answered each round, for members' leases; only ever the first time.
+    answered: BTreeMap<u64, Instant>,
+    /// The highest round that was answered.
+    round: u64,
+}
+
+/// What a candidate or holder has of one participant.
+#[derive(Debug, Clone, Copy)]
+struct Granted {
+    /// When that was asked which it granted last.
+    asked: Instant,
+    round: u64,
+    life: u64,
+}
+
+/// A term that this node asked for.
+#[derive(Debug, Clone)]
+struct Candidacy {
+    term: Term,
+    round: u64,
+    /// When each round was asked.
+    asked: BTreeMap<u64, Instant>,
+    granted: BTreeMap<PeerId, Granted>,
+    /// Until when the lease is held; kept when it has run out, since one that was ever held is not withdrawn.
+    until: Option<Instant>,
+    /// The term that the node held when it asked for this one, and until when: it goes on to act under that one meanwhile.
+    before: Option<(Term, Instant)>,
+}
+
+/// Activity through a holder.
+#[derive(Debug, Clone, Copy)]
+struct Membership {
+    holder: PeerId,
+    term: Term,
+    until: Instant,
+}
+
+/// What others know of terms, asked by a node that has forgotten.
+#[derive(Debug, Clone)]
+struct Learning {
+    answers: BTreeMap<PeerId, bool>,
+}
+
+/// The lease of one node. See the module.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    me: PeerId,
+    timing: LeaseTiming,
+    configuration: Arc<Configuration>,
+    /// A change of the participants is in the log and not committed: nothing is granted.
+    changing: bool,
+    /// When the present version was adopted.
+    adopted: Instant,
+    memory: Memory,
+    /// Terms that others mentioned: the next one asked for is higher. Nothing depends on it.
+    heard: Term,
+    /// A random number that no other life of this node has.
+    life: u64,
+    grant: Option<Grant>,
+    /// Nothing is granted before this.
+    hold_off: Option<Instant>,
+    learning: Option<Learning>,
+    candidacy: Option<Candidacy>,
+    membership: Option<Membership>,
+}
+
+impl Lease {
+    /// The lease of a node that starts. `memory` is what it wrote down last, `None` when there is none; `life` a random number.
+    pub fn new(
+        me: PeerId,
+        configuration: Arc<Configuration>,
+        timing: LeaseTiming,
+        memory: Option<Memory>,
+        life: u64,
+        now: Instant,
+    ) -> Self {
+        let mut lease = Self {
+            me,
+            timing,
+            configuration,
+            changing: false,
+            adopted: now,
+            memory: memory.unwrap_or_default(),
+            heard: Term::default(),
+            life,
+            grant: None,
+            hold_off: Some(now + timing.duration),
+            learning: memory.is_none().then(|| Learning { answers: BTreeMap::new() }),
+            candidacy: None,
+            membership: None,
+        };
+        lease.finish_learning();
+        lease
+    }
+
+    /// Asks everybody whether they would grant a lease, and for the highest term. Harmless at any time.
+    pub fn probe(&self, nonce: u64) -> Vec<LeaseOutput> {
+        self.broadcast(LeaseMessage::Probe { nonce })
+    }
+
+    /// Asks everybody for the highest term, when this node has forgotten it. To be repeated until [`Lease::is_learning`] is over.
+    pub fn probe_for_terms(&self) -> Vec<LeaseOutput> {
+        if self.learning.is_some() { self.probe(self.life) } else { Vec::new() }
+    }
+
+    /// Asks for a new term. Nothing happens when this node is bound to another, or may not grant. A holder stays one meanwhile: it asks for a
+    /// higher term when a participant knows of one and therefore refuses the present one.
+    pub fn campaign(&mut self, now: Instant) -> Vec<LeaseOutput> {
+        if !self.may_grant(now) || self.is_bound_to_another(self.me, now) {
+            return Vec::new();
+        }
+        let before = self.held(now);
+        let Some(term) = self.memory.term.max(self.heard).0.checked_add(1).map(Term) else { return Vec::new() };
+        self.memory = Memory { term, owner: Some(self.me) };
+        self.membership = None;
+        let (asked, granted) = (BTreeMap::new(), BTreeMap::new());
+        self.candidacy = Some(Candidacy { term, round: 0, asked, granted, until: None, before });
+        let mut outputs = vec![LeaseOutput::Persist(self.memory)];
+        outputs.extend(self.renew(now));
+        outputs
+    }
+
+    /// Asks again for the term of this node, to prolong the lease or because answers were lost. Nothing happens without one.
+    pub fn renew(&mut self, now: Instant) -> Vec<LeaseOutput> {
+        if !self.may_grant(now) || self.is_bound_to_another(self.me, now) {
+            return Vec::new();
+        }
+        let Some(candidacy) = self.candidacy.as_mut().filter(|own| own.term == self.memory.term) else {
+            return Vec::new();
+        };
+        candidacy.round += 1;
+        let (term, round) = (candidacy.term, candidacy.round);
+        remember(&mut candidacy.asked, round, now);
+        let mut outputs = self.broadcast(LeaseMessage::Ask { term, round });
+        // The own grant is one like all others; nobody has to be told.
+        self.grant(now, self.me, term, round);
+        outputs.extend(self.on_granted(now, self.me, term, round, self.life));
+        outputs
+    }
+
+    /// Gives up a term that was asked for and never held, so that those who granted it are free at once.
+    pub fn abandon(&mut self, now: Instant) -> Vec<LeaseOutput> {
+        // Grants for this term are all that binds others to a lease that is still held under the term before.
+        let never_held = |own: &mut Candidacy| own.until.is_none() && own.before.is_none();
+        let Some(candidacy) = self.candidacy.take_if(never_held) else { return Vec::new() };
+        let mut outputs = self.broadcast(LeaseMessage::Withdrawn { term: candidacy.term });
+        outputs.extend(self.on_withdrawn(now, self.me, candidacy.term));
+        outputs
+    }
+
+    /// Acts on a message. One of a stranger, or for another version of the participants, changes nothing.
+    pub fn on_packet(&mut self, now: Instant, from: PeerId, packet: LeasePacket) -> Vec<LeaseOutput> {
+        if from == self.me || packet.version != self.configuration.version() || !self.configuration.contains(&from) {
+            return Vec::new();
+        }
+        match packet.message {
+            LeaseMessage::Probe { nonce } => {
+                let (term, remembers) = (self.memory.term, self.learning.is_none());
+                let willing = self.is_willing(now, from);
+                vec![self.to(from, LeaseMessage::Answer { nonce, term, willing, remembers })]
+            }
+            LeaseMessage::Answer { nonce, term, willing: _, remembers } => self.on_answer(from, nonce, term, remembers),
+            LeaseMessage::Ask { term, round } => self.on_ask(now, from, term, round),
+            LeaseMessage::Granted { term, holder, round, life } if holder == self.me => {
+                self.on_granted(now, from, term, round, life)
+            }
+            LeaseMessage::Granted { .. } => Vec::new(),
+            LeaseMessage::Refused { term: _, highest, never: _ } => {
+                self.hear(highest);
+                Vec::new()
+            }
+            LeaseMessage::Confirmed { term, round, life, remaining } => {
+                self.on_confirmed(from, term, round, life, remaining);
+                Vec::new()
+            }
+            LeaseMessage::Withdrawn { term } => self.on_withdrawn(now, from, term),
+        }
+    }
+
+    /// Looks at something that was done under a lease, before it is acted upon: lower terms than the highest known one are refused.
+    ///
+    /// # Errors
+    /// [`FenceError`]: it must not be acted upon.
+    pub fn admit(&mut self, token: Token) -> Result<Vec<LeaseOutput>, FenceError> {
+        let Token { term, holder } = token;
+        if self.learning.is_some() {
+            return Err(FenceError::Forgotten);
+        }
+        if term < self.memory.term {
+            return Err(FenceError::Over { found: term, highest: self.memory.term });
+        }
+        if term == self.memory.term {
+            return if self.memory.owner == Some(holder) { Ok(Vec::new()) } else { Err(FenceError::Foreign(term)) };
+        }
+        if term.0 - self.memory.term.0 > TERM_LEAP_MAX {
+            return Err(FenceError::Leap(term));
+        }
+        self.memory = Memory { term, owner: Some(holder) };
+        self.membership = None;
+        Ok(vec![LeaseOutput::Persist(self.memory)])
+    }
+
+    /// A change of the participants has come into the log, and is not committed yet: nothing is granted until it is ([`Lease::adopt`]) or
+    /// until it was taken out of the log again ([`Lease::keep`]). Without this, those who do not know of the change could still
+    /// make a majority of the old participants.
+    pub const fn prepare(&mut self) {
+        self.changing = true;
+    }
+
+    /// The change that was prepared is out of the log again.
+    pub const fn keep(&mut self) {
+        self.changing = false;
+    }
+
+    /// A change of the participants is committed. When it is the very next version, its quorums meet those of the present one, and that
+    /// one was in force for a whole lease, then grants go on to bind, and leases to be renewed. Otherwise the node grants nothing for a whole
+    /// lease: by then every lease of older versions is over.
+    ///
+    /// # Errors
+    /// [`VersionError`] for one that is not newer.
+    pub fn adopt(&mut self, now: Instant, configuration: Arc<Configuration>) -> Result<(), VersionError> {
+        let (found, known) = (configuration.version(), self.configuration.version());
+        if found <= known {
+            return Err(VersionError { found, known });
+        }
+        let smooth = found == known + 1
+            && self.configuration.quorums_meet(&configuration)
+            && now.saturating_duration_since(self.adopted) >= self.timing.duration;
+        if !smooth {
+            self.hold_off(now);
+        }
+        self.changing = false;
+        self.adopted = now;
+        self.configuration = configuration;
+        if let Some(learning) = &mut self.learning {
+            learning.answers.clear();
+        }
+        // Who is no participant any more is none of the quorum; a lease that was held runs out as it would have.
+        let configuration = &self.configuration;
+        if let Some(candidacy) = &mut self.candidacy {
+            candidacy.granted.retain(|peer, _| configuration.contains(peer));
+        }
+        self.finish_learning();
+        Ok(())
+    }
+
+    /// The clock cannot be trusted for what was: the machine was suspended, for example, and the clock with it. Ends all activity here, and
+    /// nothing is granted for a whole lease.
+    pub fn doubt_clock(&mut self, now: Instant) {
+        self.membership = None;
+        self.candidacy = None;
+        self.hold_off(now);
+    }
+
+    /// What this node may do at this moment.
+    pub fn standing(&self, now: Instant) -> Standing {
+        if let Some((term, until)) = self.held(now) {
+            return Standing::Holder { term, remaining: until.saturating_duration_since(now) };
+        }
+        match self.membership.filter(|member| now < member.until) {
+            Some(member) => Standing::Member {
+                term: member.term,
+                holder: member.holder,
+                remaining: member.until.saturating_duration_since(now),
+            },
+            None => Standing::Paused,
+        }
+    }
+
+    /// Under which lease this node may act now.
+    pub fn token(&self, now: Instant) -> Option<Token> {
+        match self.standing(now) {
+            Standing::Holder { term, .. } => Some(Token { term, holder: self.me }),
+            Standing::Member { term, holder, .. } => Some(Token { term, holder }),
+            Standing::Paused => None,
+        }
+    }
+
+    /// Until when this node is active, as holder or member.
+    pub fn active_until(&self, now: Instant) -> Option<Instant> {
+        let member = self.membership.map(|member| member.until).filter(|until| now < *until);
+        self.held(now).map(|(_, until)| until).or(member)
+    }
+
+    /// Whether this node holds a lease.
+    pub fn is_holder(&self, now: Instant) -> bool {
+        self.held(now).is_some()
+    }
+
+    /// The term that this node asked for, when it has it not yet.
+    pub fn asking(&self) -> Option<Term> {
+        self.candidacy.as_ref().filter(|own| own.until.is_none() && own.term == self.memory.term).map(|own| own.term)
+    }
+
+    /// Until when this node is bound to another one, and to which.
+    pub fn bound(&self, now: Instant) -> Option<(PeerId, Instant)> {
+        self.grant
+            .as_ref()
+            .filter(|grant| grant.to != self.me && now < grant.until)
+            .map(|grant| (grant.to, grant.until))
+    }
+
+    /// Until when this node grants nothing because of a start, a change or a doubt.
+    pub fn held_off(&self, now: Instant) -> Option<Instant> {
+        self.hold_off.filter(|until| now < *until)
+    }
+
+    /// Whether this node still asks others for the highest term.
+    pub const fn is_learning(&self) -> bool {
+        self.learning.is_some()
+    }
+
+    /// Whether this node would grant a lease to a candidate that asks for a new term.
+    pub fn is_willing(&self, now: Instant, candidate: PeerId) -> bool {
+        self.may_grant(now) && !self.is_bound_to_another(candidate, now)
+    }
+
+    /// What has to be found again after a restart.
+    pub const fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// The participants.
+    pub const fn configuration(&self) -> &Arc<Configuration> {
+        &self.configuration
+    }
+
+    /// How long leases last.
+    pub const fn timing(&self) -> LeaseTiming {
+        self.timing
+    }
+
+    fn on_ask(&mut self, now: Instant, from: PeerId, term: Term, round: u64) -> Vec<LeaseOutput> {
+        let never = term <= self.memory.term && self.memory != (Memory { term, owner: Some(from) });
+        let refused = self.to(from, LeaseMessage::Refused { term, highest: self.memory.term, never });
+        if !self.may_grant(now) || self.is_bound_to_another(from, now) {
+            return vec![refused];
+        }
+        let mut outputs = Vec::with_capacity(2);
+        if term > self.memory.term && term.0 - self.memory.term.0 <= TERM_LEAP_MAX {
+            self.memory = Memory { term, owner: Some(from) };
+            outputs.push(LeaseOutput::Persist(self.memory));
+        } else if never || term > self.memory.term {
+            return vec![refused];
+        }
+        if self.grant(now, from, term, round) {
+            let (holder, life) = (from, self.life);
+            outputs.push(self.to(from, LeaseMessage::Granted { term, holder, round, life }));
+        }
+        outputs
+    }
+
+    /// Binds this node, and says whether it did: a round that was answered, or one before it, is not answered again. Otherwise what confirms
+    /// the first answer would count from the second one.
+    fn grant(&mut self, now: Instant, to: PeerId, term: Term, round: u64) -> bool {
+        if self.grant.as_ref().is_none_or(|grant| (grant.to, grant.term) != (to, term)) {
+            self.grant = Some(Grant { to, term, until: now, answered: BTreeMap::new(), round: 0 });
+        }
+        if to != self.me {
+            self.candidacy = None;
+        }
+        self.membership = self.membership.filter(|member| member.holder == to);
+        let Some(grant) = &mut self.grant else { return false };
+        if round <= grant.round {
+            return false;
+        }
+        grant.round = round;
+        grant.until = now + self.timing.duration;
+        remember(&mut grant.answered, round, now);
+        true
+    }
+
+    fn on_granted(&mut self, now: Instant, from: PeerId, term: Term, round: u64, life: u64) -> Vec<LeaseOutput> {
+        let Some(candidacy) = self.candidacy.as_mut().filter(|own| own.term == term) else { return Vec::new() };
+        let Some(&asked) = candidacy.asked.get(&round) else { return Vec::new() };
+        if candidacy.granted.get(&from).is_some_and(|before| before.round >= round) {
+            return Vec::new();
+        }
+        candidacy.granted.insert(from, Granted { asked, round, life });
+        let Some(until) = self.quorum_until().filter(|until| now < *until) else { return Vec::new() };
+        let Some(candidacy) = self.candidacy.as_mut() else { return Vec::new() };
+        let grew = candidacy.until.replace(until) != Some(until);
+        if grew { self.confirm_all(now) } else { self.confirm(now, from).into_iter().collect() }
+    }
+
+    /// Until when the grants of a quorum last: as long as the oldest of the newest ones that make a quorum.
+    fn quorum_until(&self) -> Option<Instant> {
+        let candidacy = self.candidacy.as_ref()?;
+        let mut newest: Vec<(Instant, &PeerId)> = candidacy.granted.iter().map(|(peer, of)| (of.asked, peer)).collect();
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        let enough = (1..=newest.len())
+            .find(|count| self.configuration.is_quorum(newest.iter().take(*count).map(|(_, peer)| *peer)))?;
+        let (asked, _) = newest.get(enough - 1)?;
+        Some(*asked + self.timing.shortened(self.timing.duration))
+    }
+
+    fn confirm_all(&self, now: Instant) -> Vec<LeaseOutput> {
+        let Some(candidacy) = &self.candidacy else { return Vec::new() };
+        candidacy.granted.keys().filter_map(|peer| self.confirm(now, *peer)).collect()
+    }
+
+    fn confirm(&self, now: Instant, to: PeerId) -> Option<LeaseOutput> {
+        let candidacy = self.candidacy.as_ref()?;
+        let (term, until) = self.held(now).filter(|(term, _)| to != self.me && *term == candidacy.term)?;
+        let &Granted { round, life, .. } = candidacy.granted.get(&to)?;
+        let remaining = until.saturating_duration_since(now);
+        Some(self.to(to, LeaseMessage::Confirmed { term, round, life, remaining }))
+    }
+
+    fn on_confirmed(&mut self, from: PeerId, term: Term, round: u64, life: u64, remaining: Duration) {
+        let Some(grant) = self.grant.as_ref().filter(|grant| (grant.to, grant.term) == (from, term)) else { return };
+        if life != self.life || self.memory.term != term {
+            return;
+        }
+        let Some(&granted) = grant.answered.get(&round) else { return };
+        let until = granted + self.timing.shortened(remaining.min(self.timing.duration));
+        let before = self.membership.filter(|member| member.term == term).map(|member| member.until);
+        let until = before.map_or(until, |before| before.max(until));
+        self.membership = Some(Membership { holder: from, term, until });
+    }
+
+    /// A grant is free again. That is not written down: after a restart the node would at worst grant the same term to the same peer again,
+    /// who has no use for it.
+    fn on_withdrawn(&mut self, now: Instant, from: PeerId, term: Term) -> Vec<LeaseOutput> {
+        if (Memory { term, owner: Some(from) }) == self.memory {
+            self.memory.owner = None;
+        }
+        if let Some(grant) = self.grant.as_mut().filter(|grant| (grant.to, grant.term) == (from, term)) {
+            grant.until = grant.until.min(now);
+            self.membership = None;
+        }
+        Vec::new()
+    }
+
+    fn on_answer(&mut self, from: PeerId, nonce: u64, term: Term, remembers: bool) -> Vec<LeaseOutput> {
+        self.hear(term);
+        // Only what was said in this life tells what was granted in the one before.
+        let Some(learning) = self.learning.as_mut().filter(|_| nonce == self.life) else { return Vec::new() };
+        learning.answers.insert(from, remembers);
+        let leap = term.0.saturating_sub(self.memory.term.0);
+        if leap > 0 && leap <= TERM_LEAP_MAX {
+            self.memory = Memory { term, owner: None };
+        }
+        if self.finish_learning() { vec![LeaseOutput::Persist(self.memory)] } else { Vec::new() }
+    }
+
+    fn finish_learning(&mut self) -> bool {
+        let Some(learning) = &self.learning else { return false };
+        let remembering = learning.answers.iter().filter(|(_, remembers)| **remembers).map(|(peer, _)| peer);
+        let others = self.configuration.participants().iter().filter(|peer| **peer != self.me);
+        let all = others.clone().all(|peer| learning.answers.contains_key(peer));
+        let finished = all || self.configuration.is_quorum(remembering);
+        if finished {
+            self.learning = None;
+        }
+        finished
+    }
+
+    fn may_grant(&self, now: Instant) -> bool {
+        self.learning.is_none()
+            && !self.changing
+            && self.held_off(now).is_none()
+            && self.configuration.contains(&self.me)
+    }
+
+    fn is_bound_to_another(&self, candidate: PeerId, now: Instant) -> bool {
+        self.grant.as_ref().is_some_and(|grant| grant.to != candidate && now < grant.until)
+    }
+
+    fn held(&self, now: Instant) -> Option<(Term, Instant)> {
+        // When somebody else's term came up since, this one is over, whatever the clock says.
+        let candidacy = self.candidacy.as_ref().filter(|own| own.term == self.memory.term)?;
+        let present = candidacy.until.map(|until| (candidacy.term, until));
+        present.or(candidacy.before).filter(|(_, until)| now < *until)
+    }
+
+    fn hold_off(&mut self, now: Instant) {
+        self.hold_off = self.hold_off.max(Some(now + self.timing.duration));
+    }
+
+    fn hear(&mut self, term: Term) {
+        if term.0.saturating_sub(self.memory.term.max(self.heard).0) <= TERM_LEAP_MAX {
+            self.heard = self.heard.max(term);
+        }
+    }
+
+    fn to(&self, to: PeerId, message: LeaseMessage) -> LeaseOutput {
+        LeaseOutput::Send { to, packet: LeasePacket { version: self.configuration.version(), message } }
+    }
+
+    fn broadcast(&self, message: LeaseMessage) -> Vec<LeaseOutput> {
+        let others = self.configuration.participants().iter().filter(|peer| **peer != self.me);
+        others.map(|peer| self.to(*peer, message)).collect()
+    }
+}
+
+/// Notes when a round was, and forgets the oldest of too many.
+fn remember(rounds: &mut BTreeMap<u64, Instant>, round: u64, now: Instant) {
+    rounds.insert(round, now);
+    while rounds.len() > ROUNDS_MAX {
+        rounds.pop_first();
+    }
+}

@@ -1,0 +1,190 @@
+//! How soon one side becomes active, whoever sees whom, and how one that may not be is paused.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bowline_messages::partition::Term;
+use proptest::prelude::*;
+
+use super::simulation::{Simulation, TIMING, peer};
+use super::{Configuration, Lease, LeaseMessage, LeasePacket, Memory, VersionError};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// From when the old holder is lost until a new one is there: its grants run out (3 s), candidates begin one after another (1 s), probing and
+/// asking (four delays), and once more when two of them met.
+const TAKEOVER_MAX: Duration = Duration::from_secs(9);
+/// From healing until everybody is active: the holder asks again, or those who are paused try again.
+const HEAL_MAX: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_group_that_starts_becomes_active_as_a_whole() {
+    for seed in 0..50 {
+        let mut group = Simulation::new(5, seed);
+        let took = group.run_until(TAKEOVER_MAX, |group| group.active().len() == 5);
+        assert!(took.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_lost_holder_is_followed_by_another_one() {
+    for seed in 0..20 {
+        let mut group = active_group(5, seed);
+        let holder = group.holder().unwrap();
+        group.crash(holder);
+        let took = group.run_until(TAKEOVER_MAX, |group| group.holder().is_some() && group.active().len() == 4);
+        assert!(took.is_some(), "seed {seed}");
+        group.restart(holder, seed % 2 == 0);
+        assert!(group.run_until(HEAL_MAX, |group| group.active().len() == 5).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn both_sides_of_a_partial_partition_see_a_majority_and_one_is_active() {
+    for seed in 0..10 {
+        let mut group = active_group(5, seed);
+        group.connect(|a, b| (a <= 2 && b <= 2) || (a >= 2 && b >= 2));
+        group.run(TAKEOVER_MAX);
+        for _ in 0..30 {
+            // Quiet, too: the one that is active stays so.
+            let holder = group.holder();
+            assert!(holder.is_some(), "seed {seed}");
+            group.run(SECOND);
+            assert_eq!(group.holder(), holder, "seed {seed}");
+        }
+        group.connect(|_, _| true);
+        assert!(group.run_until(HEAL_MAX, |group| group.active().len() == 5).is_some(), "seed {seed}");
+    }
+}
+
+/// Links are drawn each way, or both ways alike.
+fn splits(seeds: std::ops::Range<u64>, nodes: usize, both_ways: bool) {
+    for seed in seeds {
+        let mut group = active_group(nodes, seed);
+        let bits = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed >> 7;
+        let there = |a: usize, b: usize| {
+            let (a, b) = if both_ways { (a.min(b), a.max(b)) } else { (a, b) };
+            a == b || bits >> ((a * nodes + b) % 63) & 1 == 1
+        };
+        group.connect(there);
+        group.run(TAKEOVER_MAX);
+        let sees = |n: usize| (0..nodes).filter(|m| there(n, *m) && there(*m, n)).count();
+        let able = (0..nodes).any(|n| 2 * sees(n) > nodes);
+        let most = TAKEOVER_MAX * 2;
+        assert_eq!(able, group.run_until(most, |group| group.holder().is_some()).is_some(), "seed {seed}");
+        if let Some(holder) = group.holder() {
+            assert!(2 * sees(holder) > nodes, "seed {seed}");
+            assert!(group.active().keys().all(|n| there(*n, holder) && there(holder, *n)), "seed {seed}");
+        } else {
+            assert!(group.active().is_empty(), "seed {seed}");
+        }
+        group.connect(|_, _| true);
+        let healed = group.run_until(HEAL_MAX, |group| group.active().len() == nodes);
+        assert!(healed.is_some(), "seed {seed}: {:?}", group.active());
+    }
+}
+
+#[test]
+fn whoever_sees_whom_one_side_is_active_when_one_can_be() {
+    splits(0..20, 5, true);
+    splits(100..120, 5, false);
+    splits(200..205, 7, true);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn whoever_sees_whom_one_side_is_active_when_one_can_be_many_times() {
+    splits(1_000..9_000, 5, true);
+    splits(10_000..18_000, 5, false);
+    splits(20_000..24_000, 7, false);
+}
+
+#[test]
+fn a_minority_is_paused_when_its_lease_is_over() {
+    for seed in 0..20 {
+        let mut group = active_group(5, seed);
+        let holder = group.holder().unwrap();
+        let other = (holder + 1) % 5;
+        let minor = |n: usize| n == holder || n == other;
+        group.connect(|a, b| minor(a) == minor(b));
+        let paused = group.run_until(SECOND * 3, |group| !group.active().keys().any(|n| minor(*n)));
+        assert!(paused.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn loss_does_not_end_activity() {
+    let mut group = Simulation::new(5, 9);
+    group.loss_permille = 30;
+    group.run(SECOND * 20);
+    let holder = group.holder();
+    assert!(holder.is_some());
+    group.run(SECOND * 200);
+    assert_eq!(group.holder(), holder);
+}
+
+/// How the participants may change: one at a time at once, otherwise after a pause in which nobody is active for the old ones any more.
+#[test]
+fn a_change_of_the_participants_binds_or_waits() {
+    let (now, duration) = (Instant::now(), TIMING.duration);
+    let of = |version, nodes: &[usize]| {
+        Arc::new(Configuration::new(version, nodes.iter().map(|n| peer(*n)).collect(), None).unwrap())
+    };
+    let old = || {
+        let mut lease = Lease::new(peer(0), of(1, &[0, 1, 2]), TIMING, Some(Memory::default()), 7, now);
+        let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
+        assert!(lease.on_packet(now, peer(1), LeasePacket { version: 1, message: ask }).len() == 1, "it just started");
+        (lease, now + duration * 2)
+    };
+    // One more participant: any two majorities meet. The node grants at once, and only messages of the new version count.
+    let (mut lease, later) = old();
+    assert!(lease.adopt(later, of(2, &[0, 1, 2, 3])).is_ok());
+    assert!(lease.is_willing(later, peer(3)));
+    let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
+    assert_eq!(lease.on_packet(later, peer(1), LeasePacket { version: 1, message: ask }), []);
+    // The very next change comes too soon: a lease of the version before last may still be held.
+    assert!(lease.adopt(later, of(3, &[0, 1, 2, 3, 4])).is_ok());
+    assert!(!lease.is_willing(later, peer(3)) && lease.is_willing(later + duration, peer(3)));
+    // Others than before, or a version that was left out.
+    for (version, nodes) in [(2, &[0, 5, 6][..]), (4, &[0, 1, 2])] {
+        let (mut lease, later) = old();
+        assert!(lease.adopt(later, of(version, nodes)).is_ok());
+        assert!(!lease.is_willing(later, peer(nodes[1])) && lease.is_willing(later + duration, peer(nodes[1])));
+    }
+    let (mut lease, later) = old();
+    assert_eq!(lease.adopt(later, of(1, &[0])), Err(VersionError { found: 1, known: 1 }));
+    // While a change is in the log and not committed, nothing is granted.
+    lease.prepare();
+    assert!(!lease.is_willing(later, peer(1)));
+    lease.keep();
+    assert!(lease.is_willing(later, peer(1)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn crashes_losses_and_changing_links_never_make_two_sides_active(
+        seed in any::<u64>(), plan in prop::collection::vec((0..8u8, any::<u64>(), 1..4_000u64), 1..30)
+    ) {
+        let mut group = Simulation::new(5, seed);
+        group.loss_permille = 50;
+        group.delay.1 = Duration::from_millis(900);
+        for (what, bits, millis) in plan {
+            let n = usize::try_from(bits % 5).unwrap();
+            match what {
+                0 => group.crash(n),
+                1 => group.restart(n, true),
+                2 => group.restart(n, false),
+                3 => group.connect(|_, _| true),
+                _ => group.connect(|a, b| bits >> (a * 5 + b) & 1 == 1),
+            }
+            // The simulation looks after every step.
+            group.run(Duration::from_millis(millis));
+        }
+    }
+}
+
+fn active_group(nodes: usize, seed: u64) -> Simulation {
+    let mut group = Simulation::new(nodes, seed);
+    group.run_until(TAKEOVER_MAX * 2, |group| group.active().len() == nodes).unwrap();
+    group
+}

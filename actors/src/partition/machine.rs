@@ -1,0 +1,452 @@
+//! All of a node's part in partitions, put together.
+//!
+//! | what comes | who looks at it |
+//! |---|---|
+//! | packets | [`super::wire`]: signed by their origin? [`super::evidence`]: does it contradict itself? |
+//! | whom others hear | [`super::views`] |
+//! | silence | [`super::detector`]: suspected, split, healed |
+//! | a split, a failure | [`super::strategy`]: what is done, how often, what next |
+//! | grants | [`super::lease`]: alone decides whether this node is active |
+//! | being active again | [`super::recovery`]: states are made one before the application goes on |
+//!
+//! The application is told to pause as soon as this side seems to be a minority, while its lease lasts, so that it can finish what it began;
+//! it says when it has. It is told to resume when the recovery has come to its last step. Whatever it answers, [`Partition::token`] is what
+//! it may act under, and nothing without.
+
+mod inbound;
+mod recovering;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bowline_messages::PeerId;
+use bowline_messages::config::PartitionConfig;
+use bowline_messages::membership::FailureKind;
+use bowline_messages::partition::{
+    PartitionEvent, PartitionMetrics, PartitionReport, PauseReason, RecoveryStep, Side, Standing, Strategy, Token,
+};
+use bytes::Bytes;
+
+use super::detector::{Detector, DetectorOutput};
+use super::evidence::{Evidence, EvidenceSnapshot};
+use super::lease::{Configuration, Contest, ContestOutput, FenceError, LeaseTiming, Memory, Pacing, VersionError};
+use super::metrics;
+use super::recovery::Recovery;
+use super::strategy::{self, Escalation, EscalationOutput, Order, Patience};
+use super::views::{Number, View, Views};
+use super::wire::{Signed, Signer, Statement};
+
+/// Views of others that are passed on with each own one, while the group seems to be split. More spread news faster and cost more.
+const RELAYED: usize = 8;
+
+/// What the machine wants done, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PartitionOutput {
+    /// Write this down before anything after it is sent.
+    PersistLease(Memory),
+    /// Write this down, soon.
+    PersistEvidence(EvidenceSnapshot),
+    /// Send this to a participant; it may be lost.
+    Send {
+        /// To whom.
+        to: PeerId,
+        /// What.
+        payload: Bytes,
+    },
+    /// Tell everybody who listens.
+    Emit(PartitionEvent),
+    /// The application is to take on nothing new, and to say [`Partition::on_paused`] when it has finished what it began.
+    Pause {
+        /// Why.
+        reason: PauseReason,
+        /// How long it may still act; zero when it may not.
+        grace: Duration,
+    },
+    /// The application may go on, and says [`Partition::on_resumed`].
+    Resume {
+        /// Under this lease.
+        token: Token,
+    },
+    /// Do what a strategy orders.
+    Order(Order),
+    /// Do this step of a recovery, and say [`Partition::on_step_done`] or [`Partition::on_step_failed`].
+    Recover(RecoveryStep),
+    /// A peer goes by a newer version of the participants: the log has to be fetched.
+    Newer {
+        /// Who.
+        peer: PeerId,
+        /// Which version.
+        version: u64,
+    },
+}
+
+/// How the application stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Application {
+    /// It was told to pause, and has not said that it did.
+    Pausing(PauseReason),
+    /// It does nothing.
+    Paused(PauseReason),
+    /// It was told to go on, and has not said that it does.
+    Resuming,
+    /// It is at work.
+    Running,
+}
+
+/// What a node has to find again after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Remembered {
+    /// The last [`PartitionOutput::PersistLease`]; none when there is no such file.
+    pub lease: Option<Memory>,
+    /// The last [`PartitionOutput::PersistEvidence`].
+    pub evidence: EvidenceSnapshot,
+}
+
+/// One node's part in partitions.
+#[derive(Debug)]
+pub struct Partition {
+    me: PeerId,
+    config: PartitionConfig,
+    signer: Rc<dyn Signer>,
+    /// Of the last statement.
+    number: Number,
+    contest: Contest,
+    detector: Detector,
+    views: Views,
+    evidence: Evidence,
+    /// The newest view of each participant, to be passed on.
+    newest: BTreeMap<PeerId, Signed>,
+    /// After whom the next ones are passed on.
+    relayed: Option<PeerId>,
+    beat: Instant,
+    escalation: Option<Escalation>,
+    /// Where this node seems to be, while the group is split.
+    side: Side,
+    recovery: Option<Recovery>,
+    /// When a recovery that failed is tried again.
+    retry_at: Option<Instant>,
+    application: Application,
+    metrics: PartitionMetrics,
+    outputs: Vec<PartitionOutput>,
+}
+
+impl Partition {
+    /// A node that starts. `incarnation` is one that this node never had before, `seed` differs from one start to the next.
+    #[expect(clippy::too_many_arguments, reason = "each is known to the caller alone, once, at the start")]
+    pub fn new(
+        me: PeerId,
+        config: PartitionConfig,
+        configuration: Arc<Configuration>,
+        remembered: &Remembered,
+        signer: Rc<dyn Signer>,
+        incarnation: u64,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let timing = LeaseTiming { duration: config.lease, drift_ppm: config.clock_drift_ppm };
+        let pacing = Pacing { renew: config.renew, answer: config.answer, spread: config.spread };
+        let mut evidence = Evidence::new(config.strikes, config.evidence_max);
+        evidence.restore(&*signer, &remembered.evidence);
+        let detector = Detector::new(me, config.clone(), &configuration, now);
+        Self {
+            me,
+            signer,
+            number: Number { incarnation, count: 0 },
+            contest: Contest::new(me, configuration, timing, pacing, remembered.lease, seed, now),
+            detector,
+            views: Views::new(config.view_expiry),
+            evidence,
+            newest: BTreeMap::new(),
+            relayed: None,
+            beat: now,
+            escalation: None,
+            side: Side::Minority,
+            recovery: None,
+            retry_at: None,
+            application: Application::Paused(PauseReason::Starting),
+            metrics: PartitionMetrics::default(),
+            outputs: Vec::new(),
+            config,
+        }
+    }
+
+    /// The membership, or the transport, is sure that a participant is gone, and why. A single one that crashed or is too slow is sought.
+    pub fn on_lost(&mut self, now: Instant, peer: PeerId, kind: FailureKind) -> Vec<PartitionOutput> {
+        self.detector.on_lost(peer);
+        if kind != FailureKind::NetworkPartition && self.escalation.is_none() && self.configuration().contains(&peer) {
+            self.side = self.side_now(now);
+            self.escalate(now, strategy::choose(kind, self.side));
+        }
+        self.finish(now)
+    }
+
+    /// Looks at something that was done under a lease, before it is acted upon.
+    ///
+    /// # Errors
+    /// [`FenceError`]: it must not be acted upon.
+    pub fn admit(&mut self, now: Instant, token: Token) -> Result<Vec<PartitionOutput>, FenceError> {
+        let outputs = self.contest.admit(now, token)?;
+        self.on_contest(now, outputs);
+        Ok(self.finish(now))
+    }
+
+    /// A change of the participants came into the log and is not committed yet. See [`super::lease::Lease::prepare`].
+    pub const fn prepare(&mut self) {
+        self.contest.prepare();
+    }
+
+    /// It was taken out of the log again.
+    pub const fn keep(&mut self) {
+        self.contest.keep();
+    }
+
+    /// It is committed. See [`super::lease::Lease::adopt`].
+    ///
+    /// # Errors
+    /// [`VersionError`] for a version that is not newer.
+    pub fn adopt(&mut self, now: Instant, to: Arc<Configuration>) -> Result<Vec<PartitionOutput>, VersionError> {
+        let outputs = self.contest.adopt(now, Arc::clone(&to))?;
+        self.detector.adopt(now, &to);
+        self.views.adopt(&to);
+        self.evidence.retain(|peer| to.contains(peer));
+        self.newest.retain(|peer, _| to.contains(peer));
+        self.on_contest(now, outputs);
+        let gone = self.evidence.excluded().iter().all(|peer| !to.contains(peer));
+        if gone && self.strategy() == Some(Strategy::ByzantineExclusion) {
+            self.helped();
+        }
+        Ok(self.finish(now))
+    }
+
+    /// The machine was suspended, or its clock cannot be trusted for what was.
+    pub fn doubt_clock(&mut self, now: Instant) -> Vec<PartitionOutput> {
+        let outputs = self.contest.doubt_clock(now);
+        self.on_contest(now, outputs);
+        self.finish(now)
+    }
+
+    /// Does what is due.
+    pub fn on_timeout(&mut self, now: Instant) -> Vec<PartitionOutput> {
+        if self.contest.deadline(now) <= now {
+            let outputs = self.contest.on_timeout(now);
+            self.on_contest(now, outputs);
+        }
+        if self.beat <= now {
+            self.beat = now + self.config.renew;
+            self.say_view(now);
+        }
+        if let Some(escalation) = &mut self.escalation {
+            let outputs = escalation.on_timeout(now);
+            self.on_escalation(outputs);
+        }
+        self.recovery_timeout(now);
+        self.finish(now)
+    }
+
+    /// When [`Partition::on_timeout`] is next due.
+    pub fn deadline(&self, now: Instant) -> Instant {
+        let others = [
+            self.detector.deadline(now, self.configuration()),
+            self.escalation.as_ref().map(Escalation::deadline),
+            self.recovery.as_ref().and_then(Recovery::deadline),
+            self.retry_at.filter(|at| *at > now),
+        ];
+        others.into_iter().flatten().fold(self.contest.deadline(now).min(self.beat), Instant::min)
+    }
+
+    /// Under which lease this node may act now. To be asked right before each action, and to go with it.
+    pub fn token(&self, now: Instant) -> Option<Token> {
+        self.contest.token(now).filter(|_| !self.evidence.is_excluded(&self.me))
+    }
+
+    /// The participants.
+    pub fn configuration(&self) -> &Arc<Configuration> {
+        self.contest.lease().configuration()
+    }
+
+    /// The proofs, for `bowline partition explain` and for pardons.
+    pub const fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Forgets the proofs against a peer: the decision of a person.
+    pub fn pardon(&mut self, now: Instant, peer: &PeerId) -> Vec<PartitionOutput> {
+        if self.evidence.pardon(peer) {
+            self.outputs.push(PartitionOutput::PersistEvidence(self.evidence.snapshot()));
+        }
+        self.finish(now)
+    }
+
+    /// What this node can say of partitions.
+    pub fn report(&self, now: Instant) -> PartitionReport {
+        let missing = self.detector.missing(now);
+        PartitionReport {
+            standing: if self.token(now).is_some() { self.contest.standing(now) } else { Standing::Paused },
+            term: self.contest.lease().memory().term,
+            shape: self.detector.is_suspected().then(|| self.detector.shape(now, &missing, &self.views)),
+            missing: missing.into_iter().collect(),
+            split: self.detector.is_split(),
+            strategy: self.escalation.as_ref().and_then(Escalation::current),
+            recovery: self.recovery.as_ref().map(Recovery::step),
+            evidence: self.evidence.counts(),
+            excluded: self.evidence.excluded().into_iter().collect(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// Looks at how all stands after anything happened, and gives what is to be done.
+    fn finish(&mut self, now: Instant) -> Vec<PartitionOutput> {
+        let configuration = Arc::clone(self.configuration());
+        for output in self.detector.on_timeout(now, &configuration, &self.views) {
+            self.on_detector(now, output);
+        }
+        self.follow_side(now);
+        self.steer_application(now);
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// More may get lost, or come back, while the group is split: then something else is to be done.
+    fn follow_side(&mut self, now: Instant) {
+        let side = self.side_now(now);
+        if !self.detector.is_suspected() || side == self.side {
+            return;
+        }
+        self.side = side;
+        if self.detector.is_split() {
+            self.escalate(now, strategy::choose(FailureKind::NetworkPartition, side));
+        }
+    }
+
+    fn on_detector(&mut self, now: Instant, output: DetectorOutput) {
+        match output {
+            DetectorOutput::Suspected { missing, shape } => {
+                self.side = self.side_now(now);
+                self.emit(PartitionEvent::Suspected { missing: missing.into_iter().collect(), shape });
+            }
+            DetectorOutput::Cleared { suspected } => {
+                self.metrics.suspicions_cleared += 1;
+                self.emit(PartitionEvent::Cleared { suspected });
+            }
+            DetectorOutput::Split { missing, shape, side } => {
+                self.metrics.splits += 1;
+                self.side = side;
+                self.emit(PartitionEvent::Split { missing: missing.into_iter().collect(), shape, side });
+                self.escalate(now, strategy::choose(FailureKind::NetworkPartition, side));
+                self.split_again();
+            }
+            DetectorOutput::Healed { lasted, false_alarm } => {
+                self.metrics.split_time += lasted;
+                self.metrics.false_positives += u64::from(false_alarm);
+                self.emit(PartitionEvent::Healed { lasted });
+                // Those who went on compare states too: they have what the others lack.
+                self.recover(now);
+            }
+        }
+    }
+
+    fn on_contest(&mut self, now: Instant, outputs: Vec<ContestOutput>) {
+        for output in outputs {
+            match output {
+                ContestOutput::Persist(memory) => self.outputs.push(PartitionOutput::PersistLease(memory)),
+                ContestOutput::Send { to, packet } => self.say(&[to], &Statement::Lease { to, packet }),
+                ContestOutput::Newer { peer, version } => self.outputs.push(PartitionOutput::Newer { peer, version }),
+                ContestOutput::Active(token) => {
+                    self.emit(PartitionEvent::Active { token });
+                    if self.strategy() == Some(Strategy::MajorityRule) {
+                        self.helped();
+                    }
+                    if matches!(self.application, Application::Paused(_) | Application::Pausing(_)) {
+                        self.recover(now);
+                    }
+                }
+                ContestOutput::Paused => self.emit(PartitionEvent::Paused { reason: PauseReason::NoLease }),
+            }
+        }
+    }
+
+    fn escalate(&mut self, now: Instant, strategy: Strategy) {
+        let patience = Patience { attempt: self.config.attempt_timeout, attempts: self.config.attempts };
+        let (escalation, output) = Escalation::start(now, patience, strategy);
+        self.escalation = Some(escalation);
+        self.on_escalation(vec![output]);
+        if strategy == Strategy::MajorityRule && self.contest.token(now).is_some() {
+            self.helped();
+        }
+    }
+
+    fn on_escalation(&mut self, outputs: Vec<EscalationOutput>) {
+        for output in outputs {
+            match output {
+                EscalationOutput::Attempt { strategy, attempt } => {
+                    metrics::attempted(&mut self.metrics, strategy);
+                    self.emit(PartitionEvent::Strategy { strategy, attempt });
+                    self.outputs.push(PartitionOutput::Order(strategy::order(strategy, self.side)));
+                }
+                EscalationOutput::Failed(_) => {}
+                EscalationOutput::Exhausted => self.emit(PartitionEvent::Exhausted),
+            }
+        }
+    }
+
+    /// What is tried has helped.
+    fn helped(&mut self) {
+        if let Some((strategy, _)) = self.escalation.take().and_then(|escalation| escalation.current()) {
+            metrics::succeeded(&mut self.metrics, strategy);
+        }
+    }
+
+    fn strategy(&self) -> Option<Strategy> {
+        self.escalation.as_ref()?.current().map(|(strategy, _)| strategy)
+    }
+
+    fn side_now(&self, now: Instant) -> Side {
+        let hears = self.detector.hears(now, self.configuration());
+        if self.configuration().is_quorum(&hears) { Side::Majority } else { Side::Minority }
+    }
+
+    /// Tells everybody whom this node hears, and passes on what others said while the group seems to be split: so views come around.
+    fn say_view(&mut self, now: Instant) {
+        let configuration = Arc::clone(self.configuration());
+        let everybody: Vec<PeerId> = configuration.participants().iter().copied().collect();
+        let heard = self.detector.hears(now, &configuration);
+        let split = self.detector.is_split();
+        self.say(&everybody, &Statement::View(View::new(&configuration, &heard, split)));
+        if !self.detector.is_suspected() && self.views.reporters(now).next().is_none() {
+            return;
+        }
+        for peer in self.next_relayed() {
+            if let Some(Ok(payload)) = self.newest.get(&peer).map(Signed::encode) {
+                self.say(&everybody, &Statement::Relay(payload));
+            }
+        }
+    }
+
+    /// Whose views are passed on now: in turn.
+    fn next_relayed(&mut self) -> Vec<PeerId> {
+        let after = self.newest.keys().filter(|peer| self.relayed.is_none_or(|last| **peer > last));
+        let before = self.newest.keys().filter(|peer| self.relayed.is_some_and(|last| **peer <= last));
+        let next: Vec<PeerId> = after.chain(before).take(RELAYED).copied().collect();
+        self.relayed = next.last().copied();
+        next
+    }
+
+    /// Makes a statement to these, but not to this node itself.
+    fn say(&mut self, to: &[PeerId], statement: &Statement) {
+        self.number.count += 1;
+        let signed = Signed::new(&*self.signer, self.me, self.number, statement);
+        // What is too long is a proof of statements that were long themselves; it stays here.
+        let Ok(payload) = signed.and_then(|signed| signed.encode()) else { return };
+        let payload = Bytes::from(payload);
+        for peer in to.iter().filter(|peer| **peer != self.me) {
+            self.outputs.push(PartitionOutput::Send { to: *peer, payload: payload.clone() });
+        }
+    }
+
+    fn emit(&mut self, event: PartitionEvent) {
+        self.outputs.push(PartitionOutput::Emit(event));
+    }
+}

@@ -1,0 +1,258 @@
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bowline_messages::PeerId;
+use bowline_messages::config::TopologyConfig;
+use bowline_messages::topology::{
+    Advice, Alert, AlertKind, AlertLevel, Figure, HealthReport, NodeFacts, OverallStatus, TopologySummary,
+    TransportHealth,
+};
+
+use super::{Watch, WatchOutput};
+use crate::topology::Analyser;
+use crate::topology::link_state::LiveGraph;
+use crate::topology::link_state::tests::peer;
+
+const S: Duration = Duration::from_secs(1);
+
+struct Seen {
+    now: Instant,
+    watch: Watch,
+}
+
+impl Seen {
+    fn new(config: &TopologyConfig) -> Self {
+        Self { now: Instant::now(), watch: Watch::new(config) }
+    }
+
+    fn graph(&self, nodes: usize, edges: &[(usize, usize)], loads: &[(usize, f64)]) -> LiveGraph {
+        let load = |number| loads.iter().find(|(node, _)| *node == number).map_or(0.0, |(_, load)| *load);
+        let facts = |number| NodeFacts { load: load(number), ..NodeFacts::default() };
+        let all: Vec<_> = (0..nodes).map(|number| (peer(number), facts(number))).collect();
+        LiveGraph::by_hand(self.now, &all, edges.iter().copied())
+    }
+
+    fn look(&mut self, nodes: usize, edges: &[(usize, usize)], loads: &[(usize, f64)]) -> Vec<WatchOutput> {
+        let graph = self.graph(nodes, edges, loads);
+        self.now += S * 5;
+        self.watch.on_shape(self.now, Analyser::new().analyse(graph.graph()), &graph)
+    }
+
+    fn report(&self) -> HealthReport {
+        self.watch.report(self.now, &BTreeMap::new())
+    }
+}
+
+/// Everybody with everybody.
+fn clique(from: usize, to: usize) -> Vec<(usize, usize)> {
+    (from..to).flat_map(|a| (a + 1..to).map(move |b| (a, b))).collect()
+}
+
+/// Two cliques of so many nodes, held together by node 0 of the first.
+fn two(first: usize, second: usize) -> Vec<(usize, usize)> {
+    let mut edges = clique(0, first);
+    edges.extend(clique(first, first + second));
+    edges.extend([(0, first), (0, first + 1)]);
+    edges
+}
+
+fn raised(outputs: &[WatchOutput]) -> Vec<(AlertKind, AlertLevel)> {
+    let alert = |output: &WatchOutput| match output {
+        WatchOutput::Raised(alert) => Some((alert.kind, alert.level)),
+        WatchOutput::Cleared(_) | WatchOutput::Critical(_) => None,
+    };
+    outputs.iter().filter_map(alert).collect()
+}
+
+fn cleared(outputs: &[WatchOutput]) -> Vec<AlertKind> {
+    let alert = |output: &WatchOutput| match output {
+        WatchOutput::Cleared(alert) => Some(alert.kind),
+        WatchOutput::Raised(_) | WatchOutput::Critical(_) => None,
+    };
+    outputs.iter().filter_map(alert).collect()
+}
+
+fn standing(seen: &Seen, kind: AlertKind) -> Option<Alert> {
+    seen.watch.alerts().find(|alert| alert.kind == kind).cloned()
+}
+
+#[test]
+fn a_healthy_network_has_nothing_to_say() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    assert_eq!(seen.report().overall, OverallStatus::Unknown);
+    assert_eq!(seen.look(10, &clique(0, 10), &[]), []);
+    let report = seen.report();
+    assert_eq!((report.overall, report.topology.nodes, report.topology.diameter), (OverallStatus::Healthy, 10, 1));
+    assert!(report.alerts.is_empty() && report.recommendations.is_empty());
+}
+
+#[test]
+fn risk_climbs_and_clears_with_hysteresis() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    // Of 39 others, so many hang on node 0: 4 of 39 are a risk of 0.189, 5 of 0.23, 6 of 0.267, 12 of 0.437.
+    let mut look = |hanging: usize| {
+        let outputs = seen.look(40, &two(40 - hanging, hanging), &[]);
+        (raised(&outputs), cleared(&outputs), standing(&seen, AlertKind::PartitionRisk).map(|alert| alert.level))
+    };
+    let risk = |level| vec![(AlertKind::PartitionRisk, level)];
+    assert_eq!(look(4), (vec![], vec![], None));
+    assert_eq!(look(5), (risk(AlertLevel::Recommend), vec![], Some(AlertLevel::Recommend)));
+    assert_eq!(look(5), (vec![], vec![], Some(AlertLevel::Recommend)), "said once");
+    let (said, _, level) = look(6);
+    assert!(said.contains(&(AlertKind::PartitionRisk, AlertLevel::Alert)));
+    assert_eq!(level, Some(AlertLevel::Alert));
+    let (said, _, level) = look(12);
+    assert!(said.contains(&(AlertKind::PartitionRisk, AlertLevel::Pause)));
+    assert_eq!(level, Some(AlertLevel::Pause));
+    // 0.23 is within a tenth below 0.25, 0.189 within a tenth below 0.2.
+    let (_, _, level) = look(5);
+    assert_eq!(level, Some(AlertLevel::Alert));
+    let (_, _, level) = look(4);
+    assert_eq!(level, Some(AlertLevel::Recommend));
+    let (_, over, level) = look(2);
+    assert!(over.contains(&AlertKind::PartitionRisk));
+    assert_eq!(level, None);
+}
+
+#[test]
+fn bridge_nodes_are_critical_and_named_by_the_advice() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    let outputs = seen.look(20, &two(10, 10), &[]);
+    assert!(outputs.contains(&WatchOutput::Critical(BTreeSet::from([peer(0)]))));
+    assert_eq!(seen.watch.critical(), &BTreeSet::from([peer(0)]));
+    let report = seen.report();
+    assert_eq!((report.overall, report.topology.bridge_nodes.clone()), (OverallStatus::Critical, vec![peer(0)]));
+    let advice: Vec<Advice> = report.recommendations.iter().map(|known| known.advice).collect();
+    assert_eq!(advice, [Advice::AddRedundantConnections, Advice::PromoteBackupBridges]);
+    let [first, _] = &report.recommendations[..] else { panic!() };
+    assert!(first.text.contains(&peer(0).short()) && first.text.contains("53 %"), "{}", first.text);
+    let cluster = |number: usize| number >= 10;
+    let ends: Vec<usize> =
+        first.nodes[1..].iter().map(|node| (0..20).find(|number| peer(*number) == *node).unwrap()).collect();
+    assert!(ends.len() == 2 && cluster(ends[0]) != cluster(ends[1]), "{ends:?}");
+    assert!(ends.iter().all(|end| first.text.contains(&peer(*end).short())));
+    let outputs = seen.look(20, &[two(10, 10), vec![(5, 15)]].concat(), &[]);
+    assert!(outputs.contains(&WatchOutput::Critical(BTreeSet::new())));
+}
+
+#[test]
+fn a_long_network_is_recommended_against_then_an_alert() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    let ring = |nodes: usize| (0..nodes).map(|n| (n, (n + 1) % nodes)).collect::<Vec<_>>();
+    let mut level = |nodes| {
+        seen.look(nodes, &ring(nodes), &[]);
+        standing(&seen, AlertKind::HighDiameter).map(|alert| (alert.level, alert.value as u32))
+    };
+    assert_eq!(level(12), None);
+    assert_eq!(level(14), Some((AlertLevel::Recommend, 7)));
+    assert_eq!(level(16), Some((AlertLevel::Recommend, 8)));
+    assert_eq!(level(18), Some((AlertLevel::Alert, 9)));
+    let advice = seen.report().recommendations;
+    let shortcut = advice.iter().find(|known| known.advice == Advice::AddShortcuts).unwrap();
+    assert!(shortcut.text.contains("9 links apart") && shortcut.nodes.len() == 2, "{shortcut:?}");
+    assert!(standing(&seen, AlertKind::LowClustering).is_some(), "a ring has no triangle");
+    assert!(advice.iter().any(|known| known.advice == Advice::AddLocalLinks));
+}
+
+#[test]
+fn a_handful_of_nodes_without_triangles_is_no_alert() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    seen.look(6, &[(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0)], &[]);
+    assert_eq!(standing(&seen, AlertKind::LowClustering), None);
+}
+
+#[test]
+fn a_busy_bridge_node_is_an_alert_and_another_busy_node_is_none() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    let edges = two(38, 2);
+    let outputs = seen.look(40, &edges, &[(0, 0.9), (5, 1.0)]);
+    let kind = AlertKind::BridgeOverloaded { peer: peer(0) };
+    assert_eq!(raised(&outputs), [(kind, AlertLevel::Alert)]);
+    let advice = &seen.report().recommendations[0];
+    assert!(advice.advice == Advice::RebalanceLoad && advice.text.contains("90 %"), "{advice:?}");
+    assert_eq!(seen.report().overall, OverallStatus::Degraded);
+    assert_eq!(cleared(&seen.look(40, &edges, &[(0, 0.75)])), [], "not yet");
+    assert_eq!(cleared(&seen.look(40, &edges, &[(0, 0.7)])), [kind]);
+}
+
+#[test]
+fn what_is_unusual_is_found_and_what_is_usual_is_not() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    for round in 0..80 {
+        let outputs = seen.look(30 + round % 2, &clique(0, 30 + round % 2), &[]);
+        assert_eq!(raised(&outputs), [], "{round}");
+    }
+    let outputs = seen.look(20, &clique(0, 20), &[]);
+    let strange: BTreeSet<AlertKind> = raised(&outputs).into_iter().map(|(kind, _)| kind).collect();
+    assert!(strange.contains(&AlertKind::AnomalyDetected { figure: Figure::Nodes }));
+    assert!(strange.contains(&AlertKind::AnomalyDetected { figure: Figure::AverageDegree }));
+    let outputs = seen.look(30, &clique(0, 30), &[]);
+    assert!(cleared(&outputs).contains(&AlertKind::AnomalyDetected { figure: Figure::Nodes }));
+}
+
+#[test]
+fn a_rising_risk_is_foretold() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    let mut foretold = None;
+    // One more node hangs on node 0 every five seconds; 0.25 is passed with the tenth of 80.
+    for hanging in 3..=16 {
+        seen.look(80, &two(80 - hanging, hanging), &[]);
+        let now = seen.report().topology.separation_risk;
+        if standing(&seen, AlertKind::PartitionRiskAhead).is_some() && foretold.is_none() {
+            foretold = Some(now);
+        }
+        assert!(foretold.is_some() || now < 0.25);
+    }
+    let foretold = foretold.unwrap();
+    assert!(foretold > 0.1 && foretold < 0.2, "{foretold}");
+    let advice = seen.report().recommendations;
+    assert_eq!(advice[0].advice, Advice::AddRedundantConnections);
+}
+
+#[test]
+fn a_network_in_pieces_and_dead_transports_are_critical() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    let apart = [clique(0, 5), clique(5, 10)].concat();
+    seen.look(10, &apart, &[]);
+    assert_eq!(seen.report().overall, OverallStatus::Critical);
+    seen.look(10, &clique(0, 10), &[]);
+    let transports = |well| BTreeMap::from([("tcp".to_owned(), TransportHealth { links: 3, well })]);
+    assert_eq!(seen.watch.report(seen.now, &transports(3)).overall, OverallStatus::Healthy);
+    assert_eq!(seen.watch.report(seen.now, &transports(0)).overall, OverallStatus::Critical);
+}
+
+#[test]
+fn the_report_remembers_alerts_within_bounds_and_travels() {
+    let mut config = TopologyConfig::default();
+    config.watch.alerts_kept = 3;
+    let mut seen = Seen::new(&config);
+    for _ in 0..10 {
+        seen.look(20, &two(10, 10), &[]);
+        seen.look(20, &clique(0, 20), &[]);
+    }
+    seen.look(20, &two(10, 10), &[]);
+    let report = seen.report();
+    let over = report.alerts.iter().filter(|record| record.cleared_ago.is_some()).count();
+    assert_eq!(over, 3);
+    assert!(report.alerts[0].cleared_ago.is_none(), "those that stand come first");
+    // Digits that a number loses on the way are no concern of this test.
+    let topology = TopologySummary::default();
+    let report = HealthReport { topology, ..report };
+    let text = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<HealthReport>(&text).unwrap(), report);
+}
+
+#[test]
+fn names_are_few_however_many_bridge_nodes_there_are() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    let row: Vec<_> = (1..200).map(|n| (n - 1, n)).collect();
+    seen.look(200, &row, &[]);
+    let report = seen.report();
+    assert_eq!((report.topology.bridge_nodes.len(), report.topology.bridge_nodes_all), (64, 198));
+    let most = |nodes: &Vec<PeerId>| nodes.len() <= 8;
+    assert!(report.alerts.iter().all(|record| most(&record.alert.nodes)));
+    assert!(report.recommendations.iter().all(|known| most(&known.nodes)));
+    assert_eq!(report.topology.bridge_nodes[0], peer(99), "the middle separates most");
+}
