@@ -11,7 +11,7 @@ use petgraph::stable_graph::StableUnGraph;
 use serde_json::{Value, json};
 
 use super::report::without;
-use crate::cli::human::{harmless, span};
+use crate::cli::human::{harmless, micros, span};
 use crate::control::protocol::TopologyReport;
 use crate::exit::{Exit, Failure};
 
@@ -138,7 +138,7 @@ impl Live {
                 "  {} - {}: {}{loss}{healing}\n",
                 self.called(one),
                 self.called(other),
-                span(*latency)
+                micros(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX))
             ));
         }
         if links.len() > LINKS_SHOWN {
