@@ -43,6 +43,8 @@ fn links_over_the_mesh_conform_while_a_relay_dies() {
 }
 
 fn across_relays(loss_ppm: u32, dies: Option<Duration>) -> Subject {
+    // All of it is in this process, so its time can be virtual.
+    tokio::time::pause();
     let registry = Registry::builtin();
     let plane = RelayPlane::new(1);
     let config = MeshConfig {

@@ -150,6 +150,14 @@ impl Connection {
         self.reset || self.failure.is_some()
     }
 
+    /// Whether nothing is sent any more, not even an acknowledgement.
+    fn is_mute(&self) -> bool {
+        match self.failure {
+            Some(Failure::Silent | Failure::NoRoute | Failure::Worn) => true,
+            Some(Failure::Reset | Failure::Protocol(_)) | None => false,
+        }
+    }
+
     fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
     }
@@ -219,7 +227,7 @@ impl Connection {
         if self.sending.packets() >= PACKETS_MAX {
             self.fail(Failure::Worn);
         }
-        if matches!(self.failure, Some(Failure::Silent | Failure::NoRoute | Failure::Worn)) {
+        if self.is_mute() {
             return None;
         }
         // An acknowledgement travels with data when there is any, and alone when it is due.
@@ -267,7 +275,7 @@ impl Connection {
     /// When [`Connection::on_timeout`] is due, or an acknowledgement.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.failure.is_some() {
-            return self.packets.due();
+            return self.packets.due().filter(|_| !self.is_mute());
         }
         let times = [
             self.sending.deadline(),

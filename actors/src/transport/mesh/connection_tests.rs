@@ -224,6 +224,11 @@ fn a_link_without_a_route_fails_soon_and_one_that_is_found_again_does_not() {
     pair.cut = true;
     pair.run(Duration::from_secs(4));
     assert_eq!(pair.ends[0].failure(), Some(Failure::NoRoute));
+    // What comes now is not answered, and nothing waits to be.
+    let ping = [4_u8];
+    pair.ends[0].on_packet(pair.now, 1000, Bytes::copy_from_slice(&ping));
+    assert_eq!(pair.ends[0].poll_transmit(pair.now, PACKET), None);
+    assert_eq!(pair.ends[0].deadline(), None);
 }
 
 #[test]
