@@ -241,7 +241,7 @@ impl Partition {
         }
         if let Some(escalation) = &mut self.escalation {
             let outputs = escalation.on_timeout(now);
-            self.on_escalation(outputs);
+            self.on_escalation(now, outputs);
         }
         self.recovery_timeout(now);
         self.finish(now)
@@ -311,6 +311,9 @@ impl Partition {
 
     /// More may get lost, or come back, while the group is split: then something else is to be done.
     fn follow_side(&mut self, now: Instant) {
+        if self.detector.missing(now).is_empty() && self.is_seeking() {
+            self.helped();
+        }
         let side = self.side_now(now);
         if !self.detector.is_suspected() || side == self.side {
             return;
@@ -372,13 +375,10 @@ impl Partition {
         let patience = Patience { attempt: self.config.attempt_timeout, attempts: self.config.attempts };
         let (escalation, output) = Escalation::start(now, patience, strategy);
         self.escalation = Some(escalation);
-        self.on_escalation(vec![output]);
-        if strategy == Strategy::MajorityRule && self.contest.token(now).is_some() {
-            self.helped();
-        }
+        self.on_escalation(now, vec![output]);
     }
 
-    fn on_escalation(&mut self, outputs: Vec<EscalationOutput>) {
+    fn on_escalation(&mut self, now: Instant, outputs: Vec<EscalationOutput>) {
         for output in outputs {
             match output {
                 EscalationOutput::Attempt { strategy, attempt } => {
@@ -389,6 +389,10 @@ impl Partition {
                 EscalationOutput::Failed(_) => {}
                 EscalationOutput::Exhausted => self.emit(PartitionEvent::Exhausted),
             }
+        }
+        // Whoever is active already has what majority rule is for: it goes on without those who are gone.
+        if self.strategy() == Some(Strategy::MajorityRule) && self.contest.token(now).is_some() {
+            self.helped();
         }
     }
 
@@ -401,6 +405,11 @@ impl Partition {
 
     fn strategy(&self) -> Option<Strategy> {
         self.escalation.as_ref()?.current().map(|(strategy, _)| strategy)
+    }
+
+    /// Whether those out of reach are waited for or sought, and nothing else is done.
+    fn is_seeking(&self) -> bool {
+        matches!(self.strategy(), Some(Strategy::WaitForHeal | Strategy::ActiveReconnection))
     }
 
     fn side_now(&self, now: Instant) -> Side {

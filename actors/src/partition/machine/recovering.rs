@@ -136,7 +136,7 @@ impl Partition {
         }
         if let Some(escalation) = &mut self.escalation {
             let outputs = escalation.on_failed(now);
-            self.on_escalation(outputs);
+            self.on_escalation(now, outputs);
         }
         // Whoever is active tries again; whoever is not begins anew when it becomes so.
         if self.contest.token(now).is_some() && self.application != Application::Running {

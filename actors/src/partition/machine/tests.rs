@@ -159,14 +159,31 @@ fn who_lies_three_times_is_excluded_everywhere_and_after_a_restart() {
 }
 
 #[test]
-fn a_peer_that_crashed_is_sought() {
-    let mut group = Group::working_group(5, 8);
-    group.connect(|a, b| a != 4 && b != 4);
-    let now = group.nodes[0].local(group.now);
-    let outputs = group.nodes[0].partition.on_lost(now, peer(4), FailureKind::CrashFailure);
-    assert!(outputs.contains(&PartitionOutput::Order(Order::Reconnect)), "{outputs:?}");
-    group.run(SECOND * 12);
-    assert_eq!(group.working(), all(4), "one of five is no partition");
+fn a_peer_that_crashed_is_sought_and_done_without() {
+    for returns in [true, false] {
+        let mut group = Group::working_group(5, 8);
+        group.connect(|a, b| a != 4 && b != 4);
+        group.run(SECOND * 4);
+        let now = group.nodes[0].local(group.now);
+        let outputs = group.nodes[0].partition.on_lost(now, peer(4), FailureKind::CrashFailure);
+        assert!(outputs.contains(&PartitionOutput::Order(Order::Reconnect)), "{outputs:?}");
+        group.run(SECOND * 40);
+        assert_eq!(group.working(), all(4), "one of five is no partition");
+        if returns {
+            group.connect(|_, _| true);
+            group.run(SECOND * 5);
+        } else {
+            group.run(SECOND * 300);
+        }
+        let metrics = group.nodes[0].partition.report(group.nodes[0].local(group.now)).metrics;
+        let wanted = if returns {
+            BTreeMap::from([(Strategy::ActiveReconnection, (2, 1))])
+        } else {
+            BTreeMap::from([(Strategy::ActiveReconnection, (3, 0)), (Strategy::MajorityRule, (1, 1))])
+        };
+        assert_eq!(metrics.strategies, wanted);
+        assert!(!group.nodes[0].orders.contains(&Order::RollBack), "nothing is rolled back where all is well");
+    }
 }
 
 #[test]
