@@ -50,6 +50,11 @@ impl Coordinator {
         Self { round, participants, said: BTreeMap::new(), phase, retry_at: now, deadline }
     }
 
+    /// Whether a participant can still say what it has, or has said so.
+    pub(super) fn asks(&self, peer: &PeerId) -> bool {
+        matches!(self.phase, Phase::Collecting { .. }) && self.participants.contains(peer) || self.said.contains_key(peer)
+    }
+
     /// Who takes part.
     pub(super) fn participants(&self) -> &BTreeSet<PeerId> {
         &self.participants

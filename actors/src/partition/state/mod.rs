@@ -74,12 +74,14 @@ pub enum ResolutionOutput {
     Resolved {
         /// The resolution.
         round: Round,
+        /// What became of it here; `None` if this node did not answer in time.
+        outcome: Option<Outcome>,
         /// What became of it on each that said so.
         done: BTreeMap<PeerId, Outcome>,
         /// Participants that said nothing, or not how it ended.
         silent: BTreeSet<PeerId>,
     },
-    /// It came to nothing. Only on the leader.
+    /// It came to nothing. Only on the leader. Whoever seeks one asks again.
     Failed {
         /// The resolution.
         round: Round,
@@ -145,6 +147,11 @@ pub struct Resolution {
     me: PeerId,
     config: ResolutionConfig,
     leader: Option<(u64, PeerId)>,
+    participants: BTreeSet<PeerId>,
+    /// When this node asks for a resolution again, while it seeks one.
+    seek_at: Option<Instant>,
+    /// Somebody asked for a resolution when it was too late for the present one.
+    wanted: bool,
     side: u16,
     /// How far the leader's own log goes: nobody can have committed more.
     log_end: Position,
@@ -165,6 +172,9 @@ impl Resolution {
         Self {
             me,
             leader: None,
+            participants: BTreeSet::new(),
+            seek_at: None,
+            wanted: false,
             side: 1,
             log_end: Position::default(),
             coordinator: None,
@@ -198,30 +208,65 @@ impl Resolution {
         self.side = u16::try_from(participants).unwrap_or(u16::MAX);
     }
 
-    /// Coordinates a resolution, if this node leads: `log_end` is where its log ends. One that goes on already is begun anew.
+    /// Where this node's log ends. To be said before packets are given in, whenever it has grown: while this node leads, nobody can have committed more, and
+    /// who says so is refused.
+    pub fn on_log_end(&mut self, end: Position) {
+        self.log_end = end;
+    }
+
+    /// Who takes part, as far as the log says.
     ///
     /// # Errors
-    /// [`Refused::Fenced`]: it does not lead. [`Refused::Bound`]: too many participants.
-    pub fn start(
-        &mut self,
-        now: Instant,
-        participants: BTreeSet<PeerId>,
-        log_end: Position,
-        state: &mut dyn Versioned,
-    ) -> Result<Round, Refused> {
-        let term = self.leader.filter(|(_, peer)| *peer == self.me).map(|(term, _)| term).ok_or(Refused::Fenced)?;
+    /// [`Refused::Bound`]: more than may be; nothing changes.
+    pub fn on_participants(&mut self, participants: BTreeSet<PeerId>) -> Result<(), Refused> {
         if participants.len() > self.config.participants_max {
             return Err(Refused::Bound);
         }
-        self.repeats = 0;
-        self.begin(now, term, participants, log_end, now + self.config.timeout);
-        self.go_on(now, state);
-        Ok(self.last)
+        self.participants = participants;
+        Ok(())
     }
 
-    fn begin(&mut self, now: Instant, term: u64, participants: BTreeSet<PeerId>, log_end: Position, deadline: Instant) {
+    /// This node's state may have come apart from that of the others: it asks the leader for a resolution, or coordinates one if it leads itself, and asks
+    /// again until one is over in which it took part: [`ResolutionOutput::Resolved`].
+    pub fn seek(&mut self, now: Instant, state: &mut dyn Versioned) {
+        self.seek_at = Some(now);
+        self.go_on(now, state);
+    }
+
+    /// Seeks no more.
+    pub fn give_up(&mut self) {
+        self.seek_at = None;
+    }
+
+    fn ask_leader(&mut self, now: Instant) {
+        if self.seek_at.is_some_and(|at| at <= now) {
+            self.seek_at = Some(now + self.config.retry);
+            if let Some((_, leader)) = self.leader {
+                self.tell(leader, Packet::Seek);
+            }
+        }
+    }
+
+    /// Somebody seeks a resolution: there is one, or the present one is for it, too.
+    fn on_seek(&mut self, now: Instant, from: PeerId) -> Result<(), Refused> {
+        let term = self.leader.filter(|(_, peer)| *peer == self.me).map(|(term, _)| term).ok_or(Refused::Fenced)?;
+        if !self.participants.contains(&from) {
+            return Err(Refused::Fenced);
+        }
+        match &self.coordinator {
+            Some(coordinator) => self.wanted |= !coordinator.asks(&from),
+            None => {
+                self.repeats = 0;
+                self.begin(now, term, now + self.config.timeout);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, now: Instant, term: u64, deadline: Instant) {
+        self.wanted = false;
+        let participants = self.participants.clone();
         self.rounds = self.rounds.saturating_add(1);
-        self.log_end = log_end;
         let round = Round { term, number: self.rounds };
         self.last = round;
         self.coordinator = Some(Coordinator::new(now, round, participants, deadline, &self.config));
@@ -266,7 +311,8 @@ impl Resolution {
 
     /// When [`Resolution::on_timeout`] wants to run.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.coordinator.as_ref().map(Coordinator::deadline), self.taker.deadline()].into_iter().flatten().min()
+        let coordinator = self.coordinator.as_ref().map(Coordinator::deadline);
+        [coordinator, self.taker.deadline(), self.seek_at].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -306,6 +352,7 @@ impl Resolution {
 
     fn take(&mut self, now: Instant, from: PeerId, packet: Packet, state: &mut dyn Versioned) -> Result<(), Refused> {
         match packet {
+            Packet::Seek => self.on_seek(now, from)?,
             Packet::Call(round) => {
                 self.fence(from, round)?;
                 let summary = self.taker.on_call(now + self.config.timeout, round, self.side, state);
@@ -326,9 +373,9 @@ impl Resolution {
             }
             Packet::Finish(round) => {
                 self.fence(from, round)?;
-                if self.taker.on_finished(round) && from != self.me {
+                if let Some(outcome) = self.taker.on_finished(round).filter(|_| from != self.me) {
                     let (done, silent) = (BTreeMap::new(), BTreeSet::new());
-                    self.outputs.push_back(ResolutionOutput::Resolved { round, done, silent });
+                    self.over(round, outcome, done, silent);
                 }
             }
             Packet::Want(want) => {
@@ -365,6 +412,7 @@ impl Resolution {
     /// Says what is due, hears what this node says to itself, and ends what is over.
     fn go_on(&mut self, now: Instant, state: &mut dyn Versioned) {
         loop {
+            self.ask_leader(now);
             if let Some(want) = self.taker.ask(now) {
                 let (source, want) = want;
                 self.tell(source, Packet::Want(want));
@@ -402,14 +450,32 @@ impl Resolution {
                 if ahead && self.repeats + 1 < self.config.attempts && now < coordinator.ends() {
                     // What was chosen is out of date; most likely all have the same by now.
                     self.repeats += 1;
-                    let (participants, ends) = (coordinator.participants().clone(), coordinator.ends());
-                    return self.begin(now, round.term, participants, self.log_end, ends);
+                    return self.begin(now, round.term, coordinator.ends());
                 }
-                for peer in coordinator.participants() {
+                let me = self.me;
+                for peer in coordinator.participants().iter().filter(|peer| **peer != me) {
                     self.tell(*peer, Packet::Finish(round));
                 }
-                self.outputs.push_back(ResolutionOutput::Resolved { round, done, silent });
+                let outcome = self.taker.on_finished(round).flatten();
+                self.over(round, outcome, done, silent);
+                if std::mem::take(&mut self.wanted) {
+                    self.repeats = 0;
+                    self.begin(now, round.term, now + self.config.timeout);
+                }
             }
         }
+    }
+
+    fn over(
+        &mut self,
+        round: Round,
+        outcome: Option<Outcome>,
+        done: BTreeMap<PeerId, Outcome>,
+        silent: BTreeSet<PeerId>,
+    ) {
+        if outcome.is_some() {
+            self.seek_at = None;
+        }
+        self.outputs.push_back(ResolutionOutput::Resolved { round, outcome, done, silent });
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Taker {
     round: Option<Round>,
     /// The state it had when it was asked: pieces of it may be wanted.
     served: Option<(transfer::Digest, Bytes)>,
+    /// What it said of it.
+    said: Option<Summary>,
     taking: Option<Taking>,
     done: Option<Outcome>,
     finished: bool,
@@ -45,13 +47,16 @@ impl Taker {
 
     /// The leader asks what is here.
     pub(super) fn on_call(&mut self, until: Instant, round: Round, side: u16, state: &dyn Versioned) -> Summary {
-        if self.round != Some(round) {
-            *self = Self { round: Some(round), until: Some(until), ..Self::default() };
+        if let Some(said) = self.said.as_ref().filter(|_| self.round == Some(round)) {
+            // Asked once more: pieces of what was said first may be on their way already.
+            return said.clone();
         }
+        *self = Self { round: Some(round), until: Some(until), ..Self::default() };
         let bytes = state.snapshot();
         let of = digest(&bytes);
         let summary = Summary { version: state.version(), bytes: bytes.len() as u64, digest: of, side };
         self.served = Some((of, bytes));
+        self.said = Some(summary.clone());
         summary
     }
 
@@ -170,14 +175,14 @@ impl Taker {
         }
     }
 
-    /// It is over. Whether that is news.
-    pub(super) fn on_finished(&mut self, round: Round) -> bool {
-        let news = self.round == Some(round) && !self.finished;
-        if news {
-            self.finished = true;
-            (self.served, self.taking, self.until) = (None, None, None);
+    /// It is over: what became of it here. `None` if that is no news.
+    pub(super) fn on_finished(&mut self, round: Round) -> Option<Option<Outcome>> {
+        if self.round != Some(round) || self.finished {
+            return None;
         }
-        news
+        self.finished = true;
+        (self.served, self.taking, self.until) = (None, None, None);
+        Some(self.done)
     }
 
     /// A deadline was reached.
@@ -192,7 +197,8 @@ impl Taker {
             // Nothing is heard of the leader any more: nothing is kept for it.
             (self.served, self.taking, self.until) = (None, None, None);
         }
-        if self.taking.as_ref()?.fetch.is_late(now) {
+        let fetch = &self.taking.as_ref()?.fetch;
+        if fetch.is_late(now) || fetch.is_stuck(now) {
             return self.again(now, TransferError::TimedOut.into(), (limits, config), outputs);
         }
         None

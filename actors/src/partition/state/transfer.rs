@@ -20,6 +20,9 @@ pub fn digest(bytes: &[u8]) -> Digest {
     *blake3::hash(bytes).as_bytes()
 }
 
+/// Retries without anything that arrives, after which a transfer is stuck: with a third of all packets lost, once in 10,000 times by chance.
+const STUCK_RETRIES: u32 = 6;
+
 /// To the side that has the bytes: send these pieces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
@@ -135,9 +138,9 @@ impl Fetch {
         self.digest
     }
 
-    /// Whether nothing has arrived for two retries: then another source may be the better one.
+    /// Whether nothing has arrived for so many retries that it is better begun anew, or somewhere else.
     pub fn is_stuck(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.progress_at) > self.limits.retry * 2
+        now.saturating_duration_since(self.progress_at) > self.limits.retry * STUCK_RETRIES
     }
 
     fn pieces(&self) -> u32 {

@@ -36,6 +36,8 @@ pub enum Outcome {
 /// One packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Packet {
+    /// To the leader: states may have come apart; coordinate a resolution.
+    Seek,
     /// From the leader: what do you have?
     Call(Round),
     /// To the leader.

@@ -111,6 +111,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
     let outcome =
         prop_oneof![Just(Outcome::Same), Just(Outcome::Adopted), Just(Outcome::Ahead), Just(Outcome::RolledBack)];
     prop_oneof![
+        Just(Packet::Seek),
         round().prop_map(Packet::Call),
         (round(), any_summary()).prop_map(|(round, summary)| Packet::Say(round, summary)),
         (round(), 1..6_u8, any_summary()).prop_map(|(round, source, chosen)| Packet::Decide {

@@ -176,14 +176,33 @@ fn a_node_that_the_log_brought_further_is_not_set_back() {
 }
 
 #[test]
+fn whoever_seeks_a_resolution_gets_one_whatever_is_lost() {
+    for seed in 0..20 {
+        let mut room = split(seed);
+        room.loss = 0.3;
+        room.seek(4);
+        room.run(ms(30));
+        room.seek(5);
+        room.run(ms(10_000));
+        for number in 4..=5 {
+            let over = room.outputs.iter().find(|(of, output)| {
+                *of == peer(number) && matches!(output, ResolutionOutput::Resolved { outcome: Some(_), .. })
+            });
+            assert!(over.is_some(), "seed {seed}: node {number}");
+        }
+        assert_eq!(room.sheet(4).committed(), room.sheet(1).clone().committed());
+        assert!(room.nodes.values().all(|(resolution, _)| !resolution.is_coordinating()), "it comes to an end");
+    }
+}
+
+#[test]
 fn another_leader_ends_it_and_who_does_not_lead_starts_nothing() {
     let mut room = split(10);
     let round = room.start();
-    let (resolution, sheet) = room.nodes.get_mut(&peer(1)).unwrap();
+    let (resolution, _) = room.nodes.get_mut(&peer(1)).unwrap();
     resolution.on_leader(4, Some(peer(2)));
-    let now = room.now;
-    assert_eq!(resolution.start(now, Default::default(), at(1, 1), sheet), Err(Refused::Fenced));
     room.pump(peer(1));
+    assert_eq!(room.give(peer(1), peer(3), &encode(&Packet::Seek)), Err(Refused::Fenced));
     let failed = ResolutionOutput::Failed { round, reason: ResolutionError::Superseded };
     assert!(room.outputs.contains(&(peer(1), failed)));
 }

@@ -133,7 +133,11 @@ impl Room {
             damages: None,
             outputs: Vec::new(),
         };
-        room.nodes.values_mut().for_each(|(resolution, _)| resolution.on_leader(3, Some(peer(1))));
+        for (resolution, _) in room.nodes.values_mut() {
+            resolution.on_leader(3, Some(peer(1)));
+            resolution.on_participants((1..=count).map(peer).collect()).unwrap();
+            resolution.on_log_end(at(9, 1000));
+        }
         room
     }
 
@@ -141,13 +145,17 @@ impl Room {
         &mut self.nodes.get_mut(&peer(number)).unwrap().1
     }
 
+    /// The leader coordinates a resolution: its first.
     pub(super) fn start(&mut self) -> Round {
-        let participants = self.nodes.keys().copied().collect();
-        let (now, log_end) = (self.now, at(9, 1000));
-        let (resolution, sheet) = self.nodes.get_mut(&peer(1)).unwrap();
-        let round = resolution.start(now, participants, log_end, sheet).unwrap();
-        self.pump(peer(1));
-        round
+        self.seek(1);
+        Round { term: 3, number: 1 }
+    }
+
+    pub(super) fn seek(&mut self, number: u8) {
+        let now = self.now;
+        let (resolution, sheet) = self.nodes.get_mut(&peer(number)).unwrap();
+        resolution.seek(now, sheet);
+        self.pump(peer(number));
     }
 
     pub(super) fn give(&mut self, to: PeerId, from: PeerId, payload: &[u8]) -> Result<(), Refused> {
