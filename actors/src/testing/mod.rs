@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`sim`] | nodes by name, links between them, faults, and one log of everything that happened |
 //! | [`script`] | the same as a text file that one can read aloud |
+//! | [`partition_lab`] | a few nodes whose network falls apart and comes together again, judged |
 //! | [`log`] | what happened, as text and as fields to match |
 //!
 //! ```
@@ -27,6 +28,7 @@
 //! ```
 
 pub mod log;
+pub mod partition_lab;
 pub mod script;
 pub mod sim;
 pub mod soak;

@@ -17,6 +17,7 @@ mod human;
 mod id;
 mod members;
 mod output;
+pub mod partition_lab;
 mod peer;
 mod peers;
 mod ping;
@@ -190,6 +191,7 @@ commands! {
     Script => script,
     Replay => replay,
     Soak => soak,
+    PartitionLab => partition_lab,
     Topology => topology,
     Completions => completions,
 }

@@ -52,7 +52,8 @@ impl Coordinator {
 
     /// Whether a participant can still say what it has, or has said so.
     pub(super) fn asks(&self, peer: &PeerId) -> bool {
-        matches!(self.phase, Phase::Collecting { .. }) && self.participants.contains(peer) || self.said.contains_key(peer)
+        matches!(self.phase, Phase::Collecting { .. }) && self.participants.contains(peer)
+            || self.said.contains_key(peer)
     }
 
     /// Who takes part.
