@@ -33,6 +33,8 @@ pub(super) struct Coordinator {
     pub(super) round: Round,
     participants: BTreeSet<PeerId>,
     said: BTreeMap<PeerId, Summary>,
+    /// When participants were heard last, since the choice.
+    heard: BTreeMap<PeerId, Instant>,
     phase: Phase,
     retry_at: Instant,
     deadline: Instant,
@@ -47,7 +49,7 @@ impl Coordinator {
         config: &ResolutionConfig,
     ) -> Self {
         let phase = Phase::Collecting { until: now + config.collect };
-        Self { round, participants, said: BTreeMap::new(), phase, retry_at: now, deadline }
+        Self { round, participants, said: BTreeMap::new(), heard: BTreeMap::new(), phase, retry_at: now, deadline }
     }
 
     /// Whether a participant can still say what it has, or has said so.
@@ -92,6 +94,13 @@ impl Coordinator {
         }
     }
 
+    /// A participant is at it.
+    pub(super) fn on_busy(&mut self, now: Instant, from: PeerId) {
+        if let Some(heard) = self.heard.get_mut(&from) {
+            *heard = now;
+        }
+    }
+
     /// A participant said what became of it.
     pub(super) fn on_done(&mut self, from: PeerId, outcome: Outcome) {
         if let Phase::Settling { done, .. } = &mut self.phase
@@ -102,20 +111,26 @@ impl Coordinator {
     }
 
     /// Goes on if it can; the verdict when it is over.
-    pub(super) fn step(&mut self, now: Instant) -> Option<Verdict> {
+    pub(super) fn step(&mut self, now: Instant, config: &ResolutionConfig) -> Option<Verdict> {
         if let Phase::Collecting { until } = self.phase {
             let enough = self.said.len() > self.participants.len() / 2 && now >= until;
             if self.said.len() == self.participants.len() || enough {
                 let source = choose(&self.said)?;
                 let chosen = self.said.get(&source)?.clone();
                 self.phase = Phase::Settling { source, chosen, done: BTreeMap::new() };
+                self.heard = self.said.keys().map(|peer| (*peer, now)).collect();
                 self.retry_at = now;
             } else if now >= self.deadline {
                 return Some(Verdict::NoMajority);
             }
         }
+        let away = |at: &Instant| now.saturating_duration_since(*at) > config.collect;
+        let is_away = |peer: &PeerId| self.heard.get(peer).is_none_or(away);
         match &self.phase {
-            Phase::Settling { done, .. } if done.len() == self.said.len() || now >= self.deadline => {
+            // Who answered once and is silent now is away, or began anew; it seeks a resolution when it is back.
+            Phase::Settling { done, .. }
+                if now >= self.deadline || self.said.keys().all(|peer| done.contains_key(peer) || is_away(peer)) =>
+            {
                 let silent = self.participants.iter().filter(|peer| !done.contains_key(peer)).copied().collect();
                 Some(Verdict::Settled { done: done.clone(), silent })
             }

@@ -363,8 +363,18 @@ impl Resolution {
                 self.fence(from, round)?;
                 let source = PeerId::from_bytes(source);
                 let limits = self.limits();
-                let done = self.taker.on_decided(now, round, (source, chosen), &limits, state, &mut self.outputs);
+                let until = now + self.config.timeout;
+                let chosen = (source, source == self.me, chosen);
+                let done = self.taker.on_decided((now, until), round, chosen, &limits, state, &mut self.outputs);
+                if done.is_none() {
+                    self.tell(from, Packet::Busy(round));
+                }
                 self.report(done);
+            }
+            Packet::Busy(round) => {
+                if let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.round == round) {
+                    coordinator.on_busy(now, from);
+                }
             }
             Packet::Done(round, outcome) => {
                 if let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.round == round) {
@@ -423,7 +433,7 @@ impl Resolution {
                 }
             }
             let Some(packet) = self.own.pop_front() else {
-                let Some(verdict) = self.coordinator.as_mut().and_then(|coordinator| coordinator.step(now)) else {
+                let Some(verdict) = self.coordinator.as_mut().and_then(|coordinator| coordinator.step(now, &self.config)) else {
                     // A choice that was made just now is said at once.
                     if self.coordinator.as_ref().is_some_and(|coordinator| coordinator.deadline() <= now) {
                         continue;
@@ -446,9 +456,9 @@ impl Resolution {
                 self.outputs.push_back(ResolutionOutput::Failed { round, reason: ResolutionError::NoMajority });
             }
             Verdict::Settled { done, silent } => {
-                let ahead = done.values().any(|outcome| *outcome == Outcome::Ahead);
-                if ahead && self.repeats + 1 < self.config.attempts && now < coordinator.ends() {
-                    // What was chosen is out of date; most likely all have the same by now.
+                let again = done.values().any(|outcome| matches!(outcome, Outcome::Ahead | Outcome::RolledBack));
+                if again && self.repeats + 1 < self.config.attempts && now < coordinator.ends() {
+                    // What was chosen is out of date, or who has it is gone; most likely the next choice is a better one.
                     self.repeats += 1;
                     return self.begin(now, round.term, coordinator.ends());
                 }

@@ -60,17 +60,21 @@ impl Taker {
         summary
     }
 
-    /// The leader has chosen. Says at once what became of it if there is nothing to fetch, or it is known already.
+    /// The leader has chosen; `mine`: what this node has. Says at once what became of it if there is nothing to fetch, or it is known already.
     pub(super) fn on_decided(
         &mut self,
-        now: Instant,
+        (now, until): (Instant, Instant),
         round: Round,
-        (source, chosen): (PeerId, Summary),
+        (source, mine, chosen): (PeerId, bool, Summary),
         limits: &Limits,
         state: &mut dyn Versioned,
         outputs: &mut Outputs,
     ) -> Done {
-        if self.round != Some(round) || self.taking.is_some() {
+        if self.round != Some(round) {
+            // It was not asked in this life, or the question came to nothing: it has to be one with the others all the same.
+            *self = Self { round: Some(round), until: Some(until), ..Self::default() };
+        }
+        if self.taking.is_some() {
             return None;
         }
         if let Some(done) = self.done {
@@ -79,7 +83,9 @@ impl Taker {
         if digest(&state.snapshot()) == chosen.digest {
             return self.end(Outcome::Same);
         }
-        if state.version().committed > chosen.version.committed || self.served_digest() == Some(chosen.digest) {
+        // Who is named as the source and has it no more began anew, or went on: there has to be another choice.
+        let went_on = mine || self.served_digest() == Some(chosen.digest);
+        if went_on || state.version().committed > chosen.version.committed {
             return self.end(Outcome::Ahead);
         }
         match Fetch::new(now, source, chosen.digest, chosen.bytes, *limits) {

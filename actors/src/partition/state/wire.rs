@@ -51,7 +51,9 @@ pub enum Packet {
         /// What it is.
         chosen: Summary,
     },
-    /// To the leader.
+    /// To the leader: it is being taken over.
+    Busy(Round),
+    /// To the leader: what became of it.
     Done(Round, Outcome),
     /// From the leader: it is over.
     Finish(Round),

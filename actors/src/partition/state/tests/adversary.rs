@@ -121,6 +121,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
         }),
         (round(), outcome).prop_map(|(round, outcome)| Packet::Done(round, outcome)),
         round().prop_map(Packet::Finish),
+        round().prop_map(Packet::Busy),
         (any::<u32>(), proptest::collection::vec(any::<u32>(), 0..20))
             .prop_map(|(piece_bytes, pieces)| Packet::Want(Want { digest: [2; 32], piece_bytes, pieces })),
         (0..4_u32, any::<bool>(), proptest::collection::vec(any::<u8>(), 0..600)).prop_map(
