@@ -140,12 +140,14 @@ impl LinkState {
         let before = self.neighbours.len();
         self.neighbours.retain(|peer, _| all.contains_key(peer));
         let mut changed = self.neighbours.len() != before;
+        let mut news = changed;
         for (peer, facts) in all {
             if *peer == self.own || self.excluded.contains(peer) {
                 continue;
             }
             if let Some(known) = self.neighbours.get_mut(peer) {
                 let announced = known.announced.unwrap_or(known.facts);
+                news |= known.facts != *facts;
                 known.facts = *facts;
                 if origination::drifted(&self.config, &announced, facts) {
                     self.origination.on_drift();
@@ -168,13 +170,19 @@ impl LinkState {
         if changed {
             self.origination.on_change();
         }
-        self.relink(now);
+        if news || changed {
+            self.relink(now);
+        }
         self.announce_if_due(now);
     }
 
     /// What this node is like.
     pub fn on_facts(&mut self, now: Instant, facts: NodeFacts) {
-        self.facts = NodeFacts { load: facts.load.clamp(0.0, 1.0), power: facts.power.clamp(0.0, 1.0), ..facts };
+        let facts = NodeFacts { load: facts.load.clamp(0.0, 1.0), power: facts.power.clamp(0.0, 1.0), ..facts };
+        if facts == self.facts {
+            return;
+        }
+        self.facts = facts;
         if origination::facts_differ(&self.facts_announced, &self.facts) {
             self.origination.on_drift();
         }
