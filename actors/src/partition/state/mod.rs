@@ -433,7 +433,9 @@ impl Resolution {
                 }
             }
             let Some(packet) = self.own.pop_front() else {
-                let Some(verdict) = self.coordinator.as_mut().and_then(|coordinator| coordinator.step(now, &self.config)) else {
+                let Some(verdict) =
+                    self.coordinator.as_mut().and_then(|coordinator| coordinator.step(now, &self.config))
+                else {
                     // A choice that was made just now is said at once.
                     if self.coordinator.as_ref().is_some_and(|coordinator| coordinator.deadline() <= now) {
                         continue;
