@@ -75,8 +75,8 @@ impl QualityMeter {
 
     fn best_bandwidth(&self) -> Option<f64> {
         let mut samples: Vec<f64> = self.bandwidth.iter().collect();
-        samples.sort_by(f64::total_cmp);
-        samples.get(samples.len() * 9 / 10).copied()
+        let place = samples.len() * 9 / 10;
+        (!samples.is_empty()).then(|| *samples.select_nth_unstable_by(place, f64::total_cmp).1)
     }
 
     fn jitter(&self) -> Option<f64> {
