@@ -30,12 +30,14 @@ pub enum Concern {
     Log,
     /// State that is brought together again.
     State,
+    /// What is to be proposed to the leader of the log.
+    Command,
 }
 
 impl Concern {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::LinkState, Self::Healing, Self::Membership, Self::Mesh, Self::Partition, Self::Log, Self::State];
+    pub const ALL: [Self; 8] =
+        [Self::LinkState, Self::Healing, Self::Membership, Self::Mesh, Self::Partition, Self::Log, Self::State, Self::Command];
 
     /// Its number on the wire.
     pub const fn code(self) -> u8 {
@@ -47,6 +49,7 @@ impl Concern {
             Self::Partition => 5,
             Self::Log => 6,
             Self::State => 7,
+            Self::Command => 8,
         }
     }
 
@@ -65,6 +68,7 @@ impl Concern {
             Self::Partition => "partition",
             Self::Log => "log",
             Self::State => "state",
+            Self::Command => "command",
         }
     }
 }

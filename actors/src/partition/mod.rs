@@ -8,6 +8,7 @@
 
 pub mod detector;
 pub mod evidence;
+pub mod group;
 pub mod lease;
 pub mod log;
 pub mod machine;

@@ -311,7 +311,12 @@ impl Handler<GroupPacket> for TopologyActor {
             Concern::LinkState => state.link_state.borrow_mut().on_packet(now, packet.from, &packet.payload),
             Concern::Healing => state.healing.borrow_mut().on_packet(now, packet.from, &packet.payload),
             // Ports of other concerns are not here.
-            Concern::Membership | Concern::Mesh | Concern::Partition | Concern::Log | Concern::State => return,
+            Concern::Membership
+            | Concern::Mesh
+            | Concern::Partition
+            | Concern::Log
+            | Concern::State
+            | Concern::Command => return,
         }
         self.carry_out(ctx);
     }

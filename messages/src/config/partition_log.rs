@@ -30,6 +30,9 @@ pub struct PartitionLogConfig {
     /// Bytes of a snapshot at most. Default: 16 MiB.
     #[serde(with = "size")]
     pub snapshot_bytes_max: u64,
+    /// After how long a command that is not committed yet is proposed again: it may have been lost on its way to the leader. Default: 700 ms.
+    #[serde(with = "duration")]
+    pub propose_again: Duration,
     /// Participants at most, learners included. Default: 64.
     pub participants_max: usize,
 }
@@ -44,6 +47,7 @@ impl Default for PartitionLogConfig {
             bytes_max: 8 << 20,
             snapshot_after: 1024,
             snapshot_bytes_max: 16 << 20,
+            propose_again: Duration::from_millis(700),
             participants_max: 64,
         }
     }
@@ -55,6 +59,7 @@ impl PartitionLogConfig {
         let (ms, minute) = (Duration::from_millis, Duration::from_secs(60));
         checks.duration("partition_log.heartbeat", self.heartbeat, ms(10)..=minute);
         checks.duration("partition_log.election_timeout", self.election_timeout, ms(30)..=minute * 10);
+        checks.duration("partition_log.propose_again", self.propose_again, ms(50)..=minute);
         checks.size("partition_log.entry_bytes_max", u64::from(self.entry_bytes_max), 64..=12 << 10);
         checks.number("partition_log.entries_max", self.entries_max, 16..=1 << 20);
         checks.size("partition_log.bytes_max", self.bytes_max, 64 << 10..=1 << 30);

@@ -36,6 +36,7 @@ use bytes::Bytes;
 use noraft::{LogIndex, LogPosition, NodeId, Term};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::state::transfer::{Digest, Fetch, digest};
 use election::Election;
@@ -173,7 +174,7 @@ pub enum Fate {
 }
 
 /// A log in a few numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogStatus {
     /// The term.
     pub term: u64,

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::table::{Answer, Command, Committed, Operation};
+use super::table::{Answer, Command, Expected, Operation};
 
 /// What a client was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,17 +129,16 @@ pub enum Violation {
 }
 
 /// Whether the answers follow from doing the committed commands in the order of the log. Gives what that makes of the application's state, too.
-pub(super) fn check(history: &History, log: &BTreeMap<u64, Command>) -> (Vec<Violation>, Committed) {
+pub(super) fn check(history: &History, log: &BTreeMap<u64, Command>) -> (Vec<Violation>, Expected) {
     let mut violations = Vec::new();
-    let mut state = Committed::default();
+    let mut state = Expected::default();
     let mut answers: BTreeMap<u64, Answer> = BTreeMap::new();
     let mut order = Vec::new();
-    for (index, command) in log {
-        if let Some(answer) = state.execute(command, true) {
+    for command in log.values() {
+        if let Some(answer) = state.execute(command) {
             answers.insert(command.id, answer);
             order.push(command.id);
         }
-        state.position.index = *index;
     }
     for (id, asked) in history {
         match (asked.told, answers.get(id).copied()) {

@@ -22,7 +22,7 @@ pub use figures::{KindReport, Outcome, Report};
 pub use table::{Answer, Command, Operation};
 use world::World;
 
-use crate::partition::log::StoredError;
+use crate::partition::group::GroupError;
 
 /// Violations after which a run is over: the first ones tell the story.
 const VIOLATIONS_MAX: usize = 10;
@@ -71,7 +71,7 @@ pub enum LabError {
     Nodes(usize),
     /// Nodes could not be started.
     #[error(transparent)]
-    Start(#[from] StoredError),
+    Start(#[from] GroupError),
 }
 
 /// Runs one seed. `epoch` is any moment; nothing depends on which.

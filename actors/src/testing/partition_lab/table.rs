@@ -1,21 +1,16 @@
-//! The application of the experiment: a register, and a ledger of bets between accounts, on every node.
+//! The application of the experiment: a register, and a ledger of bets between accounts; and what the judge makes of a log by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bowline_messages::PeerId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::partition::log::Position;
-use crate::partition::state::transfer::digest;
-use crate::partition::state::{VectorClock, Version, Versioned};
+use crate::partition::group::{self, StateMachine};
 
 /// Accounts in the ledger.
 pub(super) const ACCOUNTS: u8 = 8;
 /// What each has at the beginning.
 const BALANCE: u64 = 1000;
-/// Entries of a vector clock at most: more than there are nodes.
-const CLOCK_MAX: usize = 64;
 
 /// Something a client wants done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,19 +30,8 @@ pub enum Operation {
     },
 }
 
-/// An operation on its way through the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command {
-    /// The term of the lease under which it was proposed.
-    pub fence: u64,
-    /// Its number, once in a run: a client's. Proposed twice, it is done once.
-    pub id: u64,
-    /// What is to be done.
-    pub operation: Operation,
-}
-
 /// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// It is written.
     Written,
@@ -57,44 +41,58 @@ pub enum Answer {
     Moved(bool),
 }
 
-impl Command {
-    /// As an entry of the log.
-    pub(super) fn encode(&self) -> Bytes {
-        postcard::to_allocvec(self).unwrap_or_default().into()
-    }
+/// What is given to the group: an operation under a number that occurs once in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Asking {
+    pub(super) id: u64,
+    pub(super) operation: Operation,
+}
 
+impl Asking {
+    pub(super) fn encode(self) -> Bytes {
+        postcard::to_allocvec(&self).unwrap_or_default().into()
+    }
+}
+
+/// An operation as it stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Command {
+    /// The term of the lease under which it was proposed.
+    pub fence: u64,
+    /// The number that the client gave it.
+    pub id: u64,
+    /// The node that accepted it, and in which life.
+    pub by: (u8, u64),
+    /// What is to be done.
+    pub operation: Operation,
+}
+
+impl Command {
     /// From an entry of the log.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok()
+        let command = group::Command::decode(bytes)?;
+        let Asking { id, operation } = postcard::from_bytes(&command.content).ok()?;
+        let by = (command.id.origin.as_bytes()[0], command.id.life);
+        Some(Self { fence: command.fence, id, by, operation })
     }
 }
 
-/// What the log made of it.
+/// The application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Committed {
-    pub(super) position: Position,
-    /// The highest term under which anything was done: what was proposed under a lower one is passed over.
-    fence: u64,
+pub(super) struct Book {
     pub(super) register: u64,
     pub(super) accounts: Vec<u64>,
-    done: BTreeSet<u64>,
 }
 
-impl Default for Committed {
+impl Default for Book {
     fn default() -> Self {
-        let accounts = vec![BALANCE; usize::from(ACCOUNTS)];
-        Self { position: Position::default(), fence: 0, register: 0, accounts, done: BTreeSet::new() }
+        Self { register: 0, accounts: vec![BALANCE; usize::from(ACCOUNTS)] }
     }
 }
 
-impl Committed {
-    /// Does what an entry says; nothing if it was done before, or proposed under a lease that is over.
-    pub(super) fn execute(&mut self, command: &Command, fenced: bool) -> Option<Answer> {
-        if fenced && command.fence < self.fence || !self.done.insert(command.id) {
-            return None;
-        }
-        self.fence = self.fence.max(command.fence);
-        Some(match command.operation {
+impl Book {
+    fn carry_out(&mut self, operation: Operation) -> Answer {
+        match operation {
             Operation::Write(value) => {
                 self.register = value;
                 Answer::Written
@@ -109,13 +107,7 @@ impl Committed {
                 }
                 Answer::Moved(enough)
             }
-        })
-    }
-
-    /// Whether another one has the same contents; the place in the log may differ by entries that are no commands.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        let contents = |of: &Self| (of.fence, of.register, of.accounts.clone(), of.done.clone());
-        contents(self) == contents(other)
+        }
     }
 
     /// The sum of all accounts, which nothing changes.
@@ -124,89 +116,47 @@ impl Committed {
     }
 }
 
-/// The whole state: what the log made of it, and what was accepted here and is not committed yet.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Table {
-    pub(super) committed: Committed,
-    pub(super) open: BTreeMap<u64, Command>,
-    clock: VectorClock,
-}
-
-impl Table {
-    /// A client's operation is accepted: it will be proposed until it is committed.
-    pub(super) fn accept(&mut self, me: PeerId, command: Command) {
-        self.open.insert(command.id, command);
-        // There are fewer nodes than entries.
-        let _ = self.clock.tick(me, CLOCK_MAX);
+impl StateMachine for Book {
+    fn execute(&mut self, command: &Bytes) -> Bytes {
+        let answer = postcard::from_bytes::<Asking>(command).ok().map(|asking| self.carry_out(asking.operation));
+        answer.map_or_else(Bytes::new, |answer| postcard::to_allocvec(&answer).unwrap_or_default().into())
     }
 
-    /// An entry is committed. Gives the command and what came of it, if it was not here before.
-    pub(super) fn on_committed(
-        &mut self,
-        position: Position,
-        bytes: &[u8],
-        fenced: bool,
-    ) -> Option<(Command, Option<Answer>)> {
-        if position.index <= self.committed.position.index {
-            return None;
-        }
-        self.committed.position = position;
-        let command = Command::decode(bytes)?;
-        let answer = self.committed.execute(&command, fenced);
-        if self.committed.done.contains(&command.id) {
-            self.open.remove(&command.id);
-        }
-        Some((command, answer))
-    }
-
-    /// Whether a command is done.
-    pub(super) fn is_done(&self, id: u64) -> bool {
-        self.committed.done.contains(&id)
-    }
-
-    /// What the log made of it, for a snapshot of the log.
-    pub(super) fn save(&self) -> Bytes {
-        postcard::to_allocvec(&self.committed).unwrap_or_default().into()
-    }
-
-    /// The log replaces what it made of it.
-    pub(super) fn load(&mut self, state: &[u8]) -> bool {
-        let Ok(committed) = postcard::from_bytes::<Committed>(state) else { return false };
-        if committed.position.index > self.committed.position.index {
-            self.committed = committed;
-            self.open.retain(|id, _| !self.committed.done.contains(id));
-        }
-        true
-    }
-}
-
-impl Versioned for Table {
-    fn version(&self) -> Version {
-        Version {
-            committed: self.committed.position,
-            committed_digest: digest(&self.save()),
-            sequence: (self.committed.done.len() + self.open.len()) as u64,
-            clock: self.clock.clone(),
-        }
-    }
-
-    fn snapshot(&self) -> Bytes {
+    fn save(&self) -> Bytes {
         postcard::to_allocvec(self).unwrap_or_default().into()
     }
 
-    fn apply(&mut self, state: &Bytes) -> Result<(), String> {
+    fn load(&mut self, state: &Bytes) -> Result<(), String> {
         *self = postcard::from_bytes(state).map_err(|error| error.to_string())?;
         Ok(())
     }
+}
 
-    fn merge(&mut self, before: &Bytes) -> Vec<Bytes> {
-        let Ok(before) = postcard::from_bytes::<Self>(before) else { return Vec::new() };
-        let lost =
-            before.open.into_iter().filter(|(id, _)| !self.open.contains_key(id) && !self.committed.done.contains(id));
-        lost.map(|(_, command)| command.encode()).collect()
+/// What the judge makes of the log, by rules of its own: each operation once, none under a lease that is over, none of a life of a node after something
+/// of a later life of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Expected {
+    pub(super) book: Book,
+    fence: u64,
+    done: BTreeSet<u64>,
+    lives: BTreeMap<u8, u64>,
+}
+
+impl Expected {
+    /// What an entry does; `None`: nothing.
+    pub(super) fn execute(&mut self, command: &Command) -> Option<Answer> {
+        let (node, life) = command.by;
+        let over = self.lives.get(&node).is_some_and(|last| life < *last);
+        if over || command.fence < self.fence || !self.done.insert(command.id) {
+            return None;
+        }
+        self.fence = command.fence;
+        self.lives.insert(node, life);
+        Some(self.book.carry_out(command.operation))
     }
 
-    fn restore(&mut self, snapshot: &Bytes) -> Result<(), String> {
-        self.apply(snapshot)
+    /// How many operations were done.
+    pub(super) fn count(&self) -> u64 {
+        self.done.len() as u64
     }
 }

@@ -74,7 +74,7 @@ fn forged(operations: &[(Operation, Option<Answer>)]) -> (History, BTreeMap<u64,
     for (id, (operation, answer)) in (1..).zip(operations) {
         let told = answer.map_or(Told::Nothing, |answer| Told::Answered(answer, id * 10 + 5));
         history.insert(id, Asked { operation: *operation, at: id * 10, node: 0, told });
-        log.insert(id, Command { fence: 1, id, operation: *operation });
+        log.insert(id, Command { fence: 1, id, by: (1, 1), operation: *operation });
     }
     (history, log)
 }
@@ -112,13 +112,13 @@ fn the_judge_believes_no_forged_history() {
     assert_eq!(violations(&refused, &log), [Violation::RefusedAndDone { id: 5 }]);
 
     let mut invented = log.clone();
-    invented.insert(6, Command { fence: 1, id: 99, operation: Operation::Write(1) });
+    invented.insert(6, Command { fence: 1, id: 99, by: (1, 1), operation: Operation::Write(1) });
     assert_eq!(violations(&history, &invented), [Violation::Invented { id: 99 }]);
 
     // What was proposed twice is done once, and what was proposed under a lease that is over is not done.
     let mut twice = log.clone();
     twice.insert(6, log[&3]);
-    twice.insert(7, Command { fence: 0, id: 5, operation: Operation::Write(8) });
+    twice.insert(7, Command { fence: 0, id: 5, by: (1, 1), operation: Operation::Write(8) });
     assert_eq!(violations(&history, &twice), []);
 }
 

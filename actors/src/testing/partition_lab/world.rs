@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
 use bowline_messages::config::PartitionConfig;
-use bowline_messages::partition::{PartitionEvent, RecoveryFailure, RecoveryStep};
+use bowline_messages::network::Concern;
+use bowline_messages::partition::PartitionEvent;
 use bytes::Bytes;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -13,14 +14,12 @@ use rand_chacha::ChaCha8Rng;
 use super::fault::{self, Round};
 use super::figures::Figures;
 use super::history::{Asked, History, Told, Violation, check};
-use super::node::{Clock, Life, Node, Packet, Step, number, peer};
-use super::table::{ACCOUNTS, Answer, Command, Committed, Operation};
+use super::node::{Clock, Node, number, peer};
+use super::table::{ACCOUNTS, Answer, Asking, Book, Command, Operation};
 use super::{Plan, Sabotage};
 use crate::partition::detector::needed;
-use crate::partition::log::{LogOutput, Position, StoredError};
-use crate::partition::machine::PartitionOutput;
-use crate::partition::state::{Outcome, ResolutionOutput, RollbackReason};
-use crate::partition::strategy::Order;
+use crate::partition::group::{CommandId, Group, GroupError, GroupOutput};
+use crate::partition::state::RollbackReason;
 
 const MS: u64 = 1_000_000;
 /// Until the first round, between heal and the next, and after the last: time to find together.
@@ -34,7 +33,7 @@ const GRACE: u64 = 5_000 * MS;
 
 #[derive(Debug, Clone)]
 enum Event {
-    Deliver { from: usize, to: usize, packet: Packet },
+    Deliver { from: usize, to: usize, concern: Concern, payload: Bytes },
     Wake(usize),
     Written { node: usize, life: u64 },
     Client(usize),
@@ -81,6 +80,8 @@ pub(super) struct World<'a> {
     cut: BTreeSet<(usize, usize)>,
     loss: f64,
     history: History,
+    /// The numbers of what clients asked, by the names that the nodes gave it.
+    asked: BTreeMap<CommandId, u64>,
     committed: BTreeMap<u64, (u64, Bytes)>,
     leaders: BTreeMap<u64, PeerId>,
     violations: Vec<Violation>,
@@ -92,7 +93,7 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(plan: &'a Plan, seed: u64, epoch: Instant) -> Result<Self, StoredError> {
+    pub(super) fn new(plan: &'a Plan, seed: u64, epoch: Instant) -> Result<Self, GroupError> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let drift = i64::from(PartitionConfig::default().clock_drift_ppm);
         let clock = |rng: &mut ChaCha8Rng| Clock {
@@ -113,6 +114,7 @@ impl<'a> World<'a> {
             cut: BTreeSet::new(),
             loss: 0.002,
             history: History::new(),
+            asked: BTreeMap::new(),
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
             violations: Vec::new(),
@@ -126,7 +128,7 @@ impl<'a> World<'a> {
         Ok(world)
     }
 
-    fn schedule(&mut self, seed: u64) -> Result<(), StoredError> {
+    fn schedule(&mut self, seed: u64) -> Result<(), GroupError> {
         for node in 0..self.nodes.len() {
             self.nodes[node].start(0, self.plan.nodes, seed)?;
             let client = self.rng.random_range(0..500 * MS);
@@ -178,7 +180,7 @@ impl<'a> World<'a> {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Deliver { from, to, packet } => self.deliver(from, to, packet),
+            Event::Deliver { from, to, concern, payload } => self.deliver(from, to, concern, &payload),
             Event::Wake(node) => self.wake(node),
             Event::Written { node, life } => self.written(node, life),
             Event::Client(node) => self.client(node),
@@ -195,8 +197,7 @@ impl<'a> World<'a> {
             Event::Crash(node) => {
                 self.close(node);
                 // Of what was being written, some of the first records may be there.
-                let writing = self.nodes[node].life.as_ref().map_or(0, |life| life.writing);
-                let kept = self.rng.random_range(0..=writing);
+                let kept = self.rng.random_range(0..=self.nodes[node].writing.len());
                 self.nodes[node].keep(kept, true);
                 self.nodes[node].life = None;
                 self.figures.crashes += 1;
@@ -209,7 +210,7 @@ impl<'a> World<'a> {
     fn close(&mut self, node: usize) {
         let now = self.nodes[node].clock.local(self.now);
         if let Some(life) = &self.nodes[node].life {
-            self.figures.add(&life.metrics(now));
+            self.figures.add(&life.report(now).partition.metrics);
         }
     }
 
@@ -252,7 +253,7 @@ impl<'a> World<'a> {
     }
 
     /// Lets a node do something, and carries out what comes of it.
-    fn with(&mut self, node: usize, what: impl FnOnce(&mut Life, Instant)) {
+    fn with(&mut self, node: usize, what: impl FnOnce(&mut Group<Book>, Instant)) {
         let local = self.nodes[node].clock.local(self.now);
         if let Some(life) = &mut self.nodes[node].life {
             what(life, local);
@@ -260,35 +261,12 @@ impl<'a> World<'a> {
         }
     }
 
-    fn deliver(&mut self, from: usize, to: usize, packet: Packet) {
+    fn deliver(&mut self, from: usize, to: usize, concern: Concern, payload: &[u8]) {
         if self.cut.contains(&(from, to)) {
             return;
         }
         let mut refused = None;
-        self.with(to, |life, now| {
-            let from = peer(from);
-            match packet {
-                Packet::Partition(bytes) => {
-                    let outputs = life.partition.on_packet(now, from, &bytes);
-                    life.take_partition(outputs);
-                }
-                Packet::Log(bytes) => {
-                    refused = life.log.on_packet(now, from, &bytes).err().map(|error| error.to_string());
-                    life.take_log();
-                }
-                Packet::State(bytes) => {
-                    life.resolution.on_log_end(life.log.status().last);
-                    // What comes late, of a leader of old, is refused as it should be.
-                    let _ = life.resolution.on_packet(now, from, &bytes, &mut life.table);
-                    life.take_resolution();
-                }
-                Packet::Propose(command, holder) => {
-                    if life.log.is_leader() {
-                        life.propose(now, command, holder);
-                    }
-                }
-            }
-        });
+        self.with(to, |life, now| refused = life.on_packet(now, peer(from), concern, payload).err());
         if let Some(what) = refused {
             self.violations.push(Violation::Failed { node: to, what });
         }
@@ -299,25 +277,7 @@ impl<'a> World<'a> {
             return;
         }
         self.nodes[node].wake_at = None;
-        let sabotage = self.plan.sabotage;
-        self.with(node, |life, now| {
-            let outputs = life.partition.on_timeout(now);
-            life.take_partition(outputs);
-            if life.log.deadline().is_some_and(|at| at <= now) {
-                life.log.on_timeout(now);
-                life.take_log();
-            }
-            if life.resolution.deadline().is_some_and(|at| at <= now) {
-                life.resolution.on_log_end(life.log.status().last);
-                life.resolution.on_timeout(now, &mut life.table);
-                life.take_resolution();
-            }
-            let due: Vec<Command> =
-                life.waiting.values().filter(|(_, at)| *at <= now).map(|(command, _)| *command).collect();
-            for command in due {
-                life.propose_again(now, command, sabotage);
-            }
-        });
+        self.with(node, |life, now| life.on_timeout(now));
     }
 
     fn client(&mut self, node: usize) {
@@ -339,22 +299,29 @@ impl<'a> World<'a> {
                 stake: self.rng.random_range(1..300),
             },
         };
-        let (sabotage, mut told, at) = (self.plan.sabotage, Told::Nothing, self.now);
-        self.with(node, |life, now| {
-            let working = life.running || sabotage == Sabotage::NeverPauses;
-            let Some(token) = life.token(now, sabotage).filter(|_| working) else {
-                told = Told::Refused;
-                return;
-            };
-            let command = Command { fence: token.term.0, id, operation };
-            if sabotage == Sabotage::ReadsLocally && operation == Operation::Read {
-                told = Told::Answered(Answer::Value(life.table.committed.register), at);
-            } else if sabotage == Sabotage::AnswersEarly && matches!(operation, Operation::Write(_)) {
-                told = Told::Answered(Answer::Written, at);
-            }
-            life.accept(now, command, token.holder);
-        });
-        self.history.entry(id).or_insert(Asked { operation, at, node, told });
+        let told = self.ask(node, Asking { id, operation });
+        self.history.entry(id).or_insert(Asked { operation, at: self.now, node, told });
+        self.pump(node);
+    }
+
+    /// What the client is told at once.
+    fn ask(&mut self, node: usize, asking: Asking) -> Told {
+        let (sabotage, now) = (self.plan.sabotage, self.nodes[node].clock.local(self.now));
+        let token = self.nodes[node].token(now, sabotage);
+        let Some(life) = &mut self.nodes[node].life else { return Told::Refused };
+        let accepted = match token.filter(|_| sabotage == Sabotage::NeverPauses) {
+            Some(token) => life.submit_under(now, token, asking.encode()),
+            None => life.submit(now, asking.encode()),
+        };
+        let Ok(name) = accepted else { return Told::Refused };
+        self.asked.insert(name, asking.id);
+        if sabotage == Sabotage::ReadsLocally && asking.operation == Operation::Read {
+            Told::Answered(Answer::Value(life.shared().machine().register), self.now)
+        } else if sabotage == Sabotage::AnswersEarly && matches!(asking.operation, Operation::Write(_)) {
+            Told::Answered(Answer::Written, self.now)
+        } else {
+            Told::Nothing
+        }
     }
 
     fn written(&mut self, node: usize, life: u64) {
@@ -363,26 +330,15 @@ impl<'a> World<'a> {
         }
         let keeps = self.plan.sabotage != Sabotage::ForgetsWrites || self.rng.random_bool(0.5);
         self.nodes[node].keep(usize::MAX, keeps);
-        self.pump(node);
+        self.with(node, |life, _| life.on_written());
     }
 
     /// Carries out what a node wants done, up to the next thing that has to be written, and sees to it that it is woken.
     fn pump(&mut self, node: usize) {
         loop {
-            let host = &mut self.nodes[node];
-            let Some(life) = host.life.as_mut().filter(|life| life.writing == 0) else { break };
-            let Some(step) = life.steps.front() else { break };
-            if step.is_write() {
-                let takes = u64::try_from(host.medium.takes.as_nanos()).unwrap_or(u64::MAX);
-                let until = self.now + takes / 2 + self.rng.random_range(0..=takes);
-                // Whatever waits to be written goes in one go.
-                life.writing = life.steps.iter().filter(|step| step.is_write()).count();
-                let life = host.lives;
-                self.put(until, Event::Written { node, life });
-                break;
-            }
-            let Some(step) = life.steps.pop_front() else { break };
-            self.carry_out(node, step);
+            let now = self.nodes[node].clock.local(self.now);
+            let Some(output) = self.nodes[node].life.as_mut().and_then(|life| life.poll_output(now)) else { break };
+            self.carry_out(node, now, output);
         }
         self.plan_wake(node);
         self.check_active();
@@ -399,7 +355,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn send(&mut self, from: usize, to: PeerId, packet: Packet) {
+    fn send(&mut self, from: usize, to: PeerId, concern: Concern, payload: &Bytes) {
         let to = number(to);
         let copies = if self.rng.random_bool(0.01) { 2 } else { 1 };
         for _ in 0..copies {
@@ -408,55 +364,55 @@ impl<'a> World<'a> {
             }
             let late = if self.rng.random_bool(0.01) { self.rng.random_range(0..400 * MS) } else { 0 };
             let at = self.now + self.rng.random_range(3 * MS..35 * MS) + late;
-            self.put(at, Event::Deliver { from, to, packet: packet.clone() });
+            self.put(at, Event::Deliver { from, to, concern, payload: payload.clone() });
         }
     }
 
-    fn carry_out(&mut self, node: usize, step: Step) {
-        match step {
-            Step::WriteLog(_) | Step::WriteLease(_) => {}
-            Step::Send(to, packet) => self.send(node, to, packet),
-            Step::Partition(output) => self.carry_out_partition(node, output),
-            Step::Log(output) => self.carry_out_log(node, output),
-            Step::State(output) => self.carry_out_state(node, output),
-        }
-    }
-
-    fn carry_out_partition(&mut self, node: usize, output: PartitionOutput) {
+    fn carry_out(&mut self, node: usize, now: Instant, output: GroupOutput) {
         match output {
-            PartitionOutput::Emit(event) => self.on_partition_event(node, &event),
-            PartitionOutput::Pause { .. } => self.with_quietly(node, |life, now| {
-                life.running = false;
-                let outputs = life.partition.on_paused(now);
-                life.take_partition(outputs);
-            }),
-            PartitionOutput::Resume { .. } => self.with_quietly(node, |life, now| {
-                life.running = true;
-                let outputs = life.partition.on_resumed(now, true);
-                life.take_partition(outputs);
-            }),
-            PartitionOutput::Recover(step) => self.with_quietly(node, |life, now| match step {
-                RecoveryStep::SynchronizingState => {
-                    life.resolution.on_log_end(life.log.status().last);
-                    life.resolution.seek(now, &mut life.table);
-                    life.take_resolution();
+            GroupOutput::Write(records) => {
+                let host = &mut self.nodes[node];
+                let takes = u64::try_from(host.medium.takes.as_nanos()).unwrap_or(u64::MAX);
+                let until = self.now + takes / 2 + self.rng.random_range(0..=takes);
+                host.writing = records;
+                let life = host.lives;
+                self.put(until, Event::Written { node, life });
+            }
+            GroupOutput::WriteEvidence(evidence) => self.nodes[node].medium.durable.remembered.evidence = evidence,
+            GroupOutput::Send { to, concern, payload } => self.send(node, to, concern, &payload),
+            GroupOutput::Emit(event) => self.on_partition_event(node, &event),
+            GroupOutput::Pause { .. } => self.application(node, |life| life.on_paused(now)),
+            GroupOutput::Resume { .. } => self.application(node, |life| life.on_resumed(now, true)),
+            GroupOutput::Answer { id, answer } => self.on_answer(id, &answer),
+            GroupOutput::Committed { position, entry } => self.on_committed(node, position.index, position.term, entry),
+            GroupOutput::Leader { term, peer: Some(leader) } => {
+                if *self.leaders.entry(term).or_insert(leader) != leader {
+                    self.violations.push(Violation::TwoLeaders { term });
                 }
-                RecoveryStep::ValidatingConsensus => {
-                    let holds = life.partition.token(now).is_some();
-                    life.on_step(now, step, holds.then_some(()).ok_or(RecoveryFailure::NoConsensus));
+            }
+            GroupOutput::Adopted => self.figures.adopted += 1,
+            GroupOutput::Unresolved => self.figures.unresolved += 1,
+            GroupOutput::RolledBack(reason) => {
+                self.figures.rolled_back += 1;
+                if matches!(reason, RollbackReason::InDoubt(_)) {
+                    self.violations.push(Violation::Failed { node, what: reason.to_string() });
                 }
-                RecoveryStep::Initializing
-                | RecoveryStep::DetectingPeers
-                | RecoveryStep::Finalizing
-                | RecoveryStep::Complete
-                | RecoveryStep::Failed(_) => {}
-            }),
-            PartitionOutput::Order(Order::RollBack) => self.with_quietly(node, |life, _| life.roll_back()),
-            PartitionOutput::PersistEvidence(evidence) => self.nodes[node].medium.remembered.evidence = evidence,
-            PartitionOutput::Order(_)
-            | PartitionOutput::PersistLease(_)
-            | PartitionOutput::Send { .. }
-            | PartitionOutput::Newer { .. } => {}
+            }
+            GroupOutput::Leader { peer: None, .. } | GroupOutput::Order(_) | GroupOutput::Lost { .. } => {}
+        }
+    }
+
+    fn application(&mut self, node: usize, answers: impl FnOnce(&mut Group<Book>)) {
+        if let Some(life) = &mut self.nodes[node].life {
+            answers(life);
+        }
+    }
+
+    fn on_answer(&mut self, id: CommandId, answer: &Bytes) {
+        let (now, asked) = (self.now, self.asked.get(&id));
+        let Some(asked) = asked.and_then(|id| self.history.get_mut(id)) else { return };
+        if let (Told::Nothing, Ok(answer)) = (asked.told, postcard::from_bytes(answer)) {
+            asked.told = Told::Answered(answer, now);
         }
     }
 
@@ -482,97 +438,11 @@ impl<'a> World<'a> {
         }
     }
 
-    fn carry_out_log(&mut self, node: usize, output: LogOutput) {
-        match output {
-            LogOutput::Committed { index, term, bytes } => self.on_committed(node, Position { term, index }, bytes),
-            LogOutput::Leader { term, peer } => {
-                if let Some(leader) = peer {
-                    if *self.leaders.entry(term).or_insert(leader) != leader {
-                        self.violations.push(Violation::TwoLeaders { term });
-                    }
-                }
-                self.with_quietly(node, |life, _| {
-                    life.resolution.on_leader(term, peer);
-                    life.take_resolution();
-                });
-            }
-            LogOutput::Restore { state, .. } => {
-                self.with_quietly(node, |life, _| {
-                    life.table.load(&state);
-                });
-            }
-            LogOutput::SnapshotWanted { .. } => self.with_quietly(node, |life, now| {
-                // A state that the log is yet to reach is refused, and asked for again.
-                let _ = life.log.snapshot(now, life.table.committed.position.index, life.table.save());
-                life.take_log();
-            }),
-            LogOutput::Persist(_) | LogOutput::Send { .. } | LogOutput::Members { .. } | LogOutput::Counting(_) => {}
-        }
-    }
-
-    fn with_quietly(&mut self, node: usize, what: impl FnOnce(&mut Life, Instant)) {
-        let local = self.nodes[node].clock.local(self.now);
-        if let Some(life) = &mut self.nodes[node].life {
-            what(life, local);
-        }
-    }
-
-    fn on_committed(&mut self, node: usize, position: Position, bytes: Bytes) {
+    fn on_committed(&mut self, node: usize, index: u64, term: u64, entry: Bytes) {
         self.trace.update(&self.now.to_be_bytes()).update(&[u8::try_from(node).unwrap_or(u8::MAX)]);
-        let seen = self.committed.entry(position.index).or_insert_with(|| (position.term, bytes.clone()));
-        if *seen != (position.term, bytes.clone()) {
-            self.violations.push(Violation::TwoEntries { index: position.index });
-        }
-        let mut answered = None;
-        self.with_quietly(node, |life, now| {
-            let Some((command, answer)) = life.table.on_committed(position, &bytes, true) else { return };
-            if let (Some(answer), Some(_)) = (answer, life.waiting.get(&command.id)) {
-                answered = Some((command.id, answer));
-            }
-            if !life.table.open.contains_key(&command.id) {
-                life.waiting.remove(&command.id);
-            } else if let Some((_, at)) = life.waiting.get_mut(&command.id) {
-                // It was proposed under a lease that was over.
-                *at = now;
-            }
-        });
-        if let Some((id, answer)) = answered {
-            let now = self.now;
-            if let Some(asked) =
-                self.history.get_mut(&id).filter(|asked| asked.node == node && asked.told == Told::Nothing)
-            {
-                asked.told = Told::Answered(answer, now);
-            }
-        }
-    }
-
-    fn carry_out_state(&mut self, node: usize, output: ResolutionOutput) {
-        match output {
-            ResolutionOutput::Adopted { .. } => {
-                self.figures.adopted += 1;
-                self.with_quietly(node, Life::on_adopted);
-            }
-            ResolutionOutput::Propose(bytes) => self.with_quietly(node, |life, now| {
-                if let Some(command) = Command::decode(&bytes) {
-                    life.waiting.insert(command.id, (command, now));
-                }
-            }),
-            ResolutionOutput::RolledBack { reason, .. } => {
-                self.figures.rolled_back += 1;
-                if matches!(reason, RollbackReason::InDoubt(_)) {
-                    self.violations.push(Violation::Failed { node, what: reason.to_string() });
-                }
-            }
-            ResolutionOutput::Resolved { outcome, .. } => self.with_quietly(node, |life, now| {
-                let done = match outcome {
-                    Some(Outcome::Same | Outcome::Adopted | Outcome::Ahead) => Ok(()),
-                    Some(Outcome::RolledBack) => Err(RecoveryFailure::NotSynchronized),
-                    None => return,
-                };
-                life.on_step(now, RecoveryStep::SynchronizingState, done);
-            }),
-            ResolutionOutput::Failed { .. } => self.figures.unresolved += 1,
-            ResolutionOutput::Send { .. } => {}
+        let seen = self.committed.entry(index).or_insert_with(|| (term, entry.clone()));
+        if *seen != (term, entry) {
+            self.violations.push(Violation::TwoEntries { index });
         }
     }
 
@@ -583,7 +453,7 @@ impl<'a> World<'a> {
         for index in 0..self.nodes.len() {
             let host = &mut self.nodes[index];
             let now = host.clock.local(self.now);
-            let Some(token) = host.life.as_mut().and_then(|life| life.token(now, sabotage)) else { continue };
+            let Some(token) = host.token(now, sabotage) else { continue };
             match active {
                 Some((other, holder)) if holder != token.holder => {
                     let at_ms = self.now / MS;
@@ -603,9 +473,9 @@ impl<'a> World<'a> {
         let mut holders = BTreeSet::new();
         for host in &self.nodes {
             let now = host.clock.local(self.now);
-            let Some(life) = host.life.as_ref().filter(|life| life.running) else { return };
-            let Some(token) = life.partition.token(now) else { return };
-            if life.table.committed.position.index < self.waits.target {
+            let Some(life) = host.life.as_ref().filter(|life| life.is_running()) else { return };
+            let Some(token) = life.token(now) else { return };
+            if life.shared().position().index < self.waits.target {
                 return;
             }
             holders.insert(token.holder);
@@ -628,18 +498,18 @@ impl<'a> World<'a> {
         let log: BTreeMap<u64, Command> = self.committed.iter().filter_map(decode).collect();
         let (violations, expected) = check(&self.history, &log);
         self.violations.extend(violations);
-        let total = Committed::default().total();
+        let total = Book::default().total();
         for node in 0..self.nodes.len() {
             self.close(node);
             let Some(life) = &self.nodes[node].life else {
                 self.violations.push(Violation::NotConverged { node });
                 continue;
             };
-            let found = &life.table.committed;
+            let (shared, found) = (life.shared(), life.shared().machine());
             if found.total() != total {
                 self.violations.push(Violation::NotConserved { node, found: found.total(), expected: total });
             }
-            if !found.is_same(&expected) || !life.table.open.is_empty() {
+            if *found != expected.book || shared.carried_out() != expected.count() || !shared.open().is_empty() {
                 self.violations.push(Violation::NotConverged { node });
             }
         }

@@ -1,0 +1,258 @@
+//! The application's state, the same on all participants: what the log made of it, and what was accepted here and is not committed yet.
+
+use std::collections::BTreeMap;
+
+use bowline_messages::PeerId;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::done::{CommandId, Done};
+use crate::partition::log::Position;
+use crate::partition::state::transfer::digest;
+use crate::partition::state::{VectorClock, Version, Versioned};
+
+/// Entries of a vector clock at most: as many as there may be participants, and those that were.
+const CLOCK_MAX: usize = 256;
+
+/// What an application has to be so that a group can keep it: commands that change it, in one order everywhere. Called on the node's thread; nothing in here
+/// may block, look at a clock or draw lots.
+pub trait StateMachine {
+    /// Carries out a command and says what came of it. The same state and command give the same on every node. Whatever the bytes are, it does not panic: one that
+    /// makes no sense is answered so, and changes nothing.
+    fn execute(&mut self, command: &Bytes) -> Bytes;
+
+    /// All of it, as bytes. The same state gives the same bytes on every node.
+    fn save(&self) -> Bytes;
+
+    /// Becomes what [`StateMachine::save`] gave.
+    ///
+    /// # Errors
+    /// In its own words; nothing changed.
+    fn load(&mut self, state: &Bytes) -> Result<(), String>;
+}
+
+impl StateMachine for Box<dyn StateMachine> {
+    fn execute(&mut self, command: &Bytes) -> Bytes {
+        (**self).execute(command)
+    }
+
+    fn save(&self) -> Bytes {
+        (**self).save()
+    }
+
+    fn load(&mut self, state: &Bytes) -> Result<(), String> {
+        (**self).load(state)
+    }
+}
+
+/// A command on its way through the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The term of the lease under which it was proposed.
+    pub fence: u64,
+    /// Its name. Proposed twice, it is carried out once.
+    pub id: CommandId,
+    /// What is to be done, in the application's words.
+    pub content: Bytes,
+}
+
+impl Command {
+    /// As an entry of the log.
+    pub fn encode(&self) -> Bytes {
+        postcard::to_allocvec(self).unwrap_or_default().into()
+    }
+
+    /// From an entry of the log; `None`: it is none.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((command, [])) => Some(command),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
+/// What became of a committed entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carried {
+    /// It was carried out; the application's answer.
+    Out(Bytes),
+    /// It had been carried out before, or never will be.
+    Before,
+    /// It was proposed under a lease that is over: it has to be proposed again.
+    Fenced,
+}
+
+/// What the log made of it, beside the application itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Ledger {
+    position: Position,
+    /// The highest term under which anything was done: what was proposed under a lower one is passed over.
+    fence: u64,
+    done: Done,
+    /// Changes of the participants so far, and who they are since the last one; none: those of the beginning.
+    version: u64,
+    participants: Vec<[u8; 32]>,
+}
+
+/// What travels and is stored.
+#[derive(Serialize, Deserialize)]
+struct Committed {
+    ledger: Ledger,
+    machine: Bytes,
+}
+
+/// All of it.
+#[derive(Serialize, Deserialize)]
+struct Whole {
+    committed: Committed,
+    open: BTreeMap<CommandId, Command>,
+    clock: VectorClock,
+}
+
+/// The shared state on one node.
+#[derive(Debug)]
+pub struct Shared<M> {
+    machine: M,
+    ledger: Ledger,
+    open: BTreeMap<CommandId, Command>,
+    clock: VectorClock,
+}
+
+impl<M: StateMachine> Shared<M> {
+    /// The beginning, the same everywhere.
+    pub fn new(machine: M) -> Self {
+        Self { machine, ledger: Ledger::default(), open: BTreeMap::new(), clock: VectorClock::default() }
+    }
+
+    /// The application.
+    pub const fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// What was accepted and is not committed.
+    pub const fn open(&self) -> &BTreeMap<CommandId, Command> {
+        &self.open
+    }
+
+    /// How far it is.
+    pub const fn position(&self) -> Position {
+        self.ledger.position
+    }
+
+    /// How many commands were carried out.
+    pub const fn carried_out(&self) -> u64 {
+        self.ledger.done.count()
+    }
+
+    /// Whether a command was carried out, or never will be.
+    pub fn is_done(&self, id: &CommandId) -> bool {
+        self.ledger.done.contains(id)
+    }
+
+    /// Changes of the participants so far, and who they are since the last one; none before the first.
+    pub fn participants(&self) -> (u64, impl Iterator<Item = PeerId> + '_) {
+        (self.ledger.version, self.ledger.participants.iter().copied().map(PeerId::from_bytes))
+    }
+
+    /// A client's command is accepted: it will be proposed until it is committed.
+    pub fn accept(&mut self, me: PeerId, command: Command) {
+        self.open.insert(command.id, command);
+        // Beyond so many participants the choice between states that were never committed is less well founded; nothing else.
+        let _ = self.clock.tick(me, CLOCK_MAX);
+    }
+
+    /// What was never committed is given up.
+    pub fn roll_back(&mut self) {
+        self.open.clear();
+    }
+
+    /// An entry is committed. Gives the command and what became of it; `None` if the state has it already, or it is none.
+    pub fn on_committed(&mut self, position: Position, bytes: &[u8]) -> Option<(Command, Carried)> {
+        if position.index <= self.ledger.position.index {
+            return None;
+        }
+        self.ledger.position = position;
+        let command = Command::decode(bytes)?;
+        let carried = if self.ledger.done.contains(&command.id) {
+            Carried::Before
+        } else if command.fence < self.ledger.fence {
+            Carried::Fenced
+        } else {
+            self.ledger.fence = command.fence;
+            self.ledger.done.insert(&command.id);
+            Carried::Out(self.machine.execute(&command.content))
+        };
+        if carried != Carried::Fenced {
+            self.open.remove(&command.id);
+        }
+        Some((command, carried))
+    }
+
+    /// The participants are these from a place in the log on. Whether that is news.
+    pub fn on_members(&mut self, position: Position, voters: impl Iterator<Item = PeerId>) -> bool {
+        let news = position.index > self.ledger.position.index;
+        if news {
+            self.ledger.position = position;
+            self.ledger.version += 1;
+            self.ledger.participants = voters.map(|peer| *peer.as_bytes()).collect();
+        }
+        news
+    }
+
+    /// What the log made of it, for a snapshot of the log.
+    pub fn save(&self) -> Bytes {
+        postcard::to_allocvec(&self.committed()).unwrap_or_default().into()
+    }
+
+    /// The log replaces what it made of it.
+    ///
+    /// # Errors
+    /// In the application's words, or that it cannot be read; nothing changed.
+    pub fn load(&mut self, state: &[u8]) -> Result<(), String> {
+        let committed: Committed = postcard::from_bytes(state).map_err(|error| error.to_string())?;
+        if committed.ledger.position.index > self.ledger.position.index {
+            self.machine.load(&committed.machine)?;
+            self.ledger = committed.ledger;
+            self.open.retain(|id, _| !self.ledger.done.contains(id));
+        }
+        Ok(())
+    }
+
+    fn committed(&self) -> Committed {
+        Committed { ledger: self.ledger.clone(), machine: self.machine.save() }
+    }
+}
+
+impl<M: StateMachine> Versioned for Shared<M> {
+    fn version(&self) -> Version {
+        Version {
+            committed: self.ledger.position,
+            committed_digest: digest(&self.save()),
+            sequence: self.ledger.done.count() + self.open.len() as u64,
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn snapshot(&self) -> Bytes {
+        let whole = Whole { committed: self.committed(), open: self.open.clone(), clock: self.clock.clone() };
+        postcard::to_allocvec(&whole).unwrap_or_default().into()
+    }
+
+    fn apply(&mut self, state: &Bytes) -> Result<(), String> {
+        let whole: Whole = postcard::from_bytes(state).map_err(|error| error.to_string())?;
+        self.machine.load(&whole.committed.machine)?;
+        self.ledger = whole.committed.ledger;
+        (self.open, self.clock) = (whole.open, whole.clock);
+        Ok(())
+    }
+
+    fn merge(&mut self, before: &Bytes) -> Vec<Bytes> {
+        let Ok(before) = postcard::from_bytes::<Whole>(before) else { return Vec::new() };
+        let lost = before.open.into_iter().filter(|(id, _)| !self.open.contains_key(id) && !self.is_done(id));
+        lost.map(|(_, command)| command.encode()).collect()
+    }
+
+    fn restore(&mut self, snapshot: &Bytes) -> Result<(), String> {
+        self.apply(snapshot)
+    }
+}

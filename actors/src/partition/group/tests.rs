@@ -1,0 +1,283 @@
+//! Whole participants, over a network that delays and cuts: what the experiment on partitions does at length, and what it leaves out.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bowline_messages::partition::Standing;
+
+use super::super::views::{Number, View};
+use super::super::wire::{SIGNATURE_BYTES, Signed, Statement};
+use super::*;
+
+/// A list of whatever was said.
+#[derive(Debug, Default)]
+struct Sheet(Vec<Bytes>);
+
+impl StateMachine for Sheet {
+    fn execute(&mut self, command: &Bytes) -> Bytes {
+        self.0.push(command.clone());
+        Bytes::from(self.0.len().to_string())
+    }
+
+    fn save(&self) -> Bytes {
+        postcard::to_allocvec(&self.0).unwrap().into()
+    }
+
+    fn load(&mut self, state: &Bytes) -> Result<(), String> {
+        self.0 = postcard::from_bytes(state).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Seal(PeerId);
+
+fn seal(peer: &PeerId, bytes: &[u8]) -> [u8; SIGNATURE_BYTES] {
+    let mut out = [0; SIGNATURE_BYTES];
+    blake3::Hasher::new_keyed(peer.as_bytes()).update(bytes).finalize_xof().fill(&mut out);
+    out
+}
+
+impl Signer for Seal {
+    fn sign(&self, bytes: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        seal(&self.0, bytes)
+    }
+
+    fn verify(&self, peer: &PeerId, bytes: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        seal(peer, bytes) == *signature
+    }
+}
+
+fn peer(n: u8) -> PeerId {
+    PeerId::from_bytes([n; 32])
+}
+
+struct Host {
+    group: Option<Group<Sheet>>,
+    durable: Durable,
+    life: u64,
+    answers: Vec<String>,
+    lost: usize,
+}
+
+struct Room {
+    now: Instant,
+    hosts: BTreeMap<u8, Host>,
+    /// On their way.
+    packets: BTreeMap<(Instant, u64), (u8, u8, Concern, Bytes)>,
+    sent: u64,
+    away: BTreeSet<u8>,
+}
+
+const STEP: Duration = Duration::from_millis(10);
+
+impl Room {
+    fn new(nodes: u8) -> Self {
+        let now = crate::clock::now();
+        let (hosts, packets, away) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut room = Self { now, hosts, packets, sent: 0, away };
+        for n in 1..=nodes {
+            let durable = Durable::new((1..=nodes).map(peer));
+            room.hosts.insert(n, Host { group: None, durable, life: 0, answers: Vec::new(), lost: 0 });
+            room.start(n);
+        }
+        room
+    }
+
+    fn start(&mut self, n: u8) {
+        let nodes = u8::try_from(self.hosts.len().max(usize::from(n))).unwrap();
+        let host = self.hosts.get_mut(&n).unwrap();
+        host.life += 1;
+        let participant = Participant { me: peer(n), life: host.life, seed: u64::from(n) };
+        let config = GroupConfig::default();
+        let signer = Rc::new(Seal(peer(n)));
+        let all = host.durable.stored.snapshot.membership.voters.clone();
+        assert!(all.len() >= usize::from(nodes) || nodes == 1 || !all.is_empty());
+        let group = Group::new(self.now, participant, all, config, &host.durable, signer, Sheet::default());
+        host.group = Some(group.unwrap());
+    }
+
+    fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.now += STEP;
+            while let Some(entry) = self.packets.first_entry().filter(|entry| entry.key().0 <= self.now) {
+                let (from, to, concern, payload) = entry.remove();
+                if self.away.contains(&from) == self.away.contains(&to)
+                    && let Some(group) = self.hosts.get_mut(&to).and_then(|host| host.group.as_mut())
+                {
+                    group.on_packet(self.now, peer(from), concern, &payload).unwrap();
+                }
+            }
+            for n in self.hosts.keys().copied().collect::<Vec<_>>() {
+                self.pump(n);
+            }
+        }
+    }
+
+    fn pump(&mut self, n: u8) {
+        let (now, host) = (self.now, self.hosts.get_mut(&n).unwrap());
+        let Some(group) = &mut host.group else { return };
+        if group.deadline(now) <= now {
+            group.on_timeout(now);
+        }
+        while let Some(output) = group.poll_output(now) {
+            match output {
+                GroupOutput::Write(records) => {
+                    records.into_iter().for_each(|record| host.durable.apply(record).unwrap());
+                    group.on_written();
+                }
+                GroupOutput::WriteEvidence(evidence) => host.durable.remembered.evidence = evidence,
+                GroupOutput::Send { to, concern, payload } => {
+                    self.sent += 1;
+                    self.packets.insert((now + STEP, self.sent), (n, to.as_bytes()[0], concern, payload));
+                }
+                GroupOutput::Pause { .. } => group.on_paused(now),
+                GroupOutput::Resume { .. } => group.on_resumed(now, true),
+                GroupOutput::Answer { answer, .. } => host.answers.push(String::from_utf8(answer.to_vec()).unwrap()),
+                GroupOutput::Lost { .. } => host.lost += 1,
+                GroupOutput::Emit(_)
+                | GroupOutput::Order(_)
+                | GroupOutput::Committed { .. }
+                | GroupOutput::Leader { .. }
+                | GroupOutput::Adopted
+                | GroupOutput::Unresolved
+                | GroupOutput::RolledBack(_) => {}
+            }
+        }
+    }
+
+    fn group(&mut self, n: u8) -> &mut Group<Sheet> {
+        self.hosts.get_mut(&n).unwrap().group.as_mut().unwrap()
+    }
+
+    fn submit(&mut self, n: u8, what: &'static str) -> Result<CommandId, SubmitError> {
+        let now = self.now;
+        self.group(n).submit(now, Bytes::from_static(what.as_bytes()))
+    }
+
+    fn sheet(&mut self, n: u8) -> Vec<Bytes> {
+        self.group(n).shared().machine().0.clone()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn commands_are_carried_out_once_everywhere_and_answered_where_they_were_accepted() {
+    let mut room = Room::new(3);
+    assert_eq!(room.submit(2, "too early"), Err(SubmitError::Paused));
+    room.run(SECOND * 6);
+    for (n, what) in [(1, "a"), (2, "b"), (3, "c")] {
+        room.submit(n, what).unwrap();
+    }
+    room.run(SECOND * 3);
+    let sheet = room.sheet(1);
+    assert_eq!(sheet.iter().collect::<BTreeSet<_>>().len(), 3);
+    assert_eq!((room.sheet(2), room.sheet(3)), (sheet.clone(), sheet));
+    let answers: BTreeSet<String> = room.hosts.values().flat_map(|host| host.answers.clone()).collect();
+    assert_eq!(answers, ["1", "2", "3"].map(String::from).into());
+}
+
+#[test]
+fn a_minority_takes_nothing_on_and_finds_all_again_what_was_done_meanwhile() {
+    let mut room = Room::new(5);
+    room.run(SECOND * 6);
+    room.away = [4, 5].into();
+    room.run(SECOND * 8);
+    assert_eq!(room.submit(4, "alone"), Err(SubmitError::Paused));
+    room.submit(1, "together").unwrap();
+    room.run(SECOND * 2);
+    room.away.clear();
+    room.run(SECOND * 6);
+    for n in 1..=5 {
+        assert_eq!(room.sheet(n), ["together"], "node {n}");
+        assert!(room.group(n).is_running(), "node {n}");
+    }
+}
+
+#[test]
+fn a_node_that_starts_again_has_what_was_durable() {
+    let mut room = Room::new(3);
+    room.run(SECOND * 6);
+    room.submit(1, "kept").unwrap();
+    room.run(SECOND);
+    (1..=3).for_each(|n| room.start(n));
+    assert_eq!(room.sheet(2), Vec::<Bytes>::new(), "the log is read when somebody leads again");
+    room.run(SECOND * 10);
+    for n in 1..=3 {
+        assert_eq!(room.sheet(n), ["kept"], "node {n}");
+    }
+    room.submit(3, "more").unwrap();
+    room.run(SECOND);
+    assert_eq!(room.sheet(1), ["kept", "more"]);
+}
+
+/// Three times node 4 says one thing to node 1 and another to node 2, under one number.
+fn lie(room: &mut Room) {
+    for count in 0..3 {
+        for (to, bits) in [(1, 1_u8), (2, 2)] {
+            let view = Statement::View(View { version: 1, heard: vec![bits], split: true });
+            let number = Number { incarnation: u64::MAX, count };
+            let lie = Signed::new(&Seal(peer(4)), peer(4), number, &view).unwrap().encode().unwrap();
+            let now = room.now;
+            room.group(to).on_packet(now, peer(4), Concern::Partition, &lie).unwrap();
+        }
+        room.run(SECOND);
+    }
+}
+
+#[test]
+fn who_is_proven_to_misbehave_is_taken_out_of_the_group_and_stays_out_when_everybody_starts_again() {
+    let mut room = Room::new(4);
+    room.run(SECOND * 6);
+    room.submit(1, "before").unwrap();
+    room.run(SECOND);
+    lie(&mut room);
+    room.run(SECOND * 20);
+    let three: BTreeSet<PeerId> = (1..=3).map(peer).collect();
+    for n in 1..=3 {
+        let now = room.now;
+        let report = room.group(n).report(now);
+        assert_eq!(room.group(n).participants(), &three, "node {n}");
+        assert_eq!(report.partition.excluded, [peer(4)], "node {n}");
+        assert_ne!(report.partition.standing, Standing::Paused, "node {n}");
+        assert_eq!(report.log.refused, 0);
+    }
+    (1..=3).for_each(|n| room.start(n));
+    room.run(SECOND * 12);
+    room.submit(2, "after").unwrap();
+    room.run(SECOND);
+    for n in 1..=3 {
+        let now = room.now;
+        assert_eq!(room.group(n).report(now).partition.excluded, [peer(4)], "node {n}");
+        assert_eq!(room.group(n).participants(), &three, "node {n}");
+        assert_eq!(room.sheet(n), ["before", "after"], "node {n}");
+    }
+}
+
+#[test]
+fn a_pause_is_over_when_the_application_says_so_and_one_that_cannot_go_on_stays_paused() {
+    let mut room = Room::new(3);
+    room.run(SECOND * 6);
+    let now = room.now;
+    assert!(room.group(1).is_running());
+    room.group(1).on_resumed(now, false);
+    assert!(!room.group(1).is_running(), "it said that it cannot go on");
+    assert_eq!(room.submit(1, "no"), Err(SubmitError::Paused));
+}
+
+#[test]
+fn no_more_commands_are_under_way_than_are_remembered_and_none_is_too_large() {
+    let mut room = Room::new(1);
+    room.run(SECOND * 6);
+    let limit = GroupConfig::default().log.entry_bytes_max as usize;
+    let now = room.now;
+    let large = room.group(1).submit(now, Bytes::from(vec![0; limit]));
+    assert!(matches!(large, Err(SubmitError::TooLarge { .. })), "{large:?}");
+    room.away = [1].into();
+    let accepted = (0..2000).take_while(|_| room.submit(1, "x").is_ok()).count();
+    assert_eq!(accepted as u64, Done::WINDOW);
+    assert_eq!(room.submit(1, "x"), Err(SubmitError::Busy));
+}
