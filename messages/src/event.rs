@@ -11,6 +11,7 @@ use crate::id::{Incarnation, LinkId, PeerId};
 use crate::link::{LinkFailure, LinkInfo, LinkState, LinkStep, ShiftReason};
 use crate::membership::MembershipEvent;
 use crate::migration::{MigrationId, MigrationPhase, RollbackReason};
+use crate::partition::PartitionEvent;
 use crate::repair::{Diagnosis, Repair, RepairOutcome, Subject};
 use crate::session::SessionEnd;
 use crate::topology::{Alert, HealingPurpose, HealingStep};
@@ -353,6 +354,12 @@ pub enum EventKind {
         /// What happened.
         #[serde(flatten)]
         what: MembershipEvent,
+    },
+    /// The group that this node takes part in fell apart, came together, or did something about it.
+    Partition {
+        /// What happened.
+        #[serde(flatten)]
+        what: PartitionEvent,
     },
     /// A node signed two different announcements under one number.
     TwoFaced {

@@ -36,8 +36,16 @@ pub enum Concern {
 
 impl Concern {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::LinkState, Self::Healing, Self::Membership, Self::Mesh, Self::Partition, Self::Log, Self::State, Self::Command];
+    pub const ALL: [Self; 8] = [
+        Self::LinkState,
+        Self::Healing,
+        Self::Membership,
+        Self::Mesh,
+        Self::Partition,
+        Self::Log,
+        Self::State,
+        Self::Command,
+    ];
 
     /// Its number on the wire.
     pub const fn code(self) -> u8 {

@@ -275,6 +275,24 @@ pub struct PartitionReport {
     pub metrics: PartitionMetrics,
 }
 
+/// To the application of a group: it is to take on nothing new. It answers when it has finished what it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct PauseApplication {
+    /// Why.
+    pub reason: PauseReason,
+    /// How long it may still act; zero when it may not.
+    pub grace: Duration,
+}
+
+/// To the application of a group: it may go on. It answers whether it does; when it cannot, it is asked again after another recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[rtype(result = "bool")]
+pub struct ResumeApplication {
+    /// Under this lease.
+    pub token: Token,
+}
+
 /// Figures of partitions since the node started.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PartitionMetrics {

@@ -12,6 +12,7 @@ pub mod exit;
 mod listen;
 mod metrics_server;
 mod node;
+pub mod notebook;
 mod services;
 mod signal;
 mod telemetry;

@@ -1,12 +1,17 @@
 //! A node for another program: put together with a few lines, and then used through its handle.
 
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::Recipient;
 use bowline_actors::migration::Migratable;
-use bowline_actors::node::{Application, Inspector, NetworkConfig, NodeError, NodeHandle, NodeParts, start};
+use bowline_actors::node::{
+    Application, GroupSetup, Inspector, NetworkConfig, NodeError, NodeHandle, NodeParts, start,
+};
+use bowline_actors::partition::actor::GroupApplication;
+use bowline_actors::partition::group::GroupConfig;
 use bowline_actors::session::identity::Identity;
 use bowline_actors::session::stream::IncomingStream;
 use bowline_actors::session::trust::{Trust, TrustSnapshot};
@@ -17,6 +22,7 @@ use bowline_messages::session::Inbox;
 use bowline_messages::{EndpointAddress, Incarnation, PeerId};
 
 use crate::exit::{Exit, Failure};
+use crate::notebook::Notebook;
 
 /// A running node. It lives on the arbiter it was started on, and ends with it, or by [`NodeHandle::shutdown`]. Everything a
 /// [`NodeHandle`] can do, it can.
@@ -38,6 +44,7 @@ pub struct NodeBuilder {
     application: Application,
     migratable: Vec<(String, Rc<dyn Migratable>)>,
     registry: Registry,
+    group: (GroupApplication, Option<PathBuf>),
 }
 
 impl Node {
@@ -55,6 +62,7 @@ impl Node {
             application: Application::default(),
             migratable: Vec::new(),
             registry: Registry::builtin(),
+            group: (Notebook::application(), None),
         }
     }
 
@@ -154,6 +162,13 @@ impl NodeBuilder {
         self
     }
 
+    /// What the group of the configuration (`group.participants`) keeps together, instead of the [`crate::notebook`]; and the folder in which it keeps what it
+    /// must not forget. Without a folder a node that is stopped must not come back while others of the group are stopped, too.
+    pub fn group(mut self, application: GroupApplication, folder: Option<PathBuf>) -> Self {
+        self.group = (application, folder);
+        self
+    }
+
     /// Runs an actor of the application's in the node's supervision tree, below `app`: started last, stopped first.
     pub fn child(mut self, child: ChildSpec) -> Self {
         self.children.push(child);
@@ -201,6 +216,9 @@ impl NodeBuilder {
                 topology: self.config.topology.clone(),
             });
         }
+        if !self.config.group.participants.is_empty() {
+            parts.group = Some(group(&self.config, parts.identity.peer_id(), self.group)?);
+        }
         parts.advertise = Some(self.config.listen.advertise.clone()).filter(|addresses| !addresses.is_empty());
         parts.advertise_after = self.config.listen.advertise_after;
         let handle = start(parts).map_err(failed)?;
@@ -244,6 +262,25 @@ impl Node {
 fn life_by_the_clock() -> Incarnation {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Incarnation(since.map_or(1, |since| since.as_secs().max(1)))
+}
+
+/// This node's part in the group of its configuration.
+fn group(
+    config: &NodeConfig,
+    me: PeerId,
+    (application, folder): (GroupApplication, Option<PathBuf>),
+) -> Result<GroupSetup, Failure> {
+    let participants = config.group.participants.clone();
+    if !participants.contains(&me) {
+        let not = format!("group.participants: this node, {me}, is not among them");
+        return Err(Failure::new(Exit::Configuration, not));
+    }
+    let behaviour = GroupConfig {
+        partition: config.partition.clone(),
+        log: config.partition_log.clone(),
+        resolution: config.resolution.clone(),
+    };
+    Ok(GroupSetup { participants, config: behaviour, application, folder })
 }
 
 /// Whom a configuration accepts, together with what is known of earlier lives.

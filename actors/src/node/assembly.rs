@@ -21,6 +21,7 @@ use bowline_messages::wire::{Features, HelloParameters, OfferedVersions};
 use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
 
 use super::addresses::{Addresses, AddressesActor};
+use super::group::{self, GroupHandle, GroupSetup};
 use super::journal::{JournalActor, RecentEvents, Subscribe, Subscribers};
 use super::monitors::Monitors;
 use super::network::{Network, NetworkConfig, NetworkHandle, NetworkMaking};
@@ -35,6 +36,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::clock;
 use crate::migration::actor::{AbortMigration, Kept};
 use crate::migration::{Migratable, Migrate, Migrated, MigrationActor, MigrationError, MigrationParts};
+use crate::partition::medium::MediumError;
 use crate::session::handle::{Receipt, SessionHandle};
 use crate::session::handshake::{Entropy, HandshakeConfig, HandshakeError};
 use crate::session::identity::Identity;
@@ -89,6 +91,8 @@ pub struct NodeParts {
     pub entropy: Rc<dyn Fn() -> Result<Entropy, HandshakeError>>,
     /// How it takes part in the network beyond its own sessions; `None`: not at all.
     pub network: Option<NetworkConfig>,
+    /// The group that it belongs to.
+    pub group: Option<GroupSetup>,
     /// The source of all jitter.
     pub seed: u64,
 }
@@ -115,6 +119,7 @@ impl NodeParts {
             application: Application::default(),
             entropy: Rc::new(Entropy::system),
             network: None,
+            group: None,
             seed,
         }
     }
@@ -143,6 +148,9 @@ pub enum NodeError {
         /// Why not.
         source: ListenError,
     },
+    /// What its part in a group must not forget cannot be read or written.
+    #[error("the group's state: {0}")]
+    Group(#[from] MediumError),
     /// No session.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -172,6 +180,7 @@ pub struct NodeHandle {
     kept_migrations: Rc<Kept>,
     repairs: Addr<RepairActor>,
     network: Option<NetworkHandle>,
+    group: Option<GroupHandle>,
     transports: Rc<BTreeMap<TransportKind, Addr<TransportActor>>>,
     pub(super) addresses: Rc<Addresses>,
 }
@@ -298,6 +307,11 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
             events: watched.clone(),
         })
     });
+    let group = parts
+        .group
+        .as_ref()
+        .map(|setup| group::make(setup, &services, peers.clone().recipient(), parts.seed, watched.clone()));
+    let (group_spec, group) = group.transpose()?.unzip();
     let root = SupervisorSpec::new("node", Strategy::RestForOne)
         .seed(parts.seed)
         .events(watched.clone())
@@ -309,7 +323,11 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         .child(monitors.into_child(parts.seed, watched.clone()))
         .child(migration_spec);
     let (network_spec, network) = network.map(|network| (network.child, network.handle)).unzip();
-    let root = network_spec.into_iter().fold(root, SupervisorSpec::child).start_root();
+    let root = network_spec.into_iter().chain(group_spec).fold(root, SupervisorSpec::child).start_root();
+    if let Some(group) = &group {
+        // It hears from the membership who is gone.
+        journal.do_send(Subscribe(group.actor().clone().recipient()));
+    }
     if network.is_some()
         && let Some(mesh) = transports.get(&TransportKind::new(mesh::SCHEME))
     {
@@ -326,6 +344,7 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         kept_migrations,
         repairs,
         network,
+        group,
         transports,
         addresses,
     })
@@ -404,6 +423,11 @@ impl NodeHandle {
     /// What it knows of the network; `None` when it takes no part in it.
     pub fn network(&self) -> Option<&NetworkHandle> {
         self.network.as_ref()
+    }
+
+    /// Its part in a group; `None` when it belongs to none.
+    pub fn group(&self) -> Option<&GroupHandle> {
+        self.group.as_ref()
     }
 
     /// The journal.

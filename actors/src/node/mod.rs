@@ -9,11 +9,13 @@
 //! | `peers` | who has a session; groups of actors, one per peer |
 //! | `repairs` | carries out what is done about paths and transports that do not heal by themselves |
 //! | `network`, `surroundings` | what the node does beside its own sessions |
+//! | `group` | its part in a group that keeps a state together |
 //! | `journal` | what happened |
 
 mod addresses;
 mod assembly;
 mod carrier;
+mod group;
 mod journal;
 mod monitors;
 mod network;
@@ -24,6 +26,7 @@ mod surroundings;
 
 pub use assembly::{NodeError, NodeHandle, NodeParts, start};
 pub use carrier::Carrier;
+pub use group::{GroupHandle, GroupSetup};
 pub use journal::{JournalActor, RecentEvents, Record, Subscribe, Subscribers};
 pub use network::{NetworkConfig, NetworkHandle};
 pub use peers::{

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bowline_messages::partition::{PartitionMetrics, Strategy};
+use bowline_messages::partition::{PartitionMetrics, Standing, Strategy};
+
+use super::group::GroupReport;
 
 /// Upper ends of the classes by which recoveries are counted; the last class has none.
 pub const RECOVERY_CLASSES: [Duration; 6] = [
@@ -31,6 +33,45 @@ pub fn attempted(metrics: &mut PartitionMetrics, strategy: Strategy) {
 /// It helped.
 pub fn succeeded(metrics: &mut PartitionMetrics, strategy: Strategy) {
     metrics.strategies.entry(strategy).or_default().1 += 1;
+}
+
+/// Tells the recorder of metrics what happened since `before`, and how things stand.
+pub fn tell(report: &GroupReport, before: &PartitionMetrics) {
+    let (standing, now) = (&report.partition, &report.partition.metrics);
+    let count = |name: &'static str, now: u64, before: u64| {
+        if now > before {
+            ::metrics::counter!(name).increment(now - before);
+        }
+    };
+    count("bowline_partition_splits_total", now.splits, before.splits);
+    count("bowline_partition_suspicions_cleared_total", now.suspicions_cleared, before.suspicions_cleared);
+    count("bowline_partition_false_positives_total", now.false_positives, before.false_positives);
+    count("bowline_partition_refused_packets_total", now.refused, before.refused);
+    let seconds = |time: Duration| time.as_secs();
+    count("bowline_partition_split_seconds_total", seconds(now.split_time), seconds(before.split_time));
+    count("bowline_partition_recovery_seconds_total", seconds(now.recovery_time), seconds(before.recovery_time));
+    let ends = RECOVERY_CLASSES.iter().map(|end| end.as_secs().to_string()).chain(["+Inf".to_owned()]);
+    for ((now, before), end) in now.recoveries.iter().zip(before.recoveries).zip(ends) {
+        if *now > before {
+            ::metrics::counter!("bowline_partition_recoveries_total", "within_seconds" => end).increment(now - before);
+        }
+    }
+    for (strategy, (attempts, helped)) in &now.strategies {
+        let (attempted, succeeded) = before.strategies.get(strategy).copied().unwrap_or_default();
+        let name = strategy.to_string();
+        for (became, more) in [("tried", attempts - attempted), ("helped", helped - succeeded)] {
+            if more > 0 {
+                let (name, became) = (name.clone(), became);
+                ::metrics::counter!("bowline_partition_strategies_total", "strategy" => name, "outcome" => became)
+                    .increment(more);
+            }
+        }
+    }
+    let active = standing.standing != Standing::Paused;
+    ::metrics::gauge!("bowline_partition_active").set(f64::from(u8::from(active)));
+    ::metrics::gauge!("bowline_partition_missing").set(standing.missing.len() as f64);
+    ::metrics::gauge!("bowline_partition_excluded").set(standing.excluded.len() as f64);
+    ::metrics::gauge!("bowline_partition_open_commands").set(report.open as f64);
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 //!
 //! `docs/partitions.md` has the picture.
 
+pub mod actor;
 pub mod detector;
 pub mod evidence;
 pub mod group;
 pub mod lease;
 pub mod log;
 pub mod machine;
+pub mod medium;
 pub mod metrics;
 pub mod recovery;
 pub mod state;

@@ -25,6 +25,8 @@ pub enum SigningContext {
     Healing,
     /// Packets and statements of the membership.
     Membership,
+    /// What participants of a group say about leases, and whom they hear.
+    Partition,
 }
 
 impl SigningContext {
@@ -37,6 +39,7 @@ impl SigningContext {
             Self::LinkState => b"bowline v1 link state\0",
             Self::Healing => b"bowline v1 healing\0",
             Self::Membership => b"bowline v1 membership\0",
+            Self::Partition => b"bowline v1 partition\0",
         }
     }
 }

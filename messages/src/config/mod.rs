@@ -6,6 +6,7 @@
 
 mod check;
 mod gradual;
+mod group;
 mod limits;
 mod listen;
 mod membership;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Checks, ConfigError, suggest};
 pub use gradual::GradualConfig;
+pub use group::GroupSection;
 pub use limits::LimitsConfig;
 pub use listen::{DEFAULT_PORT, ListenConfig};
 pub use membership::MembershipConfig;
@@ -76,6 +78,8 @@ pub struct NodeConfig {
     pub mesh: MeshConfig,
     /// Who is there.
     pub membership: MembershipConfig,
+    /// Which group the node belongs to.
+    pub group: GroupSection,
     /// What is done when part of a group is out of reach.
     pub partition: PartitionConfig,
     /// State that moves between nodes.
@@ -114,6 +118,7 @@ impl NodeConfig {
         self.network.check(&mut checks);
         self.mesh.check(&mut checks);
         self.membership.check(&mut checks);
+        self.group.check(&mut checks);
         self.migration.check(&mut checks);
         self.partition_log.check(&mut checks);
         self.resolution.check(&mut checks);
@@ -147,6 +152,7 @@ impl NodeConfig {
         compare("network", self.network == other.network);
         compare("mesh", self.mesh == other.mesh);
         compare("membership", self.membership == other.membership);
+        compare("group", self.group == other.group);
         compare("migration", self.migration == other.migration);
         compare("partition_log", self.partition_log == other.partition_log);
         compare("resolution", self.resolution == other.resolution);

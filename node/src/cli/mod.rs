@@ -12,11 +12,13 @@ mod connect;
 pub mod demo;
 mod events;
 mod forward;
+mod group;
 mod health;
 mod human;
 mod id;
 mod members;
 mod output;
+mod partition;
 pub mod partition_lab;
 mod peer;
 mod peers;
@@ -191,6 +193,8 @@ commands! {
     Script => script,
     Replay => replay,
     Soak => soak,
+    Group => group,
+    Partition => partition,
     PartitionLab => partition_lab,
     Topology => topology,
     Completions => completions,

@@ -29,6 +29,7 @@ use crate::control::server::{self, Shared};
 use crate::control::socket;
 use crate::exit::{Exit, Failure};
 use crate::node::Node;
+use crate::notebook::Notebook;
 use crate::services::actor::ServicesActor;
 use crate::services::state::ServiceState;
 use crate::signal::{Signal, Signals};
@@ -129,6 +130,7 @@ async fn start(loaded: Loaded, global: &Global, log: telemetry::LogControl) -> R
         .known(known)
         .inbox(served.clone().recipient())
         .streams(served.recipient())
+        .group(Notebook::application(), Some(loaded.state_dir().join("group")))
         .child(services_child.mailbox(SERVICES_MAILBOX))
         .start()
         .await?;

@@ -12,6 +12,7 @@
 pub(crate) mod client;
 mod events;
 mod forwards;
+mod group;
 mod network;
 pub(crate) mod protocol;
 pub(crate) mod remote;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bowline_actors::partition::group::GroupReport;
 use bowline_messages::config::{TrustPolicy, duration};
 use bowline_messages::membership::MemberInfo;
 use bowline_messages::repair::RepairStatus;
@@ -176,6 +177,18 @@ pub(crate) struct RouteReport {
     pub(crate) hops: Vec<PeerId>,
     /// What it costs, in tenths of a millisecond.
     pub(crate) cost: u64,
+}
+
+/// `GET /v1/group`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GroupStatus {
+    /// The node that says this.
+    pub(crate) me: PeerId,
+    /// How its part in the group stands.
+    #[serde(flatten)]
+    pub(crate) report: GroupReport,
+    /// What the user calls peers.
+    pub(crate) names: BTreeMap<PeerId, String>,
 }
 
 /// `GET /v1/trust`.

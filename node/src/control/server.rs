@@ -21,6 +21,7 @@ use super::remote::Remote;
 use super::socket::ControlListener;
 use super::{events, forwards, transfers};
 use crate::exit::{Exit, Failure};
+use crate::notebook::NotebookCommand;
 use crate::services::file;
 use crate::services::state::ServiceState;
 
@@ -79,6 +80,8 @@ fn scope(token: Option<String>) -> actix_web::Scope {
         .service(at("/peers", web::get().to(peers)))
         .service(at("/topology", web::get().to(topology)))
         .service(at("/members", web::get().to(members)))
+        .service(at("/group", web::get().to(group)).route(web::post().to(note)))
+        .service(at("/group/pardon", web::post().to(pardon)))
         .service(at("/why", web::get().to(why)))
         .service(at("/tree", web::get().to(tree)))
         .service(at("/events", web::get().to(watch)))
@@ -162,6 +165,18 @@ async fn topology(shared: Data<Shared>) -> HttpResponse {
 
 async fn members(shared: Data<Shared>) -> HttpResponse {
     answer(shared.remote.run(|running| async move { running.members().await }).await)
+}
+
+async fn group(shared: Data<Shared>) -> HttpResponse {
+    answer(shared.remote.run(|running| async move { running.group_status().await }).await)
+}
+
+async fn note(shared: Data<Shared>, Json(command): Json<NotebookCommand>) -> HttpResponse {
+    answer(shared.remote.run(move |running| async move { running.note(command).await }).await)
+}
+
+async fn pardon(shared: Data<Shared>, Json(asked): Json<TrustAsked>) -> HttpResponse {
+    answer(shared.remote.run(move |running| async move { running.pardon(&asked).await }).await)
 }
 
 async fn tree(shared: Data<Shared>) -> HttpResponse {

@@ -85,9 +85,7 @@ impl<M: StateMachine> Group<M> {
         while let Some(output) = self.log.poll_output() {
             self.steps.push_back(match output {
                 LogOutput::Persist(persist) => Step::Write(Record::Log(persist)),
-                LogOutput::Send { to, payload } => {
-                    Step::Out(GroupOutput::Send { to, concern: Concern::Log, payload })
-                }
+                LogOutput::Send { to, payload } => Step::Out(GroupOutput::Send { to, concern: Concern::Log, payload }),
                 other @ (LogOutput::Committed { .. }
                 | LogOutput::Restore { .. }
                 | LogOutput::Counting(_)
@@ -208,8 +206,7 @@ impl<M: StateMachine> Group<M> {
                 }
             }
             LogOutput::Members { position, membership } => {
-                if membership.next_voters.is_empty()
-                    && self.shared.on_members(position, membership.voters.into_iter())
+                if membership.next_voters.is_empty() && self.shared.on_members(position, membership.voters.into_iter())
                 {
                     self.take_participants(now);
                 }

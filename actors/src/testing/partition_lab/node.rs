@@ -119,8 +119,7 @@ impl Node {
         };
         let signer = Rc::new(Seal(self.me));
         let (now, participants) = (self.clock.local(at), (0..nodes).map(peer));
-        let group =
-            Group::new(now, participant, participants, config, &self.medium.durable, signer, Book::default())?;
+        let group = Group::new(now, participant, participants, config, &self.medium.durable, signer, Book::default())?;
         self.life = Some(group);
         Ok(())
     }

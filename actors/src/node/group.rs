@@ -1,0 +1,115 @@
+//! A node's part in a group that keeps a state together.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use actix::{Addr, Recipient};
+use bowline_messages::PeerId;
+use bowline_messages::network::Concern;
+use bowline_messages::supervision::{Restart, Strategy, SupervisionEvent};
+use bytes::Bytes;
+
+use super::NodeError;
+use super::peers::ConnectPeer;
+use super::services::Services;
+use crate::partition::actor::{CommandError, GroupActor, GroupApplication, GroupParts, GroupQuery, Pardon, Submit};
+use crate::partition::group::{Durable, GroupConfig, GroupReport};
+use crate::partition::medium::{Folder, Medium};
+use crate::supervision::{ChildSpec, OnExceeded, SupervisorSpec};
+
+/// The mailbox of the actor, in packets: what finds no room is lost, which it bears.
+const GROUP_MAILBOX: usize = 1_024;
+
+/// How a node takes part in a group.
+#[derive(Clone)]
+pub struct GroupSetup {
+    /// Who takes part at the very beginning, this node included; the same on all of them.
+    pub participants: Vec<PeerId>,
+    /// Times and bounds.
+    pub config: GroupConfig,
+    /// What the group keeps together.
+    pub application: GroupApplication,
+    /// Where it keeps what it must not forget. `None`: in memory, so a node that is started again has to be the only one that was
+    /// stopped.
+    pub folder: Option<PathBuf>,
+}
+
+/// A running node's part in its group. Cheap to clone; stays on its thread.
+#[derive(Clone)]
+pub struct GroupHandle(Addr<GroupActor>);
+
+impl GroupHandle {
+    /// Has a command carried out, once, on every participant, in the same order everywhere. Gives the application's answer.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn submit(&self, command: Bytes) -> Result<Bytes, CommandError> {
+        self.0.send(Submit(command)).await.unwrap_or(Err(CommandError::Gone))
+    }
+
+    /// How it stands.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`]: the group is given up on this node.
+    pub async fn report(&self) -> Result<GroupReport, NodeError> {
+        self.0.send(GroupQuery).await?.ok_or(NodeError::Gone)
+    }
+
+    /// Forgets the proofs against a peer. It takes part again only when the group is told so.
+    ///
+    /// # Errors
+    /// [`NodeError::Gone`].
+    pub async fn pardon(&self, peer: PeerId) -> Result<(), NodeError> {
+        Ok(self.0.send(Pardon(peer)).await?)
+    }
+
+    /// The actor, for scripts and embedders that go deeper.
+    pub const fn actor(&self) -> &Addr<GroupActor> {
+        &self.0
+    }
+}
+
+/// The actor of the group under a supervisor of its own: whatever the application does in there ends no session.
+pub(super) fn make(
+    setup: &GroupSetup,
+    services: &Rc<Services>,
+    peers: Recipient<ConnectPeer>,
+    seed: u64,
+    events: Recipient<SupervisionEvent>,
+) -> Result<(ChildSpec, GroupHandle), NodeError> {
+    let beginning = Durable::new(setup.participants.iter().copied());
+    let medium = match &setup.folder {
+        Some(folder) => Medium::Folder(Folder::open(folder, beginning)?),
+        None => Medium::Memory(beginning),
+    };
+    let carrier = Rc::clone(&services.carrier);
+    let (seeking, emitting) = (Rc::clone(&carrier), Rc::clone(services));
+    let parts = GroupParts {
+        identity: Arc::clone(&services.identity),
+        incarnation: services.incarnation,
+        participants: setup.participants.clone(),
+        config: setup.config.clone(),
+        application: setup.application.clone(),
+        medium: Arc::new(Mutex::new(medium)),
+        carrier: Rc::clone(&carrier),
+        seek: Rc::new(move |peer| {
+            if seeking.neighbours().iter().all(|known| known.peer != peer) {
+                // When there is no room it is sought a little later.
+                let _ = peers.try_send(ConnectPeer { peer, addresses: Vec::new() });
+            }
+        }),
+        events: Rc::new(move |event| emitting.emit(event)),
+        seed,
+    };
+    let (spec, address) = ChildSpec::new("participant", move || GroupActor::new(parts.clone()));
+    for concern in [Concern::Partition, Concern::Log, Concern::State, Concern::Command] {
+        carrier.set_port(concern, address.clone().recipient());
+    }
+    let supervisor = SupervisorSpec::new("group", Strategy::OneForOne)
+        .seed(seed)
+        .events(events)
+        .child(spec.mailbox(GROUP_MAILBOX))
+        .on_exceeded(OnExceeded::EndGroup);
+    Ok((supervisor.into_child().0.restart(Restart::Temporary), GroupHandle(address)))
+}
