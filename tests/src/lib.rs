@@ -3,5 +3,7 @@
 pub mod arrivals;
 #[cfg(target_os = "linux")]
 pub mod failover;
+#[cfg(target_os = "linux")]
+pub mod partitions;
 pub mod programs;
 pub mod ways;

@@ -45,7 +45,8 @@ impl GroupHandle {
     /// # Errors
     /// [`CommandError`].
     pub async fn submit(&self, command: Bytes) -> Result<Bytes, CommandError> {
-        self.0.send(Submit(command)).await.unwrap_or(Err(CommandError::Gone))
+        // An actor that ended meanwhile may have accepted it.
+        self.0.send(Submit(command)).await.unwrap_or(Err(CommandError::Unknown))
     }
 
     /// How it stands.

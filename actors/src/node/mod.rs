@@ -37,4 +37,6 @@ pub use repairs::RepairActor;
 pub use services::{Application, EndSession, Inspector, Services};
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod tests;

@@ -101,8 +101,8 @@ pub enum CommandError {
     /// It was accepted, and it cannot be told whether it was carried out: look at the state.
     #[error("it is not known whether the command was carried out")]
     Unknown,
-    /// The group is given up on this node. Nothing happened.
-    #[error("this node has no part in a group any more")]
+    /// This node could not begin its part in the group. Nothing happened.
+    #[error("this node has no part in a group")]
     Gone,
 }
 

@@ -63,7 +63,7 @@ impl NoLaboratory {
         }
     }
 
-    fn from_ip(error: String) -> Self {
+    pub(crate) fn from_ip(error: String) -> Self {
         let denied = ["Operation not permitted", "Permission denied"].iter().any(|text| error.contains(text));
         if denied { Self::NotAllowed(error) } else { Self::Broken(error) }
     }

@@ -1,0 +1,203 @@
+//! Whole nodes of one group, over real TCP sockets.
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Handler};
+use bowline_messages::PeerId;
+use bowline_messages::config::{PartitionConfig, TrustConfig, TrustPolicy};
+use bowline_messages::partition::{PauseApplication, PauseReason, ResumeApplication};
+use bytes::Bytes;
+
+use super::{GroupHandle, GroupSetup, NodeHandle, NodeParts, start};
+use crate::partition::actor::{CommandError, GroupApplication};
+use crate::partition::group::{GroupConfig, StateMachine, SubmitError};
+use crate::session::identity::Identity;
+use crate::session::trust::Trust;
+use crate::supervision::Context;
+
+/// A list of whatever was said; answers with how much that is.
+#[derive(Default)]
+struct Sheet(Vec<Bytes>);
+
+impl StateMachine for Sheet {
+    fn execute(&mut self, command: &Bytes) -> Bytes {
+        if command.as_ref() != b"count" {
+            self.0.push(command.clone());
+        }
+        Bytes::from(self.0.len().to_string())
+    }
+
+    fn save(&self) -> Bytes {
+        postcard::to_allocvec(&self.0).unwrap().into()
+    }
+
+    fn load(&mut self, state: &Bytes) -> Result<(), String> {
+        self.0 = postcard::from_bytes(state).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+}
+
+/// What the application was told, in words; it refuses to go on once when it is told to.
+#[derive(Default)]
+struct Listener {
+    told: Rc<RefCell<Vec<String>>>,
+    refuses: bool,
+}
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+}
+
+impl Handler<PauseApplication> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, pause: PauseApplication, _: &mut Self::Context) {
+        let reason = pause.reason;
+        self.told.borrow_mut().push(if reason == PauseReason::NoLease { "pause" } else { "other" }.to_owned());
+    }
+}
+
+impl Handler<ResumeApplication> for Listener {
+    type Result = bool;
+
+    fn handle(&mut self, _: ResumeApplication, _: &mut Self::Context) -> bool {
+        let goes_on = !std::mem::take(&mut self.refuses);
+        self.told.borrow_mut().push(if goes_on { "resume" } else { "refused" }.to_owned());
+        goes_on
+    }
+}
+
+fn identity(seed: u8) -> Arc<Identity> {
+    Arc::new(Identity::from_seed(&[seed; 32]))
+}
+
+/// Times that a test can wait for.
+fn quick() -> GroupConfig {
+    let ms = Duration::from_millis;
+    let partition = PartitionConfig {
+        suspect_after: ms(600),
+        stable: ms(600),
+        stable_step: ms(0),
+        lease: ms(900),
+        renew: ms(150),
+        answer: ms(300),
+        spread: ms(300),
+        ..PartitionConfig::default()
+    };
+    GroupConfig { partition, ..GroupConfig::default() }
+}
+
+struct Made {
+    node: NodeHandle,
+    group: GroupHandle,
+    told: Rc<RefCell<Vec<String>>>,
+}
+
+fn make(seed: u8, all: &[u8], folder: Option<&std::path::Path>, refuses: bool) -> Made {
+    let trust =
+        Trust::new(&TrustConfig { policy: TrustPolicy::Open, ..TrustConfig::default() }, [], [], Default::default());
+    let mut parts = NodeParts::new(identity(seed), trust);
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let listener: Addr<Listener> = Context::run(16, Listener { told: Rc::clone(&told), refuses });
+    let application = GroupApplication {
+        machine: Rc::new(|| Box::new(Sheet::default())),
+        pause: Some(listener.clone().recipient()),
+        resume: Some(listener.recipient()),
+    };
+    let participants: Vec<PeerId> = all.iter().map(|seed| identity(*seed).peer_id()).collect();
+    let folder = folder.map(|folder| folder.join(seed.to_string()));
+    parts.group = Some(GroupSetup { participants, config: quick(), application, folder });
+    let node = start(parts).unwrap();
+    let group = node.group().unwrap().clone();
+    Made { node, group, told }
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let waited = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), waited).await.is_ok(), "{what}");
+}
+
+async fn running(made: &Made) -> bool {
+    made.group.report().await.is_ok_and(|report| report.running)
+}
+
+async fn all_run(all: &[&Made]) {
+    for made in all {
+        until("it works", || running(made)).await;
+    }
+}
+
+/// Submits until it is accepted, and is sure that it was carried out once.
+async fn submit(made: &Made, what: &'static str) -> String {
+    loop {
+        match made.group.submit(Bytes::from_static(what.as_bytes())).await {
+            Ok(answer) => return String::from_utf8(answer.to_vec()).unwrap(),
+            Err(CommandError::NotAccepted(SubmitError::Paused)) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn meet(made: &[&Made]) {
+    for (index, one) in made.iter().enumerate() {
+        let addresses = one.node.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        for other in &made[index + 1..] {
+            other.node.connect(one.node.id(), addresses.clone()).await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_application_is_paused_without_a_majority_and_resumed_with_one() {
+    actix::System::new().block_on(async {
+        let all = [31, 32, 33];
+        let (a, b, c) = (make(31, &all, None, true), make(32, &all, None, false), make(33, &all, None, false));
+        meet(&[&a, &b, &c]).await;
+        all_run(&[&a, &b, &c]).await;
+        assert_eq!(*a.told.borrow(), ["refused", "resume"], "one that does not go on is asked again");
+        assert_eq!(submit(&a, "one").await, "1");
+        assert_eq!(submit(&b, "two").await, "2");
+
+        let folder_less = c.node.clone();
+        folder_less.shutdown(Duration::ZERO).await;
+        assert_eq!(submit(&a, "three").await, "3", "two of three are enough");
+
+        // Only a is left.
+        b.node.shutdown(Duration::ZERO).await;
+        until("it is paused", || async { !running(&a).await }).await;
+        assert_eq!(a.told.borrow().last().unwrap(), "pause");
+        let refused = a.group.submit(Bytes::from_static(b"alone")).await;
+        assert_eq!(refused, Err(CommandError::NotAccepted(SubmitError::Paused)));
+        a.node.shutdown(Duration::ZERO).await;
+    });
+}
+
+#[test]
+fn the_actor_of_the_group_is_restarted_and_goes_on_from_what_is_durable() {
+    actix::System::new().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let all = [41, 42, 43];
+        let [a, b, c] = all.map(|seed| make(seed, &all, Some(folder.path()), false));
+        meet(&[&a, &b, &c]).await;
+        all_run(&[&a, &b, &c]).await;
+        assert_eq!(submit(&a, "one").await, "1");
+        for made in [&a, &b, &c] {
+            made.node.kill("group/participant").await.unwrap();
+            assert!(made.group.report().await.is_ok(), "it is back, and sessions do not mind");
+        }
+        all_run(&[&a, &b, &c]).await;
+        assert_eq!(submit(&c, "two").await, "2", "nothing is forgotten");
+        assert_eq!(submit(&b, "count").await, "2");
+        for made in [a, b, c] {
+            made.node.shutdown(Duration::ZERO).await;
+        }
+    });
+}
