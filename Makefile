@@ -8,11 +8,13 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 NEXTEST_PROFILE ?= default
 # How long the demonstration runs.
 SECONDS ?= 30
+# How often the network of real nodes falls apart.
+ROUNDS ?= 20
 # Arguments of the benches: --quick, --only NAME, --strict; see `$(TARGET)/release/bench --help`.
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test lint fmt bench doc scripts scripts-rewrite help
+.PHONY: run test lint fmt bench hosts doc scripts scripts-rewrite help
 
 run: ## Watch two nodes keep their session while their links die (30 s; SECONDS=60 for longer)
 	$(CARGO) build $(LOCKED) --release --bin bowline
@@ -38,6 +40,10 @@ lint: ## Check the format, the lints and the documentation
 
 fmt: ## Format everything
 	$(CARGO) fmt --all
+
+hosts: ## As root: twenty times the network of five real nodes falls apart and comes together (nftables; ROUNDS=6 for fewer)
+	$(CARGO) build $(LOCKED) --workspace --bins
+	BOWLINE_PROGRAMS_BUILT=1 BOWLINE_PARTITION_ROUNDS=$(ROUNDS) $(CARGO) test $(LOCKED) --workspace --test partitions -- --nocapture
 
 bench: ## Measure throughput, latency and failover against raw TCP and TLS (as root: failover between namespaces as well)
 	$(CARGO) build $(LOCKED) --release --package bowline --package bowline-tests --bins
