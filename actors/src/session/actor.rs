@@ -136,6 +136,8 @@ pub struct SessionActor {
     alone_since: Option<Instant>,
     /// When the keeper may want something next; looked at again only when something it goes by has changed.
     keeper_at: Option<Instant>,
+    /// Whether all links were silent when that was set.
+    stuck_seen: bool,
     keeper_changed: bool,
     /// The set of links that the keeper saw last.
     links_seen: u64,
@@ -166,6 +168,7 @@ impl SessionActor {
             application_gone: false,
             alone_since: None,
             keeper_at: None,
+            stuck_seen: false,
             keeper_changed: true,
             links_seen: 0,
             over: false,
@@ -411,15 +414,16 @@ impl SessionActor {
 
     /// Dials what the keeper wants, if anything it goes by has changed or its time has come: this runs for every message.
     fn dial(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let links_changed = self.links_seen != self.machine.links_version();
+        let stuck = self.machine.is_stuck(now);
+        let links_changed = self.links_seen != self.machine.links_version() || self.stuck_seen != stuck;
         let due = self.keeper_at.is_some_and(|at| at <= now);
         if self.over || !(self.keeper_changed || links_changed || due) {
             return;
         }
         self.keeper_changed = false;
-        self.links_seen = self.machine.links_version();
+        (self.links_seen, self.stuck_seen) = (self.machine.links_version(), stuck);
         let orders = {
-            let links: Vec<_> = self.machine.links().collect();
+            let links: Vec<_> = self.machine.links().filter(|_| !stuck).collect();
             self.group.keeper.borrow_mut().orders(now, &links)
         };
         let dialled = !orders.is_empty();
@@ -430,7 +434,7 @@ impl SessionActor {
         if dialled {
             self.carry_out(ctx);
         }
-        let links: Vec<_> = self.machine.links().collect();
+        let links: Vec<_> = self.machine.links().filter(|_| !stuck).collect();
         self.keeper_at = self.group.keeper.borrow().deadline(&links);
     }
 

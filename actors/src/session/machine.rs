@@ -548,6 +548,16 @@ impl Session {
         self.paths.values().any(|path| path.state.is_usable())
     }
 
+    /// Whether every link there is has been silent for so long that new ones to the same places are worth a try beside them: over a path that was dead for
+    /// seconds a new connection gets through long before an old one sends its next retransmission.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        let silent = |path: &Path| {
+            let since = path.missing_since().or(path.waiting_since()).filter(|_| path.suspicions > 1);
+            since.is_some_and(|since| since + self.config.spare_patience <= now)
+        };
+        self.paths.values().all(|path| silent(path))
+    }
+
     /// What does not change of a link.
     pub fn link(&self, id: LinkId) -> Option<&LinkInfo> {
         self.paths.get(&id).map(|path| &*path.info)
