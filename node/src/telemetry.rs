@@ -241,7 +241,8 @@ impl Handler<Event> for EventCounter {
             | EventKind::LinkPreferred { .. }
             | EventKind::ChildExited { .. }
             | EventKind::InterfaceChanged { .. }
-            // The actors of the network count these themselves.
+            // The actors of the network and of the group count these themselves.
+            | EventKind::Partition { .. }
             | EventKind::TopologyAlertRaised { .. }
             | EventKind::TopologyAlertCleared { .. }
             | EventKind::HealingLink { .. }

@@ -35,7 +35,9 @@ impl Running {
         let encoded = serde_json::to_vec(&command).map_err(|error| Failure::new(Exit::Usage, error))?;
         let answer = self.group()?.submit(Bytes::from(encoded)).await.map_err(|error| match error {
             CommandError::Unknown => Failure::new(Exit::GaveUp, error).hint("`bowline group list` shows the state"),
-            _ => Failure::new(Exit::False, error).hint("`bowline partition explain` tells more"),
+            CommandError::NotAccepted(_) | CommandError::Gone | _ => {
+                Failure::new(Exit::False, error).hint("`bowline partition explain` tells more")
+            }
         })?;
         serde_json::from_slice(&answer).map_err(|error| Failure::new(Exit::GaveUp, error))
     }

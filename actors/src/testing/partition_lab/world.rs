@@ -434,7 +434,15 @@ impl<'a> World<'a> {
             PartitionEvent::Excluded { peer } => {
                 self.violations.push(Violation::Failed { node, what: format!("{peer:?} was excluded") });
             }
-            _ => {}
+            PartitionEvent::Cleared { .. }
+            | PartitionEvent::Healed { .. }
+            | PartitionEvent::Active { .. }
+            | PartitionEvent::Paused { .. }
+            | PartitionEvent::Strategy { .. }
+            | PartitionEvent::Exhausted
+            | PartitionEvent::Recovery { .. }
+            | PartitionEvent::Evidence { .. }
+            | _ => {}
         }
     }
 
