@@ -45,9 +45,10 @@ hosts: ## As root: twenty times the network of five real nodes falls apart and c
 	$(CARGO) build $(LOCKED) --workspace --bins
 	BOWLINE_PROGRAMS_BUILT=1 BOWLINE_PARTITION_ROUNDS=$(ROUNDS) $(CARGO) test $(LOCKED) --workspace --test partitions -- --nocapture
 
-bench: ## Measure throughput, latency and failover against raw TCP and TLS (as root: failover between namespaces as well)
+bench: ## Measure throughput, latency and failover against raw TCP and TLS (as root: failover between namespaces as well), the network's shape against petgraph and rustworkx
 	$(CARGO) build $(LOCKED) --release --package bowline --package bowline-tests --bins
 	$(TARGET)/release/bench $(BENCH)
+	@if [ -z "$(BENCH)" ]; then $(CARGO) bench $(LOCKED) --package bowline-actors --bench topology; fi
 
 doc: ## Build the documentation of the crates into target/doc
 	$(CARGO) doc $(LOCKED) --workspace --no-deps
