@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::link::{Connection, MemoryIncoming};
 use super::path::{Change, Cut, Path, PathSettings, Written};
+use super::pipe::Pace;
 
 /// The first port that is given out for port 0.
 const EPHEMERAL_PORT: u16 = 49152;
@@ -111,18 +112,32 @@ impl MemoryNetwork {
             return connections.iter().for_each(|connection| lock(connection).reset(now));
         }
         let state = inner.path(path);
-        let before = state.settings.cut;
+        let (before, rate) = (state.settings.cut, state.settings.bandwidth);
         change_settings(&mut state.settings, change);
         let (after, delay) = (state.settings.cut, state.settings.delay());
-        if before == after {
+        // What has yet to leave does so at the rate that the path has now.
+        let waits = state.busy_until.is_some_and(|busy| busy > now);
+        let pace = rate
+            .filter(|_| waits && rate != state.settings.bandwidth)
+            .map(|rate| Pace::new(now, rate, state.settings.bandwidth));
+        if let Some(pace) = pace {
+            state.busy_until = state.busy_until.map(|busy| pace.of(busy));
+        }
+        if before != after {
+            state.cut_since = after.map(|_| now);
+        }
+        drop(inner);
+        if before == after && pace.is_none() {
             return;
         }
-        state.cut_since = after.map(|_| now);
-        drop(inner);
         for connection in connections {
             let mut connection = lock(&connection);
             let Some(pipe) = connection.pipe_on(path) else { continue };
+            if let Some(pace) = pace {
+                pipe.repace(pace);
+            }
             match after {
+                _ if before == after => {}
                 Some(cut) => pipe.cut(now, cut),
                 None => pipe.heal(now, delay),
             }

@@ -125,7 +125,8 @@ pub struct Written {
 /// [`super::MemoryNetwork::schedule`]. [`super::MemoryNetwork::apply_both`] does both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// Replaces all settings. What is already on its way keeps its time of arrival, unless a cut comes or goes.
+    /// Replaces all settings. What is already on its way keeps its time of arrival, unless a cut comes or goes; what waits to be sent leaves
+    /// at the new bandwidth.
     Shape(PathSettings),
     /// Sets the latency.
     Latency(Duration),

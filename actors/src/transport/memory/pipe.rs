@@ -14,8 +14,38 @@ use crate::transport::Lane;
 /// Bytes on their way.
 #[derive(Debug)]
 struct Chunk {
+    /// When the last of it leaves.
+    departs: Instant,
+    /// How long it travels then.
+    delay: Duration,
     arrives: Instant,
     bytes: Bytes,
+}
+
+/// From when on a queue leaves how many times as slowly.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    from: Instant,
+    rate: u64,
+    /// `None` is unlimited.
+    now: Option<u64>,
+}
+
+impl Pace {
+    /// From `from` on `now` bytes a second leave, and not `rate` any more.
+    pub(super) fn new(from: Instant, rate: u64, now: Option<u64>) -> Self {
+        Self { from, rate, now }
+    }
+
+    /// When leaves what was to leave at some moment.
+    pub(super) fn of(&self, departs: Instant) -> Instant {
+        let waits = departs.saturating_duration_since(self.from).as_nanos();
+        // Unlimited, or by a rate of zero, which means the same.
+        let longer =
+            self.now.filter(|now| *now > 0).map_or(0, |now| waits.saturating_mul(self.rate.into()) / u128::from(now));
+        let longer = Duration::from_nanos(u64::try_from(longer).unwrap_or(u64::MAX));
+        if departs > self.from { self.from.checked_add(longer).unwrap_or(departs) } else { departs }
+    }
 }
 
 /// How the writer ended the pipe.
@@ -109,8 +139,29 @@ impl Pipe {
         let arrives = queue.last_arrival.map_or(earliest, |last| last.max(earliest));
         queue.last_arrival = Some(arrives);
         queue.bytes += bytes.len();
-        queue.chunks.push_back(Chunk { arrives, bytes });
+        queue.chunks.push_back(Chunk { departs, delay, arrives, bytes });
         self.wake_reader();
+    }
+
+    /// The path has another bandwidth: what waits for its turn leaves, and arrives, at that pace.
+    pub(super) fn repace(&mut self, pace: Pace) {
+        for (departs, _) in &mut self.leaving {
+            *departs = pace.of(*departs);
+        }
+        for queue in &mut self.lanes {
+            let mut before: Option<Instant> = None;
+            for chunk in &mut queue.chunks {
+                if chunk.departs > pace.from {
+                    chunk.departs = pace.of(chunk.departs);
+                    chunk.arrives =
+                        before.map_or(chunk.departs + chunk.delay, |last| last.max(chunk.departs + chunk.delay));
+                }
+                before = Some(chunk.arrives);
+            }
+            queue.last_arrival = before.or(queue.last_arrival);
+        }
+        self.wake_reader();
+        self.wake_writer();
     }
 
     /// Ends the pipe behind everything that is on its way.

@@ -38,6 +38,27 @@ async fn bytes_take_latency_and_their_share_of_the_bandwidth() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_leaves_at_the_bandwidth_that_there_is_then() {
+    for (then, takes) in [(Some(125_000), 1_090), (Some(500), 19_000), (None, 1_000)] {
+        let network = MemoryNetwork::new(1);
+        network.apply(&there(), Change::Bandwidth(Some(1_000)));
+        let (mut a, mut b) = connect(&network, 1).await;
+        let start = Instant::now();
+        // Ten seconds' worth; after one of them nine are left.
+        write(&mut a, 0, &[7; 10_000]).await;
+        let change = async {
+            tokio::time::sleep(1_000 * MS).await;
+            network.apply(&there(), Change::Bandwidth(then));
+        };
+        let (received, ()) = tokio::join!(read(&mut b, 10_000), change);
+        assert_eq!(received, vec![7; 10_000]);
+        let took = start.elapsed().as_millis();
+        assert!(took.abs_diff(takes) <= 20, "{then:?}: {took} ms");
+        assert!(network.queue_delay(&there()).is_zero());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn jitter_keeps_the_order_and_the_seed_decides_it() {
     let mut runs = Vec::new();
     for seed in [3, 3, 4] {
