@@ -1,7 +1,9 @@
 //! Recorded links as conditions. Pure but for the folder they are read from.
 //!
 //! Recordings of the media that stand for a transport are played one after another in an order that follows from the seed. What a recording does
-//! not have comes from the synthetic model of the medium; a second in which nothing was delivered passes nothing.
+//! not have comes from the synthetic model of the medium; a second in which nothing was delivered passes nothing. What was measured is taken for
+//! what it is: throughput counts as bandwidth only where the recording's rules judge the link by it (elsewhere it is what somebody happened to
+//! use), and broadcast frames that were lost are frames that a connection's radio would have sent again.
 
 use std::sync::Arc;
 
@@ -20,6 +22,15 @@ const POOR_SHARE: f64 = 0.05;
 const NOTHING_KBPS: f64 = 1.0;
 /// From this share of losses on, nothing passes.
 const NOTHING_LOSS: f64 = 0.9;
+/// How a header says that lost broadcasts were counted. Nobody acknowledges those, and nobody sends them again; every other frame is.
+const BROADCAST: &str = "broadcast";
+/// A frame is sent so often before it is given up (`dot11ShortRetryLimit`, IEEE 802.11).
+const FRAME_TRIES: i32 = 7;
+/// A frame and its acknowledgement take so long, in milliseconds: a full one at 12 Mbit/s.
+const FRAME_MS: f64 = 1.0;
+/// Mean wait before a frame is sent for the second time, in milliseconds: half of 31 slots of 9 µs. It doubles with each try, up to 1023 slots
+/// (`aCWmin`, `aCWmax` and `aSlotTime` of IEEE 802.11, OFDM).
+const BACKOFF_MS: f64 = 0.14;
 
 /// One second of a recording.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +41,8 @@ pub struct Second {
     jitter_ms: Option<f64>,
     /// Share lost.
     loss: Option<f64>,
+    /// What was lost are frames that nobody sends again.
+    broadcast: bool,
     /// Kilobits a second.
     throughput_kbps: Option<f64>,
     /// Nothing was delivered.
@@ -78,6 +91,7 @@ impl Recordings {
 fn seconds(trace: &Trace) -> Vec<Second> {
     let length = trace.rows.last().map_or(0, |row| (row.t_ms / 1e3) as usize + 1);
     let mut rows = trace.rows.iter().peekable();
+    let broadcast = trace.header.get("note").is_some_and(|note| note.contains(BROADCAST));
     let mut seconds: Vec<Second> = Vec::new();
     for second in 0..length {
         let until = (second + 1) as f64 * 1e3;
@@ -96,8 +110,8 @@ fn seconds(trace: &Trace) -> Vec<Second> {
         let deviations: Vec<f64> = latencies.iter().map(|ms| (ms - latency_ms.unwrap_or(0.0)).abs()).collect();
         let losses: Vec<f64> = here.iter().filter_map(|row| row.loss).collect();
         let rates: Vec<f64> = here.iter().filter_map(|row| row.throughput_kbps).collect();
-        let (loss, throughput_kbps) = (mean(&losses), mean(&rates));
         let has = |rule| trace.rules.contains(&rule);
+        let (loss, throughput_kbps) = (mean(&losses), mean(&rates).filter(|_| has(Rule::Throughput)));
         let silent = has(Rule::Latency) && latencies.is_empty();
         let lost = loss.is_some_and(|loss| loss >= NOTHING_LOSS);
         let stopped = has(Rule::Throughput) && throughput_kbps.is_none_or(|rate| rate <= NOTHING_KBPS);
@@ -109,9 +123,23 @@ fn seconds(trace: &Trace) -> Vec<Second> {
             && throughput_kbps.zip(usual(|s| s.throughput_kbps)).is_some_and(|(rate, usual)| rate < POOR_SHARE * usual);
         let jitter_ms = if deviations.len() > 1 { mean(&deviations) } else { None };
         let down = silent || lost || stopped;
-        seconds.push(Second { latency_ms, jitter_ms, loss, throughput_kbps, down, poor: down || slow || thin });
+        let poor = down || slow || thin;
+        seconds.push(Second { latency_ms, jitter_ms, loss, broadcast, throughput_kbps, down, poor });
     }
     seconds
+}
+
+/// A link whose frames are lost as stated, when its radio sends those again that are not acknowledged. What is lost each time is left to the ends.
+fn sent_again_by_radio(mut condition: Condition) -> Condition {
+    let lost = condition.loss;
+    let late_ms: f64 =
+        (1..FRAME_TRIES).map(|again| lost.powi(again) * (FRAME_MS + BACKOFF_MS * 2f64.powi(again - 1))).sum();
+    let tries: f64 = (0..FRAME_TRIES).map(|again| lost.powi(again)).sum();
+    // Spread evenly it is up to twice its mean.
+    condition.jitter_ms += 2.0 * late_ms;
+    condition.bandwidth = (condition.bandwidth as f64 / tries) as u64;
+    condition.loss = lost.powi(FRAME_TRIES);
+    condition
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -152,6 +180,9 @@ impl Played {
             condition.loss = second.loss.unwrap_or(condition.loss).min(NOTHING_LOSS);
             let bytes = |kbps: f64| ((kbps * 125.0) as u64).max(1_000);
             condition.bandwidth = second.throughput_kbps.map_or(condition.bandwidth, bytes);
+            if second.broadcast && condition.radio_resends_ms.is_none() {
+                condition = sent_again_by_radio(condition);
+            }
             condition.down = second.down;
             condition.poor = second.poor;
         }
@@ -198,6 +229,43 @@ mod tests {
             course.iter().map(|c| c.delay_ms).collect::<Vec<_>>(),
             (0..6).map(|_| model.step().delay_ms).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn throughput_is_bandwidth_only_where_the_rules_judge_the_link_by_it() {
+        let rows = "0,20,0,,28\n1000,20,0,,21\n";
+        let used = seconds(&trace("starlink", "loss+latency", rows));
+        assert!(used.iter().all(|second| second.throughput_kbps.is_none() && second.latency_ms == Some(20.0)));
+        let capacity = seconds(&trace("lte", "throughput", rows));
+        assert_eq!(capacity[0].throughput_kbps, Some(28.0));
+    }
+
+    #[test]
+    fn a_lost_broadcast_is_a_frame_that_a_radio_would_have_sent_again() {
+        let loss = "0,,0.5,,\n1000,,0.95,,\n";
+        let one = |note: &str, medium| {
+            let head = format!(
+                "# medium: {medium}\n# group: g\n# row_time: interval_end\n# rules: loss\n# outage_min_ms: 1000\n# note: {note}\n"
+            );
+            let text = format!("{head}t_ms,latency_ms,loss,signal_dbm,throughput_kbps\n{loss}");
+            let mut recordings = Recordings::default();
+            recordings.add(&Trace::parse("x.csv", &text).unwrap());
+            let at = super::super::media::index_of(medium).unwrap();
+            let base = Synthetic::new(MEDIA[at], draw::stream(1, 0));
+            let mut played = Played::new(Arc::new(recordings), at, draw::stream(1, 1), base);
+            (played.step(), played.step())
+        };
+        let (plain, _) = one("frames of a connection", "wifi");
+        let (radio, outage) = one("one broadcast frame every 100 ms", "wifi");
+        assert_eq!(plain.loss, 0.5);
+        // Seven times in a row; each time costs airtime and a moment.
+        assert!((radio.loss - 0.5f64.powi(7)).abs() < 1e-9, "{radio:?}");
+        let late = (radio.jitter_ms - plain.jitter_ms) / 2.0;
+        assert!(late > 1.0 && late < 2.0, "{late}");
+        assert!((plain.bandwidth as f64 / radio.bandwidth as f64 - 1.984).abs() < 0.01, "{radio:?}");
+        // An outage stays one, and Bluetooth has a way of its own.
+        assert!(outage.down && outage.poor && !radio.down);
+        assert_eq!(one("one broadcast frame every 100 ms", "ble").0.loss, 0.5);
     }
 
     #[test]
