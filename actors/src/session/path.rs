@@ -315,6 +315,7 @@ impl Path {
     ) {
         let mut largest: Option<(u64, Instant, SendMark)> = None;
         let mut bytes = 0;
+        let (mut late_bytes, mut late): (usize, Option<(u64, SendMark)>) = (0, None);
         let mut late_only = true;
         let mut content = false;
         for (low, high) in ranges {
@@ -346,6 +347,10 @@ impl Path {
                     self.outstanding_content -= u32::from(record.content);
                 }
                 let counter = self.first_counter + at as u64;
+                if fate == Fate::Lost && record.data {
+                    late_bytes += record.bytes as usize;
+                    late = late.filter(|(newest, _)| *newest > counter).or(Some((counter, mark)));
+                }
                 if let Some(behind) = self.acknowledged.get_mut(usize::from(record.lane)) {
                     *behind = (*behind).max(counter + 1);
                 }
@@ -370,6 +375,9 @@ impl Path {
                 self.forecast.on_delivered(now, self.rtt.latest() / 2);
                 self.window.on_acknowledged(now, bytes, mark);
                 self.drain_step(now, sample);
+            }
+            if let Some((_, mark)) = late {
+                self.window.on_late(now, late_bytes, mark);
             }
             // A probe is no progress while content waits, and a notice is none while messages do. Nor is what overtook a record
             // on its own lane, where order is kept: the link passes some records and not others.

@@ -48,6 +48,8 @@ pub struct SendMark {
     delivered: u64,
     delivered_at: Instant,
     app_limited: bool,
+    /// Bytes in flight, itself included.
+    in_flight: u32,
 }
 
 /// Estimates the rate of one link and keeps its window.
@@ -65,6 +67,8 @@ pub struct Window {
     startup: bool,
     startup_rate: f64,
     startup_flat: u32,
+    /// The link turned out slower than it was taken for: the rate is looked for from what it did then, and not from what is usual.
+    slowed: bool,
 }
 
 impl Window {
@@ -82,6 +86,7 @@ impl Window {
             startup: true,
             startup_rate: 0.0,
             startup_flat: 0,
+            slowed: false,
         }
     }
 
@@ -100,7 +105,7 @@ impl Window {
         let Some(rate) = self.rate() else { return self.config.initial_bytes };
         let product = rate * rtt_min.as_secs_f64();
         let target = if self.startup {
-            (product * STARTUP_GAIN).max(self.config.initial_bytes as f64)
+            (product * STARTUP_GAIN).max(if self.slowed { 0.0 } else { self.config.initial_bytes as f64 })
         } else {
             (product + rate * self.config.queue_delay.as_secs_f64()).max(product * STEADY_GAIN)
         };
@@ -128,6 +133,7 @@ impl Window {
             delivered: self.delivered,
             delivered_at: self.delivered_at.unwrap_or(now),
             app_limited: std::mem::take(&mut self.app_limited),
+            in_flight: u32::try_from(self.in_flight).unwrap_or(u32::MAX),
         }
     }
 
@@ -153,6 +159,27 @@ impl Window {
     /// Notes that records will not be acknowledged any more.
     pub fn on_lost(&mut self, bytes: usize) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
+    }
+
+    /// Notes that records were acknowledged that had been given up: `bytes` in all, `mark` of the one sent last. The link delivers, and so much
+    /// more slowly than the window allows for that it was taken for dead. What it did before that says nothing any more; nobody acknowledges
+    /// in time what waits behind a window that is too large, so the rate would be believed for ever. A flight that the smallest window allows
+    /// for was late for some other reason.
+    pub fn on_late(&mut self, now: Instant, bytes: usize, mark: SendMark) {
+        self.delivered += bytes as u64;
+        self.delivered_at = Some(now);
+        let interval = now.saturating_duration_since(mark.delivered_at).as_secs_f64();
+        let Some(best) = self.rate().filter(|_| interval > 0.0 && mark.in_flight as usize > self.config.min_bytes)
+        else {
+            return;
+        };
+        let rate = self.delivered.saturating_sub(mark.delivered) as f64 / interval;
+        if rate < best {
+            self.rates.clear();
+            (self.startup, self.startup_rate, self.startup_flat) = (true, rate, 0);
+            self.slowed = true;
+        }
+        self.take_rate(rate);
     }
 
     fn take_rate(&mut self, rate: f64) {
@@ -227,6 +254,56 @@ mod tests {
         window.on_app_limited();
         let mark = window.on_sent(now, 100);
         window.on_acknowledged(now + Duration::from_millis(10), 100, mark);
+        assert_eq!(window.rate(), before);
+    }
+
+    #[test]
+    fn what_arrives_after_it_was_given_up_shows_how_slow_the_link_has_become() {
+        let (mut window, _) = greedy(1_000_000.0, Duration::from_millis(10), 20);
+        assert!(window.bytes(Duration::from_millis(10)) > 15_000);
+        // A flight on a link that passes 10,000 bytes a second now; it was given up long before the first of it was acknowledged.
+        let sent = Instant::now() + Duration::from_secs(60);
+        window.on_lost(window.in_flight());
+        let marks: Vec<SendMark> = (0..10).map(|_| window.on_sent(sent, 1_000)).collect();
+        window.on_lost(10_000);
+        for (mark, tenths) in marks.into_iter().zip(1..) {
+            window.on_late(sent + tenths * Duration::from_millis(100), 1_000, mark);
+        }
+        let rate = window.rate().unwrap_or(0.0);
+        assert!((rate - 10_000.0).abs() < 500.0, "{rate}");
+        assert_eq!(window.bytes(Duration::from_millis(10)), window.min_bytes());
+        assert_eq!(window.in_flight(), 0);
+        // It is as fast as it was: that is found within a few rounds.
+        let (mut now, mut rounds) = (sent + Duration::from_secs(2), 0);
+        while window.bytes(Duration::from_millis(10)) < 15_000 {
+            let (bytes, round) = (window.bytes(Duration::from_millis(10)), Duration::from_millis(10));
+            let mark = window.on_sent(now, bytes);
+            now += round + Duration::from_secs_f64(bytes as f64 / 1_000_000.0);
+            window.on_acknowledged(now, bytes, mark);
+            rounds += 1;
+            assert!(rounds < 12, "{:?}", window.rate());
+        }
+    }
+
+    #[test]
+    fn a_late_acknowledgement_of_a_link_that_was_never_measured_measures_nothing() {
+        let mut window = Window::new(WindowConfig::default());
+        let now = Instant::now();
+        let mark = window.on_sent(now, 1_000);
+        window.on_lost(1_000);
+        window.on_late(now, 1_000, mark);
+        window.on_late(now + Duration::from_millis(1), 1_000, mark);
+        assert_eq!(window.rate(), None);
+    }
+
+    #[test]
+    fn a_small_flight_that_is_late_says_nothing_about_the_rate() {
+        let (mut window, _) = greedy(1_000_000.0, Duration::from_millis(10), 20);
+        let (before, sent) = (window.rate(), Instant::now() + Duration::from_secs(60));
+        window.on_lost(window.in_flight());
+        let mark = window.on_sent(sent, 500);
+        window.on_lost(500);
+        window.on_late(sent + Duration::from_secs(5), 500, mark);
         assert_eq!(window.rate(), before);
     }
 

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use bowline_messages::session::SendError;
 
 use super::super::inbound::InboundError;
+use super::super::outbox::SentItem;
 use super::super::path::{Path, RecordItem};
 use super::super::window::WindowConfig;
 use super::*;
@@ -296,6 +297,30 @@ fn what_is_remembered_of_a_link_is_bounded_over_its_lanes() {
     }
     assert_eq!(left_out, [told], "what it carried is sent again");
     assert_eq!(path.window.in_flight(), 0);
+}
+
+/// A link that was fast, and over which everything is given up before it is acknowledged.
+#[test]
+fn late_acknowledgements_show_that_a_link_has_become_slow() {
+    let mut now = Instant::now();
+    let mut path = Path::new(now, info(LinkId(1), true, "tcp"), 1, 10 * MS, 2 * MS, WindowConfig::default());
+    let item = |sequence| RecordItem::Data(SentItem::Messages { channel: ChannelId(1), first: sequence, count: 1 });
+    let acknowledge = |path: &mut Path, now, from, to| {
+        path.on_ack(now, std::iter::once((from, to)), Duration::ZERO, &mut Default::default());
+    };
+    for counter in 0..20 {
+        path.on_sent(now, 0, counter, 10_000, &[item(counter)], true);
+        now += 10 * MS;
+        acknowledge(&mut path, now, counter, counter);
+    }
+    assert!(path.window.rate().unwrap() > 900_000.0 && path.window_bytes() > 15_000);
+    path.on_sent(now, 0, 20, 10_000, &[item(20)], true);
+    path.on_sent(now, 0, 21, 10_000, &[item(21)], true);
+    path.lose_all();
+    acknowledge(&mut path, now + 1000 * MS, 20, 20);
+    acknowledge(&mut path, now + 2000 * MS, 21, 21);
+    assert!((path.window.rate().unwrap() - 10_000.0).abs() < 100.0, "{:?}", path.window.rate());
+    assert_eq!(path.window_bytes(), path.window.min_bytes());
 }
 
 #[test]
