@@ -636,6 +636,9 @@ impl NodeHandle {
 
     /// Ends in good order: what was accepted is given so long to be delivered, then sessions and the tree are closed.
     pub async fn shutdown(&self, drain: Duration) -> ExitReason {
+        if let Some(network) = &self.network {
+            network.leave().await;
+        }
         // A node that is over already has nothing to drain.
         let _ = self.peers.send(DrainSessions(drain)).await;
         self.root.shutdown().await

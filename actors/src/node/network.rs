@@ -27,7 +27,7 @@ use super::services::Services;
 use super::surroundings::{SurroundingsActor, SurroundingsParts};
 use crate::clock;
 use crate::membership::MembershipActor;
-use crate::membership::actor::{Kept as KeptMembership, MembershipParts, WhichMembers};
+use crate::membership::actor::{Kept as KeptMembership, LeaveGroup, MembershipParts, WhichMembers};
 use crate::routing::actor::{Parcel, RouterActor, RouterParts, RoutesQuery, RoutesReport, View, ViewChanged};
 use crate::session::datagrams::DatagramError;
 use crate::session::handshake::{Entropy, HandshakeError};
@@ -95,6 +95,12 @@ impl NetworkHandle {
     /// [`NodeError::Gone`].
     pub async fn routes(&self, peer: PeerId) -> Result<RoutesReport, NodeError> {
         Ok(self.router.send(RoutesQuery(peer)).await?)
+    }
+
+    /// Says good-bye to the others, who would take this node for failed otherwise. The answer comes when the sessions have it.
+    pub(super) async fn leave(&self) {
+        // Without the actor there is nobody who could say it.
+        let _ = self.membership.send(LeaveGroup).await;
     }
 
     /// The actors, for scripts and embedders that go deeper.

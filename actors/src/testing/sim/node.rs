@@ -15,7 +15,7 @@ use super::app::{App, AppShared, Recorder, StopReading};
 use super::process::Process;
 use super::shape::LinkShape;
 use super::{SimulationError, refused};
-use crate::node::{Application, Inspector, NodeHandle, NodeParts, start};
+use crate::node::{Application, Inspector, NetworkConfig, NodeHandle, NodeParts, start};
 use crate::session::handshake::Entropy;
 use crate::session::identity::Identity;
 use crate::session::seal::RotationLimits;
@@ -23,6 +23,7 @@ use crate::session::trust::Trust;
 use crate::supervision::Context;
 use crate::transport::Lane;
 use crate::transport::memory::MemoryNetwork;
+use crate::transport::mesh::{self, MeshTransport};
 use crate::transport::registry::Registry;
 
 /// The mailbox of an application, in hand-overs, unless said otherwise.
@@ -58,6 +59,8 @@ pub struct NodeOptions {
     pub allowed: Vec<PeerId>,
     /// Its application.
     pub application: Behaviour,
+    /// How it takes part in the network beyond its own sessions. Default: not at all.
+    pub network: Option<NetworkConfig>,
 }
 
 impl Default for NodeOptions {
@@ -70,6 +73,7 @@ impl Default for NodeOptions {
             denied: Vec::new(),
             allowed: Vec::new(),
             application: Behaviour::default(),
+            network: None,
         }
     }
 }
@@ -185,6 +189,9 @@ impl SimNode {
             let transport = network.transport(&self.name, kind).with_lanes(*lanes);
             registry.register(kind.as_str(), move |_| Ok(Rc::new(transport.clone())));
         }
+        if options.network.is_some() {
+            registry.register(mesh::SCHEME, |context| Ok(Rc::new(MeshTransport::new(context))));
+        }
         let trust = TrustConfig { policy: options.trust, ..TrustConfig::default() };
         let trust = Trust::new(&trust, options.allowed, options.denied, Default::default());
         let seed = self.seed.wrapping_add(self.lives << 32);
@@ -194,6 +201,7 @@ impl SimNode {
         parts.session = options.session;
         parts.repair = options.repair;
         parts.rotation = options.rotation;
+        parts.network = options.network;
         parts.registry = registry;
         parts.seed = seed;
         parts.entropy = Rc::new(move || Ok(Entropy::from_rng(&mut *random.borrow_mut())));
