@@ -106,6 +106,8 @@ pub struct Neighbour {
     pub bandwidth: Option<u64>,
     /// Whether any link is direct. `false`: all of them go through other peers.
     pub direct: bool,
+    /// Whether that link answers. One that was asked twice in vain may be dead, and is no way for packets of others.
+    pub answers: bool,
 }
 
 #[cfg(test)]

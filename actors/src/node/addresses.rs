@@ -21,6 +21,7 @@ use super::services::Services;
 use crate::supervision::{CallError, Context, call_within};
 use crate::transport::actor::TransportActor;
 use crate::transport::interfaces::AddressesChanged;
+use crate::transport::mesh;
 
 /// Addresses that are told to peers at most.
 const ADDRESSES_TOLD_MAX: usize = 16;
@@ -66,7 +67,12 @@ impl Addresses {
     pub(super) async fn advertise(&self) -> Result<bool, NodeError> {
         let listening = match &self.fixed {
             Some(addresses) => addresses.clone(),
-            None => self.listening().await?,
+            // Whether there is a way through others is for the routing to say.
+            None => {
+                let mut direct = self.listening().await?;
+                direct.retain(|address| address.kind().as_str() != mesh::SCHEME);
+                direct
+            }
         };
         let told: Vec<String> = reachable(&listening, &(self.here)()).iter().map(ToString::to_string).collect();
         if self.told.borrow().as_ref() == Some(&told) {

@@ -46,7 +46,9 @@ impl Carrier {
         worth: Duration,
     ) -> Result<(), DatagramError> {
         let ledger = self.table.borrow().ledger(to).ok_or(DatagramError::NoSession);
-        let reached = |standing: Option<Neighbour>| standing.is_some_and(|now| now.direct || concern != Concern::Mesh);
+        let reached = |standing: Option<Neighbour>| {
+            standing.is_some_and(|now| now.direct && now.answers || concern != Concern::Mesh)
+        };
         let ledger =
             ledger.and_then(|ledger| if reached(ledger.standing()) { Ok(ledger) } else { Err(DatagramError::NoLink) });
         let now = clock::now();

@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use super::services::{EndSession, Services};
 use crate::session::actor::{
-    AddAddresses, CloseSession, GivenAddresses, InterfaceState, OwnAddresses, SessionActor, SessionGroup, StatusQuery,
+    AddAddresses, CloseSession, FallbackAddress, GivenAddresses, InterfaceState, OwnAddresses, SessionActor,
+    SessionGroup, StatusQuery,
 };
 use crate::session::handle::{Receipt, SessionHandle};
 use crate::session::ledger::Ledger;
@@ -251,22 +252,22 @@ impl Handler<ConnectPeer> for PeersActor {
         }
         self.services.allow(connect.peer).map_err(ConnectError::NotAllowed)?;
         self.table.for_network.borrow_mut().remove(&connect.peer);
+        // Maybe others know the way.
+        let fallback = self.services.through_others(&connect.peer).filter(|_| connect.addresses.is_empty());
         let addresses = {
             let mut wanted = self.table.wanted.borrow_mut();
             let known = wanted.entry(connect.peer).or_default();
             known.retain(|(address, _)| connect.addresses.iter().all(|(new, _)| new != address));
             known.extend(connect.addresses);
-            let mut known = known.clone();
-            if known.is_empty() {
-                // Maybe others know the way.
-                known.extend(self.services.through_others(&connect.peer).map(|address| (address, Binding::default())));
-            }
-            known
+            known.clone()
         };
         let session = self.find_or_make(connect.peer, ctx);
         // A command of the user's, a handful in the life of a session. All that is known: a session that is made here knows nothing of
         // what an earlier one was told.
         session.do_send(AddAddresses(addresses));
+        if let Some(address) = fallback {
+            session.do_send(FallbackAddress(address));
+        }
         let peers = self.table.peers.borrow();
         let entry = peers.get(&connect.peer).ok_or(ConnectError::ShuttingDown)?;
         Ok(SessionHandle::new(entry.ledger.clone()))
@@ -311,7 +312,7 @@ impl Handler<WayThroughOthers> for PeersActor {
     fn handle(&mut self, WayThroughOthers(peer): WayThroughOthers, _: &mut Self::Context) {
         let peers = self.table.peers.borrow();
         if let Some((entry, address)) = peers.get(&peer).zip(self.services.through_others(&peer)) {
-            entry.session.do_send(AddAddresses(vec![(address, Binding::default())]));
+            entry.session.do_send(FallbackAddress(address));
         }
     }
 }

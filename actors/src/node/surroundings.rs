@@ -119,7 +119,7 @@ mod tests {
 
     fn neighbour(ms: u64, loss_ppm: u32) -> Neighbour {
         let peer = PeerId::from_bytes([1; 32]);
-        Neighbour { peer, rtt: Duration::from_millis(ms), loss_ppm, bandwidth: None, direct: true }
+        Neighbour { peer, rtt: Duration::from_millis(ms), loss_ppm, bandwidth: None, direct: true, answers: true }
     }
 
     #[test]

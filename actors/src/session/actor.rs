@@ -31,7 +31,8 @@ use bowline_messages::{EndpointAddress, LinkId};
 use serde::{Deserialize, Serialize};
 
 pub use requests::{
-    AddAddresses, CloseSession, FindLinkActor, GivenAddresses, InterfaceState, OwnAddresses, StatusQuery,
+    AddAddresses, CloseSession, FallbackAddress, FindLinkActor, GivenAddresses, InterfaceState, OwnAddresses,
+    StatusQuery,
 };
 
 use super::budgets::Budgets;
@@ -57,6 +58,8 @@ use crate::transport::actor::{ConnectionGuard, Dial, DialError, DialMode, Establ
 const INITIAL_RTT: Duration = Duration::from_millis(333);
 /// What counts as a good hour of a session.
 const GOOD_HOUR: Duration = Duration::from_secs(3600);
+/// A link through others is kept for so long after a direct one works again, which may be one that comes and goes.
+const FALLBACK_KEPT: Duration = Duration::from_secs(60);
 /// A session has so many times the links that are wanted at most: both sides may dial as many, and a known peer no more.
 const LINKS_PER_WANTED: usize = 2;
 
@@ -139,6 +142,8 @@ pub struct SessionActor {
     /// Whether all links were silent when that was set.
     stuck_seen: bool,
     keeper_changed: bool,
+    /// Since when a direct link works.
+    reached_since: Option<Instant>,
     /// The set of links that the keeper saw last.
     links_seen: u64,
     over: bool,
@@ -170,6 +175,7 @@ impl SessionActor {
             keeper_at: None,
             stuck_seen: false,
             keeper_changed: true,
+            reached_since: None,
             links_seen: 0,
             over: false,
             pressure: Pressure::Calm,
@@ -337,10 +343,20 @@ impl SessionActor {
         });
         let expiry = self.group.ledger.outbox().deadline();
         let recheck = (self.pressure > Pressure::Calm).then(|| now + RECHECK);
-        [self.machine.deadline(now), self.keeper_at, self.retry_at, self.withheld_until, lost, expiry, recheck]
-            .into_iter()
-            .flatten()
-            .min()
+        let fallback = self.fallback_until();
+        [
+            self.machine.deadline(now),
+            fallback,
+            self.keeper_at,
+            self.retry_at,
+            self.withheld_until,
+            lost,
+            expiry,
+            recheck,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn transmit(&mut self, now: Instant) {
@@ -414,6 +430,7 @@ impl SessionActor {
 
     /// Dials what the keeper wants, if anything it goes by has changed or its time has come: this runs for every message.
     fn dial(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        self.mind_fallback(now, ctx);
         let stuck = self.machine.is_stuck(now);
         let links_changed = self.links_seen != self.machine.links_version() || self.stuck_seen != stuck;
         let due = self.keeper_at.is_some_and(|at| at <= now);
@@ -436,6 +453,33 @@ impl SessionActor {
         }
         let links: Vec<_> = self.machine.links().filter(|_| !stuck).collect();
         self.keeper_at = self.group.keeper.borrow().deadline(&links);
+    }
+
+    /// Ways through others are for when no direct link works: a link that is kept there costs every node on the way.
+    fn mind_fallback(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        let reached = self.machine.is_reached_directly();
+        if reached != self.reached_since.is_some() {
+            self.reached_since = reached.then_some(now);
+            self.keeper().set_reached(reached);
+        }
+        if self.fallback_until().is_some_and(|until| until <= now)
+            && let Some(id) = self.fallback_link()
+        {
+            self.with_machine(|machine, parts| machine.let_go(now, id, "a direct link works", parts));
+            self.carry_out(ctx);
+        }
+    }
+
+    /// The link through others that this side made while no direct link worked.
+    fn fallback_link(&self) -> Option<LinkId> {
+        let keeper = self.group.keeper.borrow();
+        self.machine.links().find(|link| link.initiator && keeper.is_fallback(&link.remote)).map(|link| link.id)
+    }
+
+    /// Until when that is kept.
+    fn fallback_until(&self) -> Option<Instant> {
+        let since = self.reached_since?;
+        self.fallback_link().map(|_| since + FALLBACK_KEPT)
     }
 
     fn dial_one(&mut self, order: DialOrder, ctx: &mut Context<Self>) {

@@ -38,6 +38,8 @@ pub enum Source {
     Given,
     /// The peer told it.
     Learnt,
+    /// It leads through other peers: it is dialled only while no other link works.
+    Fallback,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,8 @@ pub struct DialOrder {
 pub struct Keeper {
     links_wanted: usize,
     larger_side: bool,
+    /// Whether the peer is reached without others.
+    reached: bool,
     targets: BTreeMap<EndpointAddress, Target>,
     rng: ChaCha8Rng,
 }
@@ -93,7 +97,7 @@ pub struct Keeper {
 impl Keeper {
     /// A keeper that wants so many links. `larger_side`: whether this side has the larger `PeerId`.
     pub fn new(links_wanted: usize, larger_side: bool, rng: ChaCha8Rng) -> Self {
-        Self { links_wanted, larger_side, targets: BTreeMap::new(), rng }
+        Self { links_wanted, larger_side, reached: false, targets: BTreeMap::new(), rng }
     }
 
     /// An address is known.
@@ -106,6 +110,7 @@ impl Keeper {
                     target.next = target.next.min(now);
                 }
                 Source::Learnt => target.told = true,
+                Source::Fallback => target.next = target.next.min(now),
             }
             target.withdrawn = false;
             return;
@@ -117,7 +122,7 @@ impl Keeper {
             return;
         }
         let grace = match source {
-            Source::Given => Duration::ZERO,
+            Source::Given | Source::Fallback => Duration::ZERO,
             Source::Learnt if self.larger_side => LEARNT_GRACE_LARGER,
             Source::Learnt => LEARNT_GRACE,
         };
@@ -126,6 +131,16 @@ impl Keeper {
         let (told, dialling, withdrawn) = (source == Source::Learnt, None, false);
         let target = Target { source, binding, next, failures, connected, dialling, timeout, told, withdrawn };
         self.targets.insert(address, target);
+    }
+
+    /// Whether a direct link works now. While one does, no way through others is dialled.
+    pub fn set_reached(&mut self, reached: bool) {
+        self.reached = reached;
+    }
+
+    /// Whether an address is one that is dialled only while no other link works.
+    pub fn is_fallback(&self, address: &EndpointAddress) -> bool {
+        self.targets.get(address).is_some_and(|target| target.source == Source::Fallback)
     }
 
     /// The addresses that the peer tells are these: others that it told before are not dialled any more.
@@ -182,7 +197,7 @@ impl Keeper {
             .targets
             .iter()
             .filter(|(address, target)| {
-                target.due().is_some_and(|due| due <= now) && !covered(address, target.source, links)
+                target.due().is_some_and(|due| due <= now) && self.is_open(address, target, links)
             })
             .map(|(address, target)| (has_transport(address, links), target.failures, address.clone()))
             .collect();
@@ -253,11 +268,16 @@ impl Keeper {
         if links.len() >= self.links_wanted {
             return None;
         }
-        let open = self.targets.iter().filter(|(address, target)| !covered(address, target.source, links));
+        let open = self.targets.iter().filter(|(address, target)| self.is_open(address, target, links));
         let due = open.filter_map(|(_, target)| target.due()).min()?;
         let full = links.len() + under_way().count() >= self.links_wanted;
         // There is room again when one of those is over.
         Some(if full { under_way().min().map_or(due, |over| due.max(over)) } else { due })
+    }
+
+    /// Whether a link to this address would be worth having.
+    fn is_open(&self, address: &EndpointAddress, target: &Target, links: &[&LinkInfo]) -> bool {
+        !(covered(address, target.source, links) || self.reached && target.source == Source::Fallback)
     }
 }
 
@@ -315,6 +335,25 @@ mod tests {
         }
         assert_eq!(keeper.orders(now, &[]).len(), 2);
         assert_eq!(keeper.orders(now, &[]), []);
+    }
+
+    #[test]
+    fn a_way_through_others_is_dialled_only_while_no_direct_link_works() {
+        let now = Instant::now();
+        let mut keeper = keeper(4);
+        keeper.add(now, address("mesh://a"), Source::Fallback, Binding::Any);
+        keeper.set_reached(true);
+        assert_eq!((keeper.orders(now, &[&link("tcp://a:1", true)]), keeper.deadline(&[])), (Vec::new(), None));
+        keeper.set_reached(false);
+        assert_eq!(keeper.deadline(&[]), Some(now));
+        assert_eq!(keeper.orders(now, &[&link("tcp://a:1", true)])[0].address, address("mesh://a"));
+        keeper.set_reached(true);
+        keeper.on_success(now, &address("mesh://a"));
+        assert!(keeper.is_fallback(&address("mesh://a")));
+        // One that the user gave is a spare like any other.
+        keeper.add(now, address("mesh://a"), Source::Given, Binding::Any);
+        assert_eq!(keeper.orders(now, &[&link("tcp://a:1", true)])[0].address, address("mesh://a"));
+        assert!(!keeper.is_fallback(&address("mesh://a")));
     }
 
     #[test]

@@ -361,6 +361,12 @@ impl Session {
         }
     }
 
+    /// A link is not needed any more. What is under way on it goes over others.
+    pub fn let_go(&mut self, now: Instant, id: LinkId, reason: &str, parts: &mut Parts<'_>) {
+        self.remove(now, id, LinkFailure::ClosedHere(reason.to_owned()), true);
+        self.reroute(now, parts);
+    }
+
     /// A link's interface changed state.
     pub fn on_interface_down(&mut self, now: Instant, name: &str, parts: &mut Parts<'_>) {
         let over = |p: &Path| p.info.interface.as_ref().is_some_and(|interface| interface.name == name);

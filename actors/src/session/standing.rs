@@ -4,9 +4,13 @@ use bowline_messages::network::Neighbour;
 use bowline_messages::{LinkId, TransportKind};
 
 use super::machine::Session;
+use super::path::Path;
 
 /// The transport whose links go through other peers.
 const THROUGH_PEERS: &str = "mesh";
+
+/// A link that was asked in vain so often does not answer. Once is nothing unusual where losses are.
+const SUSPICIONS_BORNE: u32 = 2;
 
 impl Session {
     /// Whether a link goes to the peer itself.
@@ -19,6 +23,12 @@ impl Session {
     pub(super) fn direct_link(&self) -> Option<LinkId> {
         let direct = self.paths.values().filter(|path| path.state.is_usable() && self.is_direct(path.info.id));
         direct.min_by_key(|path| (path.suspicions, path.rtt.smoothed())).map(|path| path.info.id)
+    }
+
+    /// Whether the peer is reached without others: over a direct link that answers.
+    pub(super) fn is_reached_directly(&self) -> bool {
+        let answers = |path: &Path| path.state.is_usable() && path.proven && path.suspicions < SUSPICIONS_BORNE;
+        self.paths.values().any(|path| answers(path) && self.is_direct(path.info.id))
     }
 
     /// The best usable link in short; `None` without one.
@@ -34,6 +44,7 @@ impl Session {
             loss_ppm: stats.loss.map_or(0, |loss| (loss.clamp(0.0, 1.0) * 1e6) as u32),
             bandwidth: stats.delivery_rate.filter(|rate| rate.is_finite() && *rate >= 1.0).map(|rate| rate as u64),
             direct: direct(&best.info.transport),
+            answers: best.suspicions < SUSPICIONS_BORNE,
         })
     }
 }

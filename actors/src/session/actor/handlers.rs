@@ -66,6 +66,14 @@ impl Handler<AddAddresses> for SessionActor {
     }
 }
 
+impl Handler<FallbackAddress> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, FallbackAddress(address): FallbackAddress, _: &mut Self::Context) {
+        self.keeper().add(clock::now(), address, Source::Fallback, Binding::default());
+    }
+}
+
 impl Handler<GivenAddresses> for SessionActor {
     type Result = ();
 

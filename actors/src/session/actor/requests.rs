@@ -7,6 +7,11 @@ use super::*;
 #[rtype(result = "()")]
 pub struct AddAddresses(pub Vec<(EndpointAddress, Binding)>);
 
+/// The peer can be reached through others: a link there is made while no direct one works. To the session actor.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct FallbackAddress(pub EndpointAddress);
+
 /// The peer is to be sought at these addresses and at no others besides those that it tells itself. To the session actor.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
