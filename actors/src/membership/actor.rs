@@ -177,7 +177,7 @@ impl Handler<GroupPacket> for MembershipActor {
 
     fn handle(&mut self, packet: GroupPacket, ctx: &mut Self::Context) {
         self.with_machine(ctx, |now, machine| {
-            if let Err(refusal) = machine.on_packet(now, &packet.payload) {
+            if let Err(refusal) = machine.on_direct(now, packet.from, &packet.payload) {
                 metrics::counter!("bowline_membership_refused_total", "reason" => refusal.to_string()).increment(1);
             }
         });

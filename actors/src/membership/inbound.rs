@@ -6,19 +6,41 @@ use bowline_messages::membership::{MemberState, MembershipEvent, Offence};
 use bowline_messages::{Incarnation, PeerId};
 use foca::{Message, State};
 
-use super::Refusal;
 use super::machine::Membership;
 use super::suspicion::Suspicion;
-use super::wire::{Claim, Node, Packet, Signature, Statement};
+use super::wire::{Claim, Node, Packet, SIGNATURE_BYTES, Signature, Statement, WireError, from_direct};
+use super::{Keys, Refusal};
 
 /// Offences of one kind are said once, and again every so many times.
 const OFFENCES_SAID: u32 = 64;
 
 impl Membership {
+    /// Takes a packet that came over a session with its sender: without its signature, or as any other.
+    pub(super) fn take_direct(&mut self, now: Instant, from: PeerId, bytes: &[u8]) -> Result<(), Refusal> {
+        let Some(whole) = from_direct(bytes, &from, &self.node.peer) else { return self.take_packet(now, bytes) };
+        self.note_time(now);
+        if bytes.len() > self.config.packet_bytes {
+            return Err(WireError::TooLong(bytes.len()).into());
+        }
+        let nothing = Signature([0; SIGNATURE_BYTES]);
+        let packet = Packet::decode_signed(&whole, nothing).map_err(Refusal::from)?;
+        self.check(now, &packet, |_| true)
+    }
+
     /// Checks a packet, cheapest first, and takes it.
     pub(super) fn take_packet(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Refusal> {
         self.note_time(now);
         let packet = Packet::decode(bytes, self.config.packet_bytes).map_err(Refusal::from)?;
+        let author = packet.header.src.peer;
+        self.check(now, &packet, |keys| keys.verify(&author, packet.signed, &packet.signature.0))
+    }
+
+    fn check(
+        &mut self,
+        now: Instant,
+        packet: &Packet<'_>,
+        is_genuine: impl FnOnce(&dyn Keys) -> bool,
+    ) -> Result<(), Refusal> {
         let (from, to) = (packet.header.src, packet.header.dst);
         if from.peer == self.node.peer {
             return Err(Refusal::Own);
@@ -33,7 +55,7 @@ impl Membership {
         if self.roster.get(&from.peer).is_some_and(|known| !known.window.is_new(from.life, packet.sequence)) {
             return Err(Refusal::Replayed);
         }
-        if !self.keys.verify(&from.peer, packet.signed, &packet.signature.0) {
+        if !is_genuine(&*self.keys) {
             return Err(Refusal::Forged);
         }
         if !self.meet(now, from, packet.header.src_incarnation, None, true) {
@@ -44,7 +66,7 @@ impl Membership {
             record.heard = Some(now);
         }
         self.take_statements(now, from.peer, &packet.statements);
-        self.take_message(now, &packet)
+        self.take_message(now, packet)
     }
 
     /// What the packet is for, now that its sender is known.
@@ -78,7 +100,7 @@ impl Membership {
     }
 
     /// A member answered a question; or too late.
-    fn note_answer(&mut self, now: Instant, from: PeerId, message: &Message<Node>) {
+    pub(super) fn note_answer(&mut self, now: Instant, from: PeerId, message: &Message<Node>) {
         let (memory, sure) = (self.config.forget_after, self.doubt.times() == 1);
         let (peer, number, helped) = match message {
             Message::Ack(number) => (from, *number, false),

@@ -211,6 +211,18 @@ impl Membership {
         result
     }
 
+    /// A packet came over a session with this peer, which stands for who wrote it.
+    ///
+    /// # Errors
+    /// [`Refusal`]; it is counted.
+    pub fn on_direct(&mut self, now: Instant, from: PeerId, bytes: &[u8]) -> Result<(), Refusal> {
+        let result = if self.left { Err(Refusal::Left) } else { self.take_direct(now, from, bytes) };
+        if let Err(refusal) = result {
+            self.refuse(refusal);
+        }
+        result
+    }
+
     /// Joins the group that a peer belongs to. It is tried until the peer is a member, more and more seldom.
     pub fn join(&mut self, now: Instant, peer: PeerId) {
         if self.left || peer == self.node.peer || self.roster.get(&peer).is_some_and(|known| known.state().is_active())

@@ -62,17 +62,15 @@ impl News {
         self.items.retain(|topic, _| !matches!(topic, Topic::Accuse(of, _) if *of == accused));
     }
 
-    /// Puts into a packet what fits, but nothing about its receiver that this one has said itself. What was told `times` times is not told any
+    /// Puts into a packet what fits, but nothing that its receiver has said itself. What was told `times` times is not told any
     /// more.
     pub fn fill(&mut self, draft: &mut Draft, to: PeerId, times: u32) {
         let mut order: Vec<(u32, Topic)> = self.items.iter().map(|(topic, (_, told))| (*told, *topic)).collect();
         order.sort_unstable();
         for (_, topic) in order {
             let Some((statement, told)) = self.items.get_mut(&topic) else { continue };
-            if statement.claim.author() == to {
-                continue;
-            }
-            if !draft.push(statement) {
+            // Whoever said it knows it: one that needs not be told any more.
+            if statement.claim.author() != to && !draft.push(statement) {
                 break;
             }
             *told += 1;
@@ -115,6 +113,16 @@ mod tests {
         news.fill(&mut draft, node(to).peer, times);
         let bytes = draft.finish(|_| Signature([0; 64]));
         Packet::decode(&bytes, limit).unwrap().statements.iter().map(|statement| statement.claim).collect()
+    }
+
+    #[test]
+    fn what_only_its_author_is_left_to_be_told_is_not_told_for_ever() {
+        let mut news = News::new(8);
+        news.add(alive(1, 0));
+        for _ in 0..4 {
+            assert_eq!(told(&mut news, 1, 1200, 4), []);
+        }
+        assert!(news.is_empty());
     }
 
     #[test]

@@ -14,6 +14,8 @@ use super::wire::{Draft, Node, Statement};
 
 /// How much more seldom joining a peer is tried that does not answer, at worst, in retry intervals.
 const JOIN_WAIT_MAX: u32 = 32;
+/// How often in a row a member that is heard anyway is not asked.
+const SPARED_IN_A_ROW: u8 = 2;
 /// How many peers are tried to be joined at once.
 const JOINS_AT_ONCE: usize = 3;
 
@@ -22,6 +24,10 @@ impl Membership {
     pub(super) fn transmit(&mut self, header: &Header<Node>, now: Instant) {
         if let Some(number) = probe_number(&header.message) {
             self.probe = Some(Probe { peer: header.dst.peer, number, answered: false });
+            if self.spares(now, &header.dst) {
+                self.take_as_answered(now, header.dst, number);
+                return;
+            }
         }
         match header.message {
             Message::Feed => self.send_page(header),
@@ -39,6 +45,26 @@ impl Membership {
                 self.send_with(header, None, charges, true);
             }
         }
+    }
+
+    /// Whether a member need not be asked in its turn: something that it said came within the last interval. Not too often in a row, since that it is
+    /// heard here does not say that it hears this node.
+    fn spares(&mut self, now: Instant, node: &Node) -> bool {
+        let (recent, sure) = (self.config.probe_interval, self.doubt.times() == 1);
+        let Some(record) = self.roster.get_mut(&node.peer) else { return false };
+        let heard = record.heard.is_some_and(|heard| now.saturating_duration_since(heard) < recent);
+        let spares = sure && heard && record.spared < SPARED_IN_A_ROW && is_trusted(record) && record.node == *node;
+        record.spared = if spares { record.spared + 1 } else { 0 };
+        spares
+    }
+
+    /// What a member said without being asked counts as its answer.
+    fn take_as_answered(&mut self, now: Instant, by: Node, number: u8) {
+        let Some(record) = self.roster.get(&by.peer) else { return };
+        let answer = Header { src: by, src_incarnation: record.number, dst: self.node, message: Message::Ack(number) };
+        self.note_answer(now, by.peer, &answer.message);
+        let wants = self.swim.on_message(&answer).unwrap_or_default();
+        self.process(now, wants, Some(by.peer));
     }
 
     /// Tells a suspect that it is one, unless it was told a moment ago.

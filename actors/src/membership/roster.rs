@@ -27,6 +27,8 @@ pub struct Record {
     pub window: Window,
     /// When one of them came last.
     pub heard: Option<Instant>,
+    /// How often in a row it was not asked in its turn because it had just been heard.
+    pub spared: u8,
     /// Who suspects it.
     pub suspicion: Option<Suspicion>,
     /// Since when it is gone.
@@ -81,6 +83,7 @@ impl Record {
             proof: None,
             window: Window::default(),
             heard: None,
+            spared: 0,
             suspicion: None,
             gone: None,
             history: History::default(),

@@ -19,6 +19,8 @@ const COLLECT: Duration = Duration::from_millis(100);
 const OFFER_INTERVALS: u32 = 4;
 /// What was told of a peer is remembered for this many intervals after the last offer: longer than old news can be on their way.
 const MEMORY_INTERVALS: u32 = 18;
+/// A request is made again after this long at the latest.
+const ASK_AGAIN: Duration = Duration::from_millis(2_500);
 /// Nodes that pass a request on.
 const REQUEST_HOPS: u8 = 32;
 
@@ -241,7 +243,7 @@ impl DistanceVector {
         if via.is_empty() {
             return Vec::new();
         }
-        known.asked = Some((seqno, now + self.interval / 4));
+        known.asked = Some((seqno, now + (self.interval / 4).min(ASK_AGAIN)));
         let message = VectorMessage::Request { destination: *peer.as_bytes(), seqno, hops };
         via.into_iter().map(|to| Tell { to, message: message.clone() }).collect()
     }

@@ -56,7 +56,7 @@ pub struct MeshConfig {
     pub distance_vector: bool,
     /// Peers whose distances are kept at most. Default: 256.
     pub vector_peers: usize,
-    /// How often all distances are told again; changes are told at once. Default: 10 s.
+    /// How often all distances are told again; changes are told at once. It costs each neighbour 35 bytes for each node. Default: 60 s.
     #[serde(with = "duration")]
     pub vector_interval: Duration,
     /// Links over the mesh at most. Default: 1,024.
@@ -103,7 +103,7 @@ impl Default for MeshConfig {
             flood_packets_per_second: 50,
             distance_vector: true,
             vector_peers: 256,
-            vector_interval: Duration::from_secs(10),
+            vector_interval: Duration::from_secs(60),
             links: 1024,
             opening_links: 128,
             openings_per_second: 200,

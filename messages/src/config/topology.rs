@@ -89,7 +89,7 @@ pub struct LinkStateConfig {
     /// How long announcements wait for others to travel with. Default: 40 ms.
     #[serde(with = "duration")]
     pub flood_delay: Duration,
-    /// How often what is known is compared with a neighbour, one after the other. Default: 5 s.
+    /// How often what is known is compared with a neighbour, one after the other. Default: 10 s.
     #[serde(with = "duration")]
     pub compare_interval: Duration,
     /// How often with a neighbour that is new or returned, until it agreed once. Default: 1 s.
@@ -128,7 +128,7 @@ impl Default for LinkStateConfig {
             figures_interval: Duration::from_secs(10),
             figures_change: 0.25,
             flood_delay: Duration::from_millis(40),
-            compare_interval: Duration::from_secs(5),
+            compare_interval: Duration::from_secs(10),
             compare_new_interval: Duration::from_secs(1),
             send_bytes_per_second: 64 << 10,
             send_burst_bytes: 512 << 10,

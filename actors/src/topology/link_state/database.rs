@@ -83,6 +83,12 @@ impl Database {
         self.entries.get(peer).map(|entry| entry.stamp).max(tomb)
     }
 
+    /// Whether an announcement names the same links as the one that is known.
+    pub(super) fn has_links_of(&self, announcement: &Announcement) -> bool {
+        let names = |links: &[(PeerId, LinkFacts)]| links.iter().map(|(peer, _)| *peer).collect::<Vec<_>>();
+        self.entries.get(&announcement.origin).is_some_and(|known| names(&known.links) == names(&announcement.links))
+    }
+
     /// Whether there is room for this much of a node. Direct neighbours always find it: there is a bound on them already.
     pub(super) fn has_room(&self, config: &LinkStateConfig, peer: &PeerId, bytes: usize, neighbour: bool) -> bool {
         let known = self.entries.get(peer);

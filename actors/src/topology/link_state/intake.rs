@@ -52,8 +52,13 @@ impl LinkState {
         }
         // Of its own, so that the datagram it came in is not kept.
         let body = Bytes::copy_from_slice(&signed.body);
+        let refreshed = self.database.has_links_of(&announcement);
         self.database.put(now, announcement, body, signature, Some(remaining), pace);
-        self.flood(now, origin, Some(from));
+        if refreshed {
+            self.refresh(now, origin, from);
+        } else {
+            self.flood(now, origin, Some(from));
+        }
         Ok(())
     }
 

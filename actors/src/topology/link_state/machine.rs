@@ -390,6 +390,18 @@ impl LinkState {
         self.flood(now, self.own, None);
     }
 
+    /// Owes an announcement that names no other links than the last one to neighbours that have it neither from its origin nor from whom it came
+    /// from: these tell all of theirs. When one of them has lost it, a comparison finds that.
+    pub(super) fn refresh(&mut self, now: Instant, origin: PeerId, from: PeerId) {
+        self.flood(now, origin, Some(from));
+        let graph = &self.database.graph;
+        for (peer, neighbour) in &mut self.neighbours {
+            if graph.link(&origin, peer).is_some() || graph.link(&from, peer).is_some() {
+                neighbour.owed.remove(&origin);
+            }
+        }
+    }
+
     /// Owes a node's announcement to every neighbour but the one that it came from.
     pub(super) fn flood(&mut self, now: Instant, origin: PeerId, from: Option<PeerId>) {
         for (peer, neighbour) in &mut self.neighbours {
