@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bowline_actors::node::{NetworkConfig, NetworkHandle};
 use bowline_actors::testing::sim::{self, Direction, LinkShape, NodeOptions, Simulation};
-use bowline_actors::transport::memory::{Change, Cut};
+use bowline_actors::transport::memory::{Change, Cut, Path};
 use bowline_messages::membership::{MemberInfo, MemberState};
 use bowline_messages::session::Outgoing;
-use bowline_messages::{MessageClass, PeerId};
+use bowline_messages::topology::TransportHealth;
+use bowline_messages::{MessageClass, PeerId, TransportKind};
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -141,8 +142,14 @@ fn three_in_a_row_know_and_reach_each_other() {
         let s = &simulation;
         close(s, "a", "c");
         until(s, "the network is whole", secs(10), || is_whole(s, &["a", "b", "c"])).await;
-        let health = part(s, "a").health().await.unwrap();
+        s.run_for(secs(6)).await;
+        let health = part(s, "b").health().await.unwrap();
         assert_eq!(health.topology.bridge_nodes, [s.peer_id("b").unwrap()]);
+        assert_eq!(health.transports["tcp"], TransportHealth { links: 2, well: 2 });
+        assert_eq!(health.topology.separation_risk_ahead, None, "nothing changes");
+        // Whether there is a way through others is for the routing to say.
+        let told = s.handle("a").unwrap().services().own_addresses().unwrap();
+        assert_eq!(told.addresses, ["tcp://a"]);
 
         s.handle("a").unwrap().connect(s.peer_id("c").unwrap(), []).await.unwrap();
         for number in 0..100 {
@@ -214,10 +221,14 @@ fn a_session_whose_direct_link_is_cut_goes_on_over_the_mesh_and_comes_back() {
                 } else {
                     open(s, "a", "c");
                 }
-                for _ in 0..600 {
+                for sent in 0..600 {
                     say(s, "a", "c", number).await;
                     number += 1;
                     s.run_for(Duration::from_millis(50)).await;
+                    // Five seconds are enough to notice and to make a link through the other.
+                    if sent == 100 {
+                        assert!(heard(s, "c").len() as u32 + 20 > number, "round {round}, {what}: not within 5 s");
+                    }
                 }
                 let last = heard(s, "c").len();
                 assert!(last as u32 + 20 > number, "round {round}, {what}: {last} of {number}");
@@ -286,4 +297,37 @@ fn who_leaves_who_fails_and_who_comes_back_are_told_apart() {
             assert_eq!(of("d", &["returned", "restarted=true"]), 1, "{by}: {told:?}");
         }
     });
+}
+/// Bytes a second that one node sends when nothing happens: with so many neighbours, each of which has all the others.
+async fn idle(neighbours: usize, on: bool) -> f64 {
+    let names: Vec<String> = (0..=neighbours).map(|n| format!("n{n}")).collect();
+    let simulation = Simulation::new(5);
+    for name in &names {
+        let options = NodeOptions { network: on.then(NetworkConfig::default), ..NodeOptions::default() };
+        simulation.add_node_with(name, options).unwrap();
+    }
+    for (at, one) in names.iter().enumerate() {
+        for other in &names[at + 1..] {
+            let shape = LinkShape { jitter: Duration::from_millis(2), ..LinkShape::rtt(Duration::from_millis(20)) };
+            simulation.add_link(one, other, "tcp", shape).unwrap();
+        }
+    }
+    simulation.start().await.unwrap();
+    simulation.run_for(secs(120)).await;
+    let paths: Vec<Path> = names[1..].iter().map(|other| Path::new("n0", other, &TransportKind::new("tcp"))).collect();
+    paths.iter().for_each(|path| simulation.network().watch(path, 0));
+    simulation.run_for(secs(600)).await;
+    paths.iter().map(|path| simulation.network().written(path).bytes as f64).sum::<f64>() / 600.0
+}
+
+#[test]
+fn what_the_network_costs_when_nothing_happens_is_little() {
+    for (neighbours, most) in [(1, 110.0), (4, 60.0), (8, 60.0)] {
+        let (with, without) = (sim::run(idle(neighbours, true)), sim::run(idle(neighbours, false)));
+        let each = (with - without) / neighbours as f64;
+        assert!(
+            each < most,
+            "{neighbours} neighbours: {with:.0} bytes a second with, {without:.0} without, {each:.0} each"
+        );
+    }
 }

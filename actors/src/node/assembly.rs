@@ -28,6 +28,7 @@ use super::network::{Network, NetworkConfig, NetworkHandle, NetworkMaking};
 use super::peers::{
     Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery, SeekPeer,
 };
+use super::power::power_left;
 use super::repairs::{RepairActor, RepairParts};
 use super::services::{Application, Gate, Services};
 use rand::Rng as _;
@@ -93,6 +94,8 @@ pub struct NodeParts {
     pub network: Option<NetworkConfig>,
     /// The group that it belongs to.
     pub group: Option<GroupSetup>,
+    /// Says how much power is left (0 to 1), if anybody knows; `None`: nobody is asked. It may take its time: it runs beside the node's thread.
+    pub power: Option<fn() -> Option<f64>>,
     /// The source of all jitter.
     pub seed: u64,
 }
@@ -120,6 +123,7 @@ impl NodeParts {
             entropy: Rc::new(Entropy::system),
             network: None,
             group: None,
+            power: Some(power_left),
             seed,
         }
     }
@@ -305,6 +309,8 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
             secret,
             seed: parts.seed,
             events: watched.clone(),
+            sessions: peers.clone().recipient(),
+            power: parts.power,
         })
     });
     let group = parts

@@ -10,6 +10,7 @@
 //! | `repairs` | carries out what is done about paths and transports that do not heal by themselves |
 //! | `network`, `surroundings` | what the node does beside its own sessions |
 //! | `group` | its part in a group that keeps a state together |
+//! | `power` | what the machine lives on |
 //! | `journal` | what happened |
 
 mod addresses;
@@ -20,6 +21,7 @@ mod journal;
 mod monitors;
 mod network;
 mod peers;
+mod power;
 mod repairs;
 mod services;
 mod surroundings;

@@ -2,7 +2,7 @@
 //!
 //! All of it stands under one supervisor, `network`, which is given up when it fails for good: sessions do without it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use bowline_messages::membership::MemberInfo;
 use bowline_messages::network::Concern;
 use bowline_messages::supervision::{Restart, Strategy, SupervisionEvent};
 use bowline_messages::topology::{
-    GraphQuery, HealingRequest, HealthQuery, HealthReport, NetworkGraph, NodeFacts, OwnFacts,
+    GraphQuery, HealingRequest, HealthQuery, HealthReport, NetworkGraph, NodeFacts, NodeKind, OwnFacts,
 };
 use bowline_messages::{MessageClass, PeerId};
 use bytes::Bytes;
@@ -22,12 +22,13 @@ use rand::Rng as _;
 use rand_chacha::ChaCha20Rng;
 
 use super::NodeError;
-use super::peers::WayThroughOthers;
+use super::peers::{PeersQuery, WayThroughOthers};
 use super::services::Services;
 use super::surroundings::{SurroundingsActor, SurroundingsParts};
 use crate::clock;
 use crate::membership::MembershipActor;
 use crate::membership::actor::{Kept as KeptMembership, LeaveGroup, MembershipParts, WhichMembers};
+use crate::membership::wire::to_direct;
 use crate::routing::actor::{Parcel, RouterActor, RouterParts, RoutesQuery, RoutesReport, View, ViewChanged};
 use crate::session::datagrams::DatagramError;
 use crate::session::handshake::{Entropy, HandshakeError};
@@ -42,6 +43,9 @@ const PROBE_WORTH: Duration = Duration::from_millis(500);
 
 /// How long what the gossip says is worth waiting for one.
 const GOSSIP_WORTH: Duration = Duration::from_secs(5);
+
+/// The load that others are told is the mean over this long.
+const LOAD_OVER: Duration = Duration::from_secs(5);
 
 /// How a node takes part in the network beyond its own sessions.
 #[derive(Debug, Clone, Default)]
@@ -136,12 +140,17 @@ pub(super) struct NetworkMaking<'a> {
     pub(super) secret: ChaCha20Rng,
     pub(super) seed: u64,
     pub(super) events: Recipient<SupervisionEvent>,
+    /// Reports on all sessions.
+    pub(super) sessions: Recipient<PeersQuery>,
+    /// How much power is left, if anybody knows.
+    pub(super) power: Option<fn() -> Option<f64>>,
 }
 
 impl Network {
     /// Makes the actors; they start with the supervisor.
     pub(super) fn new(making: NetworkMaking<'_>) -> Self {
-        let NetworkMaking { config, services, port, healing, ways, entropy, secret, seed, events } = making;
+        let NetworkMaking { config, services, port, healing, ways, entropy, secret, seed, events, sessions, power } =
+            making;
         let carrier = Rc::clone(&services.carrier);
         let router_address: Rc<RouterAddress> = Rc::default();
         let state = TopologyState::new(&config.topology, Arc::clone(&services.identity), services.incarnation, seed);
@@ -172,12 +181,14 @@ impl Network {
             let state = Rc::clone(&state);
             Rc::new(move |look| state.graph(|graph| look(graph)))
         };
+        let (relayed, left) = (Rc::<Cell<(u64, u64)>>::default(), Rc::<Cell<Option<f64>>>::default());
         let rng = Rc::new(RefCell::new(secret));
         let router_parts = RouterParts {
             identity: Arc::clone(&services.identity),
             config: config.mesh.clone(),
             carrier: Rc::clone(&carrier),
             view,
+            relayed: Rc::clone(&relayed),
             port: port.clone(),
             ways,
             entropy,
@@ -193,7 +204,10 @@ impl Network {
         let (membership_spec, membership) = membership_child(config, services, Rc::clone(&router_address), seed);
         let surroundings = SurroundingsParts {
             carrier: Rc::clone(&carrier),
-            own: own_facts(services),
+            own: own_facts(services, &config.mesh, relayed, Rc::clone(&left)),
+            sessions,
+            power,
+            left,
             every: config.section.look_every,
             topology: topology.clone(),
             routing: router.clone().recipient(),
@@ -214,12 +228,30 @@ impl Network {
     }
 }
 
-/// What this node is like and where it can be reached, as it is told to others.
-fn own_facts(services: &Rc<Services>) -> Rc<dyn Fn() -> OwnFacts> {
+/// What this node is like and where it can be reached, as it is told to others: what it relays against what it may, and the power that is
+/// left. Without a battery, or where that cannot be measured, it is full.
+fn own_facts(
+    services: &Rc<Services>,
+    mesh: &MeshConfig,
+    relayed: Rc<Cell<(u64, u64)>>,
+    left: Rc<Cell<Option<f64>>>,
+) -> Rc<dyn Fn() -> OwnFacts> {
     let services = Rc::clone(services);
+    let most = (f64::from(mesh.relay_packets_per_second.max(1)), mesh.relay_bytes_per_second.max(1) as f64);
+    let looked = Cell::new((clock::now(), relayed.get(), 0.0));
     Rc::new(move || {
+        let (now, so_far) = (clock::now(), relayed.get());
+        let (since, before, mut load) = looked.get();
+        let time = now.saturating_duration_since(since);
+        if time >= LOAD_OVER {
+            let share = |more: u64, most: f64| more as f64 / time.as_secs_f64() / most;
+            load = share(so_far.0 - before.0, most.0).max(share(so_far.1 - before.1, most.1)).min(1.0);
+            looked.set((now, so_far, load));
+        }
         let addresses = services.own_addresses().map(|told| told.addresses).unwrap_or_default();
-        OwnFacts { facts: NodeFacts::default(), addresses }
+        let power = left.get().unwrap_or(1.0);
+        let kind = if power < 1.0 { NodeKind::Light } else { NodeKind::Full };
+        OwnFacts { facts: NodeFacts { kind, load, power, ..NodeFacts::default() }, addresses }
     })
 }
 
@@ -253,7 +285,9 @@ fn membership_child(
         kept: Rc::new(kept),
         carry: Rc::new(move |to, payload: Bytes| {
             let class = MessageClass::Realtime;
-            match carrier.send(&to, Concern::Membership, class, payload.clone(), PROBE_WORTH) {
+            // The session stands for who wrote it; what goes through others is signed.
+            let direct = to_direct(&payload).unwrap_or_else(|| payload.clone());
+            match carrier.send(&to, Concern::Membership, class, direct, PROBE_WORTH) {
                 Err(DatagramError::NoSession | DatagramError::NoLink) => {
                     if let Some(router) = &*router.borrow() {
                         let _ = router.try_send(Parcel { to, concern: Concern::Membership, payload });

@@ -1,17 +1,22 @@
-//! Looks who is reachable at the moment and tells those whose concern that is: the topology, the routing, the membership.
+//! Looks who is reachable at the moment and tells those whose concern that is: the topology, the routing, the membership. And, more seldom, how the
+//! links over each transport do, and what power is left.
 //!
 //! Permanent child of the supervisor `network`. It keeps nothing: a restart looks again.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, Recipient};
+use actix::{Actor, Addr, AsyncContext as _, Recipient, WrapFuture as _};
 use bowline_messages::PeerId;
+use bowline_messages::link::LinkState;
 use bowline_messages::network::Neighbour;
-use bowline_messages::topology::{LinkFacts, NeighboursChanged, OwnFacts};
+use bowline_messages::session::SessionStatus;
+use bowline_messages::topology::{LinkFacts, NeighboursChanged, OwnFacts, TransportHealth, TransportsSeen};
 
 use super::carrier::Carrier;
+use super::peers::PeersQuery;
 use crate::clock;
 use crate::membership::actor::Neighbours;
 use crate::pump::{self, Pump, Pumped};
@@ -21,6 +26,10 @@ use crate::topology::actor::TopologyActor;
 
 /// What one link costs beside its delay, in microseconds of round trip: fewer links are better when the delay is the same.
 const HOP_COST: Duration = Duration::from_millis(1);
+/// How often sessions are asked how their links do: for a report that people read.
+const TRANSPORTS_EVERY: Duration = Duration::from_secs(5);
+/// How often the power that is left is measured.
+const POWER_EVERY: Duration = Duration::from_secs(60);
 /// The unit of costs.
 const COST_UNIT: Duration = Duration::from_micros(100);
 
@@ -35,6 +44,12 @@ pub(super) struct SurroundingsParts {
     pub(super) topology: Addr<TopologyActor>,
     pub(super) routing: Recipient<DirectNeighbours>,
     pub(super) membership: Recipient<Neighbours>,
+    /// Reports on all sessions.
+    pub(super) sessions: Recipient<PeersQuery>,
+    /// Measures the power that is left, beside the node's thread: some machines take their time to say.
+    pub(super) power: Option<fn() -> Option<f64>>,
+    /// What it said last.
+    pub(super) left: Rc<Cell<Option<f64>>>,
 }
 
 /// The actor.
@@ -42,13 +57,37 @@ pub(super) struct SurroundingsActor {
     parts: SurroundingsParts,
     pump: Pump,
     due: Instant,
+    transports_due: Instant,
+    power_due: Instant,
     known: Vec<PeerId>,
     told: Option<OwnFacts>,
 }
 
 impl SurroundingsActor {
     pub(super) fn new(parts: SurroundingsParts) -> Self {
-        Self { parts, pump: Pump::new(), due: clock::now(), known: Vec::new(), told: None }
+        let due = clock::now();
+        Self { parts, pump: Pump::new(), due, transports_due: due, power_due: due, known: Vec::new(), told: None }
+    }
+
+    fn look_at_transports(&self, ctx: &mut Context<Self>) {
+        let (sessions, topology) = (self.parts.sessions.clone(), self.parts.topology.clone());
+        let asked = async move {
+            if let Ok(sessions) = sessions.send(PeersQuery(None)).await {
+                let _ = topology.try_send(TransportsSeen { transports: transports(&sessions) });
+            }
+        };
+        ctx.spawn(asked.into_actor(self));
+    }
+
+    fn look_at_power(&self, ctx: &mut Context<Self>) {
+        let Some(power) = self.parts.power else { return };
+        let left = Rc::clone(&self.parts.left);
+        let measured = async move {
+            if let Ok(power) = tokio::task::spawn_blocking(power).await {
+                left.set(power);
+            }
+        };
+        ctx.spawn(measured.into_actor(self));
     }
 
     fn look(&mut self) {
@@ -68,6 +107,18 @@ impl SurroundingsActor {
             self.known = known;
         }
     }
+}
+
+/// How many links there are over each transport, and how many of them are well.
+fn transports(sessions: &[SessionStatus]) -> BTreeMap<String, TransportHealth> {
+    let mut seen = BTreeMap::new();
+    for link in sessions.iter().flat_map(|session| &session.links) {
+        let nothing = TransportHealth { links: 0, well: 0 };
+        let health = seen.entry(link.info.transport.to_string()).or_insert(nothing);
+        health.links += 1;
+        health.well += u32::from(link.state == LinkState::Active);
+    }
+    seen
 }
 
 /// What a link to a neighbour is like, for others.
@@ -107,6 +158,15 @@ impl Pumped for SurroundingsActor {
         if now >= self.due {
             self.look();
             self.due = now + self.parts.every;
+            // With the others: one wake-up.
+            if now >= self.transports_due {
+                self.look_at_transports(ctx);
+                self.transports_due = now + TRANSPORTS_EVERY;
+            }
+            if now >= self.power_due {
+                self.look_at_power(ctx);
+                self.power_due = now + POWER_EVERY;
+            }
         }
         let due = self.due;
         pump::arm(self, ctx, Some(due));

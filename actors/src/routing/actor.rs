@@ -4,6 +4,7 @@
 //! Permanent child of the supervisor `network`, which is given up when it fails for good. A restart forgets what waits and what was seen;
 //! links over the mesh send again what is missing.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
@@ -46,6 +47,8 @@ pub struct RouterParts {
     pub carrier: Rc<Carrier>,
     /// What is known of the network.
     pub view: View,
+    /// Is told what was relayed for others so far: packets and bytes.
+    pub relayed: Rc<Cell<(u64, u64)>>,
     /// Where this node's own links over the mesh end.
     pub port: MeshPort,
     /// Is told once of each neighbour to which there is a way through others as well.
@@ -221,6 +224,9 @@ impl RouterActor {
     fn count(&mut self) {
         let now = self.forwarder.counters();
         let before = std::mem::replace(&mut self.told, now);
+        let (packets, bytes) = self.parts.relayed.get();
+        let more = (now.relayed - before.relayed, now.relayed_bytes - before.relayed_bytes);
+        self.parts.relayed.set((packets + more.0, bytes + more.1));
         let fates = [
             ("relayed", now.relayed - before.relayed),
             ("delivered", now.delivered - before.delivered),

@@ -202,6 +202,8 @@ impl SimNode {
         parts.repair = options.repair;
         parts.rotation = options.rotation;
         parts.network = options.network;
+        // That of the machine that simulates is nobody's here.
+        parts.power = None;
         parts.registry = registry;
         parts.seed = seed;
         parts.entropy = Rc::new(move || Ok(Entropy::from_rng(&mut *random.borrow_mut())));

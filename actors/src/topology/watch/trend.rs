@@ -1,4 +1,6 @@
 //! Where a figure is heading: a straight line through the last samples (least squares).
+//!
+//! One that changed once or twice, because nodes came or went, is heading nowhere.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,6 +9,13 @@ use bowline_messages::config::WatchConfig;
 
 /// Samples closer than this are one: many changes at once are no trend.
 const SPACING: Duration = Duration::from_secs(1);
+
+/// So many steps in one direction are a trend,
+const STEPS_LEAST: usize = 3;
+/// and so many times as many as in the other.
+const STEPS_TIMES: usize = 2;
+/// A change by less than this is no step.
+const STEP_LEAST: f64 = 1e-3;
 
 /// The last samples of a share.
 #[derive(Debug)]
@@ -35,11 +44,18 @@ impl Trend {
         }
     }
 
-    /// What it will be when the horizon is reached, 0 to 1; none with fewer than half of the samples, or three.
+    /// What it will be when the horizon is reached, 0 to 1; none with fewer than half of the samples, or three, or without a direction.
     pub(super) fn ahead(&self) -> Option<f64> {
         let count = self.samples.len();
         let (first, last) = (self.samples.front()?.0, self.samples.back()?.0);
         if count < (self.most / 2).max(3) {
+            return None;
+        }
+        let values = || self.samples.iter().map(|(_, value)| *value);
+        let steps =
+            |up: f64| values().zip(values().skip(1)).filter(|(one, next)| (next - one) * up > STEP_LEAST).count();
+        let (rises, falls) = (steps(1.0), steps(-1.0));
+        if rises.max(falls) < STEPS_LEAST.max(rises.min(falls) * STEPS_TIMES) {
             return None;
         }
         let time = |at: Instant| at.saturating_duration_since(first).as_secs_f64();
