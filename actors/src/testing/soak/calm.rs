@@ -103,20 +103,20 @@ pub struct Calm {
 }
 
 /// Measures everything; each part on nodes of its own, and for so long where time matters.
-pub(super) fn measure(seed: u64, lasts: Duration) -> Result<Calm, SoakError> {
+pub(super) fn measure(seed: u64, lasts: Duration, network: bool) -> Result<Calm, SoakError> {
     use crate::testing::sim::run;
     Ok(Calm {
-        throughput: run(throughput(seed, lasts))?,
-        spread: run(spread(seed, lasts, PolicyName::LoadBalanced))?,
-        even: run(spread(seed, lasts, PolicyName::LeastConnections))?,
-        at_once: run(at_once(seed))?,
-        idle: run(idle(seed, lasts * 60))?,
+        throughput: run(throughput(seed, lasts, network))?,
+        spread: run(spread(seed, lasts, PolicyName::LoadBalanced, network))?,
+        even: run(spread(seed, lasts, PolicyName::LeastConnections, network))?,
+        at_once: run(at_once(seed, network))?,
+        idle: run(idle(seed, lasts * 60, network))?,
     })
 }
 
 /// Two nodes with all links between them.
-async fn stage(seed: u64) -> Result<World, SoakError> {
-    let world = World::new(seed, 2, &SessionConfig::default())?;
+async fn stage(seed: u64, network: bool) -> Result<World, SoakError> {
+    let world = World::new(seed, 2, &SessionConfig::default(), network)?;
     for (medium, model) in MEDIA.iter().enumerate() {
         let settings = Condition::usual(model).settings();
         world.shared.network.apply_both(&world.shared.path(0, 1, medium), Change::Shape(settings));
@@ -163,8 +163,8 @@ fn used_percent(written: [u64; MEDIA_COUNT], seconds: f64) -> [f64; MEDIA_COUNT]
     std::array::from_fn(|medium| 100.0 * written[medium] as f64 / (MEDIA[medium].bandwidth as f64 * seconds))
 }
 
-async fn throughput(seed: u64, lasts: Duration) -> Result<Throughput, SoakError> {
-    let world = stage(seed).await?;
+async fn throughput(seed: u64, lasts: Duration, network: bool) -> Result<Throughput, SoakError> {
+    let world = stage(seed, network).await?;
     let Some(session) = world.nodes[0].session(1) else { return Err(SoakError::setup("no session")) };
     let begins = world.shared.now() + WARM_UP;
     let (mut before, mut measuring) = (0, false);
@@ -199,8 +199,8 @@ async fn throughput(seed: u64, lasts: Duration) -> Result<Throughput, SoakError>
     })
 }
 
-async fn spread(seed: u64, lasts: Duration, policy: PolicyName) -> Result<Spread, SoakError> {
-    let world = stage(seed).await?;
+async fn spread(seed: u64, lasts: Duration, policy: PolicyName, network: bool) -> Result<Spread, SoakError> {
+    let world = stage(seed, network).await?;
     let (begins, mut debt) = (world.shared.now() + WARM_UP, 0.0);
     let (mut uncongested, mut variances) = (Share::default(), Vec::new());
     let (mut measuring, mut last, mut at_begin) = (false, [0; MEDIA_COUNT], [0; MEDIA_COUNT]);
@@ -241,8 +241,8 @@ async fn spread(seed: u64, lasts: Duration, policy: PolicyName) -> Result<Spread
     })
 }
 
-async fn at_once(seed: u64) -> Result<AtOnce, SoakError> {
-    let world = stage(seed).await?;
+async fn at_once(seed: u64, network: bool) -> Result<AtOnce, SoakError> {
+    let world = stage(seed, network).await?;
     let Some(session) = world.nodes[0].session(1) else { return Err(SoakError::setup("no session")) };
     let sequence = Sequence { from: 0, to: 1, sort: BULK };
     watch(&world);
@@ -266,8 +266,8 @@ async fn at_once(seed: u64) -> Result<AtOnce, SoakError> {
     Ok(AtOnce { delivered: Share { of: whole, all: AT_ONCE as u64 }, bytes_by_transport: std::array::from_fn(carried) })
 }
 
-async fn idle(seed: u64, lasts: Duration) -> Result<Idle, SoakError> {
-    let world = stage(seed).await?;
+async fn idle(seed: u64, lasts: Duration, network: bool) -> Result<Idle, SoakError> {
+    let world = stage(seed, network).await?;
     tokio::time::sleep(SETTLED).await;
     watch(&world);
     tokio::time::sleep(lasts).await;

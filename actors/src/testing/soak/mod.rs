@@ -83,7 +83,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Duration)) -> Result<Report, So
         Ok(report)
     })?;
     if plan.calm > Duration::ZERO {
-        report.calm = Some(calm::measure(plan.seed, plan.calm)?);
+        report.calm = Some(calm::measure(plan.seed, plan.calm, plan.network)?);
     }
     Ok(report)
 }

@@ -36,6 +36,8 @@ pub struct Plan {
     pub shown: Option<(Duration, Duration)>,
     /// Only a part of it.
     pub only: Option<Only>,
+    /// Whether the nodes take part in a network beyond their sessions.
+    pub network: bool,
 }
 
 impl Default for Plan {
@@ -50,6 +52,7 @@ impl Default for Plan {
             calm: Duration::from_secs(10),
             shown: None,
             only: None,
+            network: false,
         }
     }
 }

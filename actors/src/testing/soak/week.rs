@@ -104,7 +104,7 @@ impl Week {
             }
         }
         let mut week = Self {
-            world: World::new(plan.seed, plan.nodes, &SessionConfig::default())?,
+            world: World::new(plan.seed, plan.nodes, &SessionConfig::default(), plan.network)?,
             failures: failures.into(),
             choices: Choices::default(),
             lasts: plan.until(),

@@ -22,7 +22,7 @@ use super::judge::{Judge, Sent, Sequence, Side};
 use super::media::{MEDIA, MediumIndex, index_of};
 use super::traffic::{self, MESSAGE_BYTES_MIN};
 use super::trail::Trail;
-use crate::node::{Application, FindSessionActor, NodeHandle, NodeParts, start};
+use crate::node::{Application, FindSessionActor, NetworkConfig, NodeHandle, NodeParts, start};
 use crate::session::actor::SessionActor;
 use crate::session::handle::SessionHandle;
 use crate::session::handshake::Entropy;
@@ -31,6 +31,7 @@ use crate::session::trust::Trust;
 use crate::supervision::Context;
 use crate::testing::sim::{Process, identity_of};
 use crate::transport::memory::{MemoryNetwork, Path};
+use crate::transport::mesh::{self, MeshTransport};
 use crate::transport::registry::Registry;
 
 /// The mailbox of an application, in hand-overs.
@@ -175,8 +176,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Starts nodes that know nothing of each other yet.
-    pub(super) fn new(seed: u64, count: usize, session: &SessionConfig) -> Result<Self, SoakError> {
+    /// Starts nodes that know nothing of each other yet. `network`: whether they take part in one beyond their sessions.
+    pub(super) fn new(seed: u64, count: usize, session: &SessionConfig, network: bool) -> Result<Self, SoakError> {
         let names: Vec<String> = (0..count).map(|number| format!("n{number}")).collect();
         let identities: Vec<Arc<Identity>> = names.iter().map(|name| Arc::new(identity_of(name))).collect();
         let peers = identities.iter().enumerate().map(|(at, identity)| (identity.peer_id(), at)).collect();
@@ -190,7 +191,7 @@ impl World {
             trail: RefCell::default(),
             stale: Cell::new(false),
         });
-        let start = |(at, identity)| start_node(at, identity, seed, session, &shared);
+        let start = |(at, identity)| start_node(at, identity, seed, session, network, &shared);
         let nodes = identities.into_iter().enumerate().map(start).collect::<Result<_, _>>()?;
         Ok(Self { nodes, shared })
     }
@@ -251,6 +252,7 @@ fn start_node(
     identity: Arc<Identity>,
     seed: u64,
     session: &SessionConfig,
+    network: bool,
     shared: &Rc<Shared>,
 ) -> Result<SoakNode, SoakError> {
     let mut registry = Registry::empty();
@@ -270,7 +272,12 @@ fn start_node(
     );
     let mut parts = NodeParts::new(identity, trust);
     parts.session = session.clone();
+    if network {
+        registry.register(mesh::SCHEME, |context| Ok(Rc::new(MeshTransport::new(context))));
+        parts.network = Some(NetworkConfig::default());
+    }
     parts.registry = registry;
+    parts.power = None;
     parts.seed = seed;
     parts.entropy = Rc::new(move || Ok(Entropy::from_rng(&mut *random.borrow_mut())));
     let reporter = Context::run(REPORTER_MAILBOX, Reporter { node: at, shared: Rc::clone(shared) });

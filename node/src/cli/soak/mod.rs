@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// If it fails, find a small set of its failures with which it still does, and write them as a message script
     #[arg(long, value_name = "FILE.script", conflicts_with_all = ["seeds", "report", "events"])]
     reduce: Option<PathBuf>,
+    /// Have the nodes take part in a network beyond their sessions (`network.enabled`)
+    #[arg(long)]
+    network: bool,
     /// Fail (exit code 1) when any measure misses its target, not only when a promise is broken
     #[arg(long)]
     strict: bool,
@@ -89,6 +92,7 @@ impl Args {
             nodes: self.nodes as usize,
             recordings: recordings.map(Arc::new),
             shown: self.events,
+            network: self.network,
             ..Plan::default()
         })
     }
@@ -98,6 +102,9 @@ impl Args {
         let mut command = format!("bowline soak --hours {} --failures {} --seed {seed}", self.hours, self.failures);
         if self.nodes != 2 {
             command.push_str(&format!(" --nodes {}", self.nodes));
+        }
+        if self.network {
+            command.push_str(" --network");
         }
         if let Some(dir) = &self.traces {
             command.push_str(&format!(" --traces {}", dir.display()));
