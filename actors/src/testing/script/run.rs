@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::parse::{Command, Place, Word};
 use super::value::{self, Pattern};
 use super::{Options, Outcome, ScriptError, catalogue, show};
+use crate::node::NetworkConfig;
 use crate::testing::sim::{Behaviour, Direction, LinkShape, NodeOptions, Simulation, identity_of};
 use crate::transport::memory::{Change, Cut};
 
@@ -119,6 +120,7 @@ impl Runner {
                     options.application = Behaviour { absent: true, ..Behaviour::default() }
                 }
                 "panics_over" => options.application.inspector = Some(panics_over(&word.value)),
+                "network" => options.network = (word.value == "on").then(NetworkConfig::default),
                 "trust" => {
                     let policy = serde_json::from_value(Value::String(word.value.clone()));
                     options.trust = policy.map_err(|_| format!("there is no trust policy `{}`", word.value))?;
