@@ -83,9 +83,11 @@ impl Database {
         self.entries.get(peer).map(|entry| entry.stamp).max(tomb)
     }
 
-    /// Whether an announcement names the same links as the one that is known.
+    /// Whether an announcement names the same links as the one that is known, for the same purpose: plans for healing count those.
     pub(super) fn has_links_of(&self, announcement: &Announcement) -> bool {
-        let names = |links: &[(PeerId, LinkFacts)]| links.iter().map(|(peer, _)| *peer).collect::<Vec<_>>();
+        let names = |links: &[(PeerId, LinkFacts)]| {
+            links.iter().map(|(peer, facts)| (*peer, facts.healing)).collect::<Vec<_>>()
+        };
         self.entries.get(&announcement.origin).is_some_and(|known| names(&known.links) == names(&announcement.links))
     }
 

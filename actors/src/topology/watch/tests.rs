@@ -214,7 +214,7 @@ fn a_rising_risk_is_foretold() {
 #[test]
 fn a_risk_that_changed_once_is_no_trend() {
     let mut seen = Seen::new(&TopologyConfig::default());
-    for hanging in [1, 1, 1, 1, 1, 6, 6, 6, 6, 8, 8, 8] {
+    for hanging in [3, 3, 3, 3, 3, 6, 6, 6, 6, 8, 8, 8] {
         seen.look(80, &two(80 - hanging, hanging), &[]);
         assert_eq!(seen.report().topology.separation_risk_ahead, None);
         assert_eq!(standing(&seen, AlertKind::PartitionRiskAhead), None);
