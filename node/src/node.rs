@@ -254,6 +254,12 @@ impl Node {
     }
 }
 
+/// The clock on the wall, which goes on while the machine sleeps. One that is set forward looks like a sleep, and costs a lease.
+#[allow(clippy::disallowed_methods, reason = "it is compared with the time that everything else goes by")]
+fn wall_clock() -> std::time::Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
 /// Seconds since 1970. Two starts within one second, or a clock that is set back, make two lives look like one.
 #[allow(
     clippy::disallowed_methods,
@@ -280,7 +286,7 @@ fn group(
         log: config.partition_log.clone(),
         resolution: config.resolution.clone(),
     };
-    Ok(GroupSetup { participants, config: behaviour, application, folder })
+    Ok(GroupSetup { participants, config: behaviour, application, folder, awake: Some(wall_clock) })
 }
 
 /// Whom a configuration accepts, together with what is known of earlier lives.

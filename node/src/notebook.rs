@@ -9,6 +9,8 @@ use bowline_actors::partition::group::StateMachine;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+/// Bytes of all names and texts at most; a snapshot may be 16 MiB, and JSON needs up to six bytes for one.
+const BYTES_MAX: usize = 2 << 20;
 /// Notes at most.
 const NOTES_MAX: usize = 4096;
 /// Bytes of a name at most.
@@ -24,6 +26,15 @@ pub enum Note {
     Number(u64),
     /// Anything else.
     Text(String),
+}
+
+impl Note {
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Number(number) => size_of_val(number),
+            Self::Text(text) => text.len(),
+        }
+    }
 }
 
 impl std::fmt::Display for Note {
@@ -94,6 +105,11 @@ impl Notebook {
                 self.check(&name)?;
                 if matches!(&note, Note::Text(text) if text.len() > TEXT_BYTES_MAX) {
                     return Err("the text is too long");
+                }
+                let others = self.0.iter().filter(|(other, _)| **other != name);
+                let held: usize = others.map(|(name, note)| name.len() + note.bytes()).sum();
+                if held + name.len() + note.bytes() > BYTES_MAX {
+                    return Err("the notebook is full");
                 }
                 self.0.insert(name, note);
                 Ok(NotebookAnswer::Done)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use actix::{Addr, Recipient};
 use bowline_messages::PeerId;
@@ -15,7 +16,7 @@ use super::peers::ConnectPeer;
 use super::services::Services;
 use crate::partition::actor::{CommandError, GroupActor, GroupApplication, GroupParts, GroupQuery, Pardon, Submit};
 use crate::partition::group::{Durable, GroupConfig, GroupReport};
-use crate::partition::medium::{Folder, Medium};
+use crate::partition::medium::Medium;
 use crate::supervision::{ChildSpec, OnExceeded, SupervisorSpec};
 
 /// The mailbox of the actor, in packets: what finds no room is lost, which it bears.
@@ -33,6 +34,8 @@ pub struct GroupSetup {
     /// Where it keeps what it must not forget. `None`: in memory, so a node that is started again has to be the only one that was
     /// stopped.
     pub folder: Option<PathBuf>,
+    /// A clock that goes on while the machine sleeps, since any moment: leases must not outlive a sleep. `None`: the machine never does.
+    pub awake: Option<fn() -> Duration>,
 }
 
 /// A running node's part in its group. Cheap to clone; stays on its thread.
@@ -45,6 +48,9 @@ impl GroupHandle {
     /// # Errors
     /// [`CommandError`].
     pub async fn submit(&self, command: Bytes) -> Result<Bytes, CommandError> {
+        if !self.0.connected() {
+            return Err(CommandError::Gone);
+        }
         // An actor that ended meanwhile may have accepted it.
         self.0.send(Submit(command)).await.unwrap_or(Err(CommandError::Unknown))
     }
@@ -81,8 +87,8 @@ pub(super) fn make(
 ) -> Result<(ChildSpec, GroupHandle), NodeError> {
     let beginning = Durable::new(setup.participants.iter().copied());
     let medium = match &setup.folder {
-        Some(folder) => Medium::Folder(Folder::open(folder, beginning)?),
-        None => Medium::Memory(beginning),
+        Some(folder) => Medium::folder(folder, beginning)?,
+        None => Medium::memory(beginning),
     };
     let carrier = Rc::clone(&services.carrier);
     let (seeking, emitting) = (Rc::clone(&carrier), Rc::clone(services));
@@ -101,6 +107,7 @@ pub(super) fn make(
             }
         }),
         events: Rc::new(move |event| emitting.emit(event)),
+        awake: setup.awake,
         seed,
     };
     let (spec, address) = ChildSpec::new("participant", move || GroupActor::new(parts.clone()));

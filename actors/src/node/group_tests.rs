@@ -110,7 +110,7 @@ fn make(seed: u8, all: &[u8], folder: Option<&std::path::Path>, refuses: bool) -
     };
     let participants: Vec<PeerId> = all.iter().map(|seed| identity(*seed).peer_id()).collect();
     let folder = folder.map(|folder| folder.join(seed.to_string()));
-    parts.group = Some(GroupSetup { participants, config: quick(), application, folder });
+    parts.group = Some(GroupSetup { participants, config: quick(), application, folder, awake: None });
     let node = start(parts).unwrap();
     let group = node.group().unwrap().clone();
     Made { node, group, told }

@@ -34,6 +34,8 @@ use crate::pump::{self, Pump, Pumped};
 use crate::session::identity::{Identity, SigningContext};
 use crate::supervision::Context;
 
+/// By how much a clock that goes on while the machine sleeps may run ahead of the one that does not: more is a sleep.
+const NODDED_OFF: Duration = Duration::from_millis(500);
 /// Restarts of the actor in one life of the process that have numbers of their own.
 const LIVES: u64 = 1 << 16;
 
@@ -72,6 +74,8 @@ pub struct GroupParts {
     pub seek: Rc<dyn Fn(PeerId)>,
     /// Hears of what happens.
     pub events: Rc<dyn Fn(EventKind)>,
+    /// A clock that goes on while the machine sleeps.
+    pub awake: Option<fn() -> Duration>,
     /// The source of all jitter.
     pub seed: u64,
 }
@@ -123,6 +127,14 @@ pub struct GroupActor {
     seek_at: Instant,
     /// What metrics were told.
     told: PartitionMetrics,
+    /// Of the medium's lives, this one.
+    life: u64,
+    /// Proofs that were given to the medium in this life.
+    proofs: u64,
+    /// Pauses and resumptions so far: only the answer to the last one counts.
+    orders: u64,
+    /// Both clocks, when they were looked at last.
+    looked: Option<(Instant, Duration)>,
 }
 
 /// Signs and checks statements about partitions.
@@ -148,7 +160,9 @@ impl GroupActor {
     /// An actor that is yet to begin.
     pub fn new(parts: GroupParts) -> Self {
         let (asked, told) = (BTreeMap::new(), PartitionMetrics::default());
-        Self { parts, group: None, pump: Pump::new(), asked, seek_at: clock::now(), told }
+        let (life, proofs, orders, looked) = (0, 0, 0, None);
+        let (pump, seek_at) = (Pump::new(), clock::now());
+        Self { parts, group: None, pump, asked, seek_at, told, life, proofs, orders, looked }
     }
 
     fn begin(&mut self, restarts: u32) -> Result<(), String> {
@@ -156,7 +170,9 @@ impl GroupActor {
         let life = parts.incarnation.0.saturating_mul(LIVES).saturating_add(u64::from(restarts) % LIVES);
         let me = parts.identity.peer_id();
         let signer = Rc::new(IdentitySigner(Arc::clone(&parts.identity)));
-        let durable = parts.medium.lock().unwrap_or_else(PoisonError::into_inner).durable().clone();
+        let begun = parts.medium.lock().unwrap_or_else(PoisonError::into_inner).begin();
+        let (of_medium, durable) = begun.map_err(|error| error.to_string())?;
+        self.life = of_medium;
         let group = Group::new(
             clock::now(),
             Participant { me, life, seed: parts.seed.wrapping_add(life) },
@@ -173,7 +189,11 @@ impl GroupActor {
     /// Lets the group work, and carries out what it wants.
     fn work(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Group<Box<dyn StateMachine>>, Instant)) {
         let now = clock::now();
+        let slept = self.has_slept(now);
         let Some(group) = &mut self.group else { return };
+        if slept {
+            group.doubt_clock(now);
+        }
         work(group, now);
         while let Some(output) = self.group.as_mut().and_then(|group| group.poll_output(now)) {
             self.carry_out(ctx, output);
@@ -182,10 +202,22 @@ impl GroupActor {
         pump::arm(self, ctx, deadline);
     }
 
+    /// Whether the machine was asleep since this was asked last.
+    fn has_slept(&mut self, now: Instant) -> bool {
+        let Some(awake) = self.parts.awake.map(|awake| awake()) else { return false };
+        let before = self.looked.replace((now, awake));
+        before.is_some_and(|(then, was)| awake.saturating_sub(was) > now.saturating_duration_since(then) + NODDED_OFF)
+    }
+
     fn carry_out(&mut self, ctx: &mut Context<Self>, output: GroupOutput) {
+        let life = self.life;
         match output {
-            GroupOutput::Write(records) => self.write(ctx, move |medium| medium.write(records), true),
-            GroupOutput::WriteEvidence(proofs) => self.write(ctx, move |medium| medium.write_evidence(proofs), false),
+            GroupOutput::Write(records) => self.write(ctx, move |medium| medium.write(life, records), true),
+            GroupOutput::WriteEvidence(proofs) => {
+                self.proofs += 1;
+                let number = self.proofs;
+                self.write(ctx, move |medium| medium.write_evidence(life, number, proofs), false);
+            }
             GroupOutput::Send { to, concern, payload } => self.send(&to, concern, payload),
             GroupOutput::Emit(what) => (self.parts.events)(EventKind::Partition { what }),
             GroupOutput::Pause { reason, grace } => self.pause(ctx, reason, grace),
@@ -193,7 +225,10 @@ impl GroupActor {
             GroupOutput::Order(Order::Reconnect) => self.seek(),
             GroupOutput::Answer { id, answer } => self.answer(&id, Ok(answer)),
             GroupOutput::Lost { id } => self.answer(&id, Err(CommandError::Unknown)),
-            GroupOutput::RolledBack(RollbackReason::InDoubt(why)) => fail(ctx, format!("the state is in doubt: {why}")),
+            GroupOutput::RolledBack(RollbackReason::InDoubt(why)) => {
+                self.fail(ctx, format!("the state is in doubt: {why}"));
+            }
+            GroupOutput::SnapshotRefused(why) => tracing::warn!(%why, "the log cannot be made shorter"),
             GroupOutput::RolledBack(reason) => tracing::warn!(%reason, "a chosen state was not kept"),
             GroupOutput::Order(_)
             | GroupOutput::Committed { .. }
@@ -230,12 +265,12 @@ impl GroupActor {
             Ok(Ok(())) if then_goes_on => actor.work(ctx, |group, _| group.on_written()),
             Ok(Ok(())) => {}
             // Whoever cannot write keeps no promise: it begins anew from what is there, or is given up.
-            Ok(Err(error)) => fail(ctx, error.to_string()),
-            Err(error) => fail(ctx, error.to_string()),
+            Ok(Err(error)) => actor.fail(ctx, error.to_string()),
+            Err(error) => actor.fail(ctx, error.to_string()),
         }));
     }
 
-    fn pause(&self, ctx: &mut Context<Self>, reason: PauseReason, grace: Duration) {
+    fn pause(&mut self, ctx: &mut Context<Self>, reason: PauseReason, grace: Duration) {
         let asked = self.parts.application.pause.as_ref().map(|to| to.send(PauseApplication { reason, grace }));
         let answer = async move {
             if let Some(asked) = asked {
@@ -244,10 +279,10 @@ impl GroupActor {
             }
             Said::Paused
         };
-        ctx.spawn(answer.into_actor(self).map(Self::on_said));
+        self.await_answer(ctx, answer);
     }
 
-    fn resume(&self, ctx: &mut Context<Self>, token: Token) {
+    fn resume(&mut self, ctx: &mut Context<Self>, token: Token) {
         let asked = self.parts.application.resume.as_ref().map(|to| to.send(ResumeApplication { token }));
         let answer = async move {
             match asked {
@@ -255,14 +290,21 @@ impl GroupActor {
                 None => Said::Resumed(true),
             }
         };
-        ctx.spawn(answer.into_actor(self).map(Self::on_said));
+        self.await_answer(ctx, answer);
     }
 
-    fn on_said(said: Said, actor: &mut Self, ctx: &mut Context<Self>) {
-        actor.work(ctx, |group, now| match said {
-            Said::Paused => group.on_paused(now),
-            Said::Resumed(goes_on) => group.on_resumed(now, goes_on),
-        });
+    /// An application that is slow may answer what it was told before it hears the next thing: that is no answer to the next one.
+    fn await_answer(&mut self, ctx: &mut Context<Self>, answer: impl Future<Output = Said> + 'static) {
+        self.orders += 1;
+        let order = self.orders;
+        ctx.spawn(answer.into_actor(self).map(move |said, actor: &mut Self, ctx| {
+            if actor.orders == order {
+                actor.work(ctx, |group, now| match said {
+                    Said::Paused => group.on_paused(now),
+                    Said::Resumed(goes_on) => group.on_resumed(now, goes_on),
+                });
+            }
+        }));
     }
 
     fn answer(&mut self, id: &CommandId, answer: Result<Bytes, CommandError>) {
@@ -279,17 +321,19 @@ impl GroupActor {
         group.participants().iter().filter(|peer| **peer != me).for_each(|peer| (self.parts.seek)(*peer));
     }
 
+    /// This life is over: nothing is answered any more, and the supervisor decides whether there is another one.
+    fn fail(&mut self, ctx: &mut Context<Self>, message: String) {
+        tracing::error!(%message, "the group's state cannot be kept");
+        self.group = None;
+        ctx.stop_with(ExitReason::Failed { message });
+    }
+
     fn count(&mut self, now: Instant) {
         let Some(group) = &self.group else { return };
         let report = group.report(now);
         metrics::tell(&report, &self.told);
         self.told = report.partition.metrics;
     }
-}
-
-fn fail(ctx: &mut Context<GroupActor>, message: String) {
-    tracing::error!(%message, "the group's state cannot be kept");
-    ctx.stop_with(ExitReason::Failed { message });
 }
 
 impl fmt::Debug for GroupActor {
@@ -304,7 +348,7 @@ impl Actor for GroupActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         match self.begin(ctx.restarts()) {
             Ok(()) => self.work(ctx, |_, _| {}),
-            Err(message) => fail(ctx, message),
+            Err(message) => self.fail(ctx, message),
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Where a participant keeps what it must not forget: nowhere but in memory, or in a folder.
 //!
-//! A folder has a journal of records and a file of proofs. Each record of the journal is its length, the first 8 bytes of its BLAKE3 digest, and itself; the
-//! journal is synchronized to the medium before a write is over. What a crash left half written at its end is cut off: nobody was told that it is durable.
+//! A folder has a journal and a file of proofs. What is written at once is one frame of the journal: its length, the first 8 bytes of the BLAKE3 digest of its place, its
+//! length and its content, and the records. It is synchronized to the medium before the write is over, and only then it counts here, too. So what a crash
+//! left half written can only be the last frame: it is cut off, for nobody was told that it is durable. A bad frame with a good one behind it is damage.
 //! When a snapshot is to be kept, the journal begins anew with what all of it adds up to, as a new file that takes the old one's place.
+//!
+//! Each life of the actor begins by [`Medium::begin`]: what an earlier one still wanted to write is refused from then on, and after a write that failed the folder is
+//! read anew, since nobody knows what of it is there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -16,7 +20,7 @@ use super::log::Persist;
 const JOURNAL: &str = "journal";
 /// The name of the file of proofs.
 const EVIDENCE: &str = "evidence";
-/// The length of a record and its check.
+/// The length of a frame and its check.
 const HEAD: usize = 4 + SUM;
 /// Bytes of the digest that are kept.
 const SUM: usize = 8;
@@ -33,6 +37,9 @@ pub enum MediumError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// An earlier life of the actor wanted to write.
+    #[error("this life of the group's actor is over")]
+    Over,
     /// It is not what was written. The node has to be taken out of the group and come back as a new one, for what it has promised is lost.
     #[error("{path}: {what}")]
     Damaged {
@@ -45,119 +52,178 @@ pub enum MediumError {
 
 /// What a participant writes to.
 #[derive(Debug)]
-pub enum Medium {
-    /// Forgets with the process.
+pub struct Medium {
+    place: Place,
+    /// What there is when nothing was written.
+    beginning: Durable,
+    /// Lives of the actor so far.
+    life: u64,
+    /// The newest proofs that were written in this life.
+    proofs: u64,
+}
+
+#[derive(Debug)]
+enum Place {
     Memory(Durable),
-    /// Keeps.
     Folder(Folder),
 }
 
 impl Medium {
-    /// What is durable.
-    pub const fn durable(&self) -> &Durable {
-        match self {
-            Self::Memory(durable) => durable,
-            Self::Folder(folder) => &folder.durable,
-        }
+    /// One that forgets with the process.
+    pub fn memory(beginning: Durable) -> Self {
+        Self { place: Place::Memory(beginning.clone()), beginning, life: 0, proofs: 0 }
+    }
+
+    /// A folder, which is made if need be.
+    ///
+    /// # Errors
+    /// [`MediumError`].
+    pub fn folder(path: &Path, beginning: Durable) -> Result<Self, MediumError> {
+        let place = Place::Folder(Folder::open(path, beginning.clone())?);
+        Ok(Self { place, beginning, life: 0, proofs: 0 })
+    }
+
+    /// Begins another life of the actor. Gives its number, and what is durable.
+    ///
+    /// # Errors
+    /// [`MediumError`].
+    pub fn begin(&mut self) -> Result<(u64, Durable), MediumError> {
+        self.life += 1;
+        self.proofs = 0;
+        let durable = match &mut self.place {
+            Place::Memory(durable) => durable.clone(),
+            Place::Folder(folder) => {
+                if folder.failed {
+                    *folder = Folder::open(&folder.path, self.beginning.clone())?;
+                }
+                folder.durable.clone()
+            }
+        };
+        Ok((self.life, durable))
     }
 
     /// Makes records durable, in this order. Blocks.
     ///
     /// # Errors
-    /// [`MediumError`]; some of the first ones may be durable.
-    pub fn write(&mut self, records: Vec<Record>) -> Result<(), MediumError> {
-        match self {
-            Self::Memory(durable) => records.into_iter().try_for_each(|record| {
-                durable
-                    .apply(record)
-                    .map_err(|error| MediumError::Damaged { path: "memory".into(), what: error.to_string() })
-            }),
-            Self::Folder(folder) => folder.write(records),
+    /// [`MediumError`]; some of them may be durable, which the next life sees.
+    pub fn write(&mut self, life: u64, records: Vec<Record>) -> Result<(), MediumError> {
+        self.check(life)?;
+        match &mut self.place {
+            Place::Memory(durable) => apply(durable, records, Path::new("memory")),
+            Place::Folder(folder) => folder.write(records),
         }
     }
 
-    /// Makes the proofs durable. Blocks.
+    /// Makes proofs durable, unless newer ones are. Blocks.
     ///
     /// # Errors
     /// [`MediumError`]; the ones from before are.
-    pub fn write_evidence(&mut self, evidence: EvidenceSnapshot) -> Result<(), MediumError> {
-        match self {
-            Self::Memory(durable) => durable.remembered.evidence = evidence,
-            Self::Folder(folder) => folder.write_evidence(evidence)?,
+    pub fn write_evidence(&mut self, life: u64, number: u64, proofs: EvidenceSnapshot) -> Result<(), MediumError> {
+        self.check(life)?;
+        if number <= self.proofs {
+            return Ok(());
+        }
+        self.proofs = number;
+        match &mut self.place {
+            Place::Memory(durable) => durable.remembered.evidence = proofs,
+            Place::Folder(folder) => folder.write_evidence(proofs)?,
         }
         Ok(())
     }
+
+    const fn check(&self, life: u64) -> Result<(), MediumError> {
+        if life == self.life { Ok(()) } else { Err(MediumError::Over) }
+    }
 }
 
-/// A folder.
+fn apply(durable: &mut Durable, records: Vec<Record>, path: &Path) -> Result<(), MediumError> {
+    records.into_iter().try_for_each(|record| {
+        let applied = durable.apply(record);
+        applied.map_err(|error| MediumError::Damaged { path: path.to_owned(), what: error.to_string() })
+    })
+}
+
 #[derive(Debug)]
-pub struct Folder {
+struct Folder {
     path: PathBuf,
     journal: File,
+    /// Bytes of the journal.
+    length: u64,
     durable: Durable,
+    /// A write failed: what is there is not known.
+    failed: bool,
 }
 
 fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, MediumError> {
     result.map_err(|source| MediumError::File { path: path.to_owned(), source })
 }
 
+/// A new name in a folder is durable when the folder is. Not every system can synchronize a folder.
+fn synchronize(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
+
 impl Folder {
-    /// Opens a folder, or makes it: then `beginning` is what is durable.
-    ///
-    /// # Errors
-    /// [`MediumError`].
-    pub fn open(path: &Path, beginning: Durable) -> Result<Self, MediumError> {
+    fn open(path: &Path, beginning: Durable) -> Result<Self, MediumError> {
         at(path, fs::create_dir_all(path))?;
         let (name, mut durable) = (path.join(JOURNAL), beginning);
         let bytes = match fs::read(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             other => at(&name, other)?,
         };
-        let whole = read_journal(&name, &bytes, &mut durable)?;
+        let length = read_journal(&name, &bytes, &mut durable)? as u64;
         let mut options = OpenOptions::new();
         let journal = at(&name, options.create(true).truncate(false).write(true).open(&name))?;
-        at(&name, journal.set_len(whole as u64).and_then(|()| journal.sync_all()))?;
+        at(&name, journal.set_len(length).and_then(|()| journal.sync_all()))?;
         at(&name, io::Seek::seek(&mut &journal, io::SeekFrom::End(0)))?;
+        [Some(path), path.parent()].into_iter().flatten().for_each(synchronize);
         let evidence = path.join(EVIDENCE);
         match fs::read(&evidence) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => {
                 let read = postcard::from_bytes(&at(&evidence, other)?);
-                durable.remembered.evidence = read.map_err(|error| MediumError::Damaged {
-                    path: evidence,
-                    what: format!("it cannot be read: {error}"),
-                })?;
+                let what = |error| format!("it cannot be read: {error}");
+                durable.remembered.evidence =
+                    read.map_err(|error| MediumError::Damaged { path: evidence, what: what(error) })?;
             }
         }
-        Ok(Self { path: path.to_owned(), journal, durable })
+        Ok(Self { path: path.to_owned(), journal, length, durable, failed: false })
     }
 
     fn write(&mut self, records: Vec<Record>) -> Result<(), MediumError> {
-        let (name, mut bytes, mut anew) = (self.path.join(JOURNAL), Vec::new(), false);
-        for record in records {
-            anew |= matches!(record, Record::Log(Persist::Snapshot(_)));
-            push(&mut bytes, &record);
-            let applied = self.durable.apply(record);
-            applied.map_err(|error| MediumError::Damaged { path: name.clone(), what: error.to_string() })?;
+        let written = self.try_write(records);
+        self.failed |= written.is_err();
+        written
+    }
+
+    fn try_write(&mut self, records: Vec<Record>) -> Result<(), MediumError> {
+        let name = self.path.join(JOURNAL);
+        if records.iter().any(|record| matches!(record, Record::Log(Persist::Snapshot(_)))) {
+            let mut durable = self.durable.clone();
+            apply(&mut durable, records, &name)?;
+            (self.journal, self.length) = self.begin_anew(&durable)?;
+            self.durable = durable;
+            return Ok(());
         }
-        if anew {
-            return self.begin_anew();
-        }
-        at(&name, self.journal.write_all(&bytes).and_then(|()| self.journal.sync_data()))
+        let frame = frame(self.length, &records);
+        at(&name, self.journal.write_all(&frame).and_then(|()| self.journal.sync_data()))?;
+        self.length += frame.len() as u64;
+        apply(&mut self.durable, records, &name)
     }
 
     /// A journal of what all of it adds up to.
-    fn begin_anew(&mut self) -> Result<(), MediumError> {
-        let (stored, mut bytes) = (&self.durable.stored, Vec::new());
-        if let Some(memory) = self.durable.remembered.lease {
-            push(&mut bytes, &Record::Lease(memory));
-        }
-        push(&mut bytes, &Record::Log(Persist::Vote { term: stored.term, voted_for: stored.voted_for }));
-        push(&mut bytes, &Record::Log(Persist::Snapshot(stored.snapshot.clone())));
-        let entries = stored.entries.clone();
-        push(&mut bytes, &Record::Log(Persist::Append { prev: stored.snapshot.position, entries }));
-        self.journal = self.replace(JOURNAL, &bytes)?;
-        Ok(())
+    fn begin_anew(&self, durable: &Durable) -> Result<(File, u64), MediumError> {
+        let stored = &durable.stored;
+        let lease = durable.remembered.lease.map(Record::Lease);
+        let log = [
+            Persist::Vote { term: stored.term, voted_for: stored.voted_for },
+            Persist::Snapshot(stored.snapshot.clone()),
+            Persist::Append { prev: stored.snapshot.position, entries: stored.entries.clone() },
+        ];
+        let frame = frame(0, &lease.into_iter().chain(log.map(Record::Log)).collect::<Vec<_>>());
+        Ok((self.replace(JOURNAL, &frame)?, frame.len() as u64))
     }
 
     fn write_evidence(&mut self, evidence: EvidenceSnapshot) -> Result<(), MediumError> {
@@ -172,40 +238,46 @@ impl Folder {
         let mut file = at(&new, File::create(&new))?;
         at(&new, file.write_all(bytes).and_then(|()| file.sync_all()))?;
         at(&name, fs::rename(&new, &name))?;
-        // The folder has to have the new name, too. Not every system can synchronize a folder.
-        if let Ok(folder) = File::open(&self.path) {
-            let _ = folder.sync_all();
-        }
+        synchronize(&self.path);
         Ok(file)
     }
 }
 
-fn push(bytes: &mut Vec<u8>, record: &Record) {
-    let encoded = postcard::to_allocvec(record).unwrap_or_default();
-    bytes.extend_from_slice(&u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.extend_from_slice(&blake3::hash(&encoded).as_bytes()[..SUM]);
-    bytes.extend_from_slice(&encoded);
+/// The check of a frame: of its place, its length and its content.
+fn sum(place: u64, length: [u8; 4], content: &[u8]) -> [u8; SUM] {
+    let mut sum = [0; SUM];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&place.to_le_bytes()).update(&length).update(content).finalize_xof().fill(&mut sum);
+    sum
 }
 
-/// Reads records until the end, or until one that is not whole, which only the last one may be. Gives how many bytes are whole.
+fn frame(place: u64, records: &[Record]) -> Vec<u8> {
+    let content = postcard::to_allocvec(records).unwrap_or_default();
+    let length = u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes();
+    [&length[..], &sum(place, length, &content), &content].concat()
+}
+
+/// The content of the frame at a place, if there is a good one.
+fn frame_at(bytes: &[u8], place: usize) -> Option<&[u8]> {
+    let (length, rest) = bytes.get(place..)?.split_first_chunk::<4>()?;
+    let (check, rest) = rest.split_first_chunk::<SUM>()?;
+    let content = rest.get(..u32::from_le_bytes(*length) as usize)?;
+    (sum(place as u64, *length, content) == *check).then_some(content)
+}
+
+/// Reads frames until the end, or until one that is not good, which only the last one may be. Gives how many bytes are good.
 fn read_journal(path: &Path, bytes: &[u8], durable: &mut Durable) -> Result<usize, MediumError> {
     let damaged = |what: String| MediumError::Damaged { path: path.to_owned(), what };
-    let mut rest = bytes;
-    while let Some((head, behind)) = rest.split_first_chunk::<HEAD>() {
-        let (length, sum) = head.split_at(4);
-        let length = u32::from_le_bytes(length.try_into().unwrap_or_default()) as usize;
-        let Some((encoded, behind)) = behind.split_at_checked(length) else { break };
-        if blake3::hash(encoded).as_bytes()[..SUM] != *sum {
-            if behind.is_empty() {
-                break;
-            }
-            return Err(damaged(format!("a record at {} is damaged", bytes.len() - rest.len())));
-        }
-        let record = postcard::from_bytes(encoded).map_err(|error| damaged(error.to_string()))?;
-        durable.apply(record).map_err(|error| damaged(error.to_string()))?;
-        rest = behind;
+    let mut place = 0;
+    while let Some(content) = frame_at(bytes, place) {
+        let records: Vec<Record> = postcard::from_bytes(content).map_err(|error| damaged(error.to_string()))?;
+        apply(durable, records, path)?;
+        place += HEAD + content.len();
     }
-    Ok(bytes.len() - rest.len())
+    if (place + 1..bytes.len()).any(|behind| frame_at(bytes, behind).is_some()) {
+        return Err(damaged(format!("what was written at {place} is damaged")));
+    }
+    Ok(place)
 }
 
 #[cfg(test)]
@@ -269,35 +341,72 @@ mod tests {
     #[test]
     fn what_a_crash_left_half_written_is_cut_off_wherever_it_stopped() {
         let dir = tempfile::tempdir().unwrap();
-        written(dir.path());
+        let mut folder = Folder::open(dir.path(), beginning()).unwrap();
+        let mut all = vec![beginning()];
+        for record in records() {
+            folder.write(vec![record]).unwrap();
+            all.push(folder.durable.clone());
+        }
         let name = dir.path().join(JOURNAL);
         let bytes = fs::read(&name).unwrap();
-        let mut all = beginning();
-        let whole: Vec<Durable> = records()
-            .into_iter()
-            .map(|record| {
-                all.apply(record).unwrap();
-                all.clone()
-            })
-            .collect();
         for length in 0..bytes.len() {
-            fs::write(&name, &bytes[..length]).unwrap();
-            let mut folder = Folder::open(dir.path(), beginning()).unwrap();
-            assert!(folder.durable == beginning() || whole.contains(&folder.durable), "{length}");
-            folder.write(vec![Record::Lease(Memory { term: Term(9), owner: None })]).unwrap();
-            let again = Folder::open(dir.path(), beginning()).unwrap().durable;
-            assert_eq!(again.remembered.lease.unwrap().term, Term(9), "it goes on from there: {length}");
+            for filled in [0, 7] {
+                let mut left = bytes[..length].to_vec();
+                // Some systems make a file longer before they write into it.
+                left.resize(length + filled, 0);
+                fs::write(&name, &left).unwrap();
+                let mut folder = Folder::open(dir.path(), beginning()).unwrap();
+                assert!(all.contains(&folder.durable), "{length}");
+                folder.write(vec![Record::Lease(Memory { term: Term(9), owner: None })]).unwrap();
+                let again = Folder::open(dir.path(), beginning()).unwrap().durable;
+                assert_eq!(again.remembered.lease.unwrap().term, Term(9), "it goes on from there: {length}");
+            }
         }
     }
 
     #[test]
-    fn a_damaged_record_in_the_middle_is_not_passed_over() {
+    fn damage_in_the_middle_is_not_passed_over_wherever_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        written(dir.path());
+        let mut folder = Folder::open(dir.path(), beginning()).unwrap();
+        records().into_iter().for_each(|record| folder.write(vec![record]).unwrap());
         let name = dir.path().join(JOURNAL);
-        let mut bytes = fs::read(&name).unwrap();
-        bytes[HEAD + 1] ^= 1;
-        fs::write(&name, &bytes).unwrap();
-        assert!(matches!(Folder::open(dir.path(), beginning()), Err(MediumError::Damaged { .. })));
+        let bytes = fs::read(&name).unwrap();
+        let last = bytes.len() - frame(0, &records()[3..]).len();
+        for place in 0..last {
+            let mut bad = bytes.clone();
+            bad[place] ^= 1;
+            fs::write(&name, &bad).unwrap();
+            assert!(matches!(Folder::open(dir.path(), beginning()), Err(MediumError::Damaged { .. })), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_life_that_is_over_writes_nothing_and_older_proofs_replace_no_newer_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut medium = Medium::folder(dir.path(), beginning()).unwrap();
+        let (one, _) = medium.begin().unwrap();
+        medium.write(one, records()).unwrap();
+        let (two, durable) = medium.begin().unwrap();
+        assert_eq!(durable.stored.entries.len(), 3);
+        assert!(matches!(medium.write(one, vec![append(3, "late")]), Err(MediumError::Over)));
+        medium.write_evidence(two, 2, EvidenceSnapshot::default()).unwrap();
+        medium.write_evidence(two, 1, EvidenceSnapshot::default()).unwrap();
+        assert_eq!(medium.proofs, 2);
+    }
+
+    #[test]
+    fn after_a_write_that_failed_it_is_read_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut medium = Medium::folder(dir.path(), beginning()).unwrap();
+        let (one, _) = medium.begin().unwrap();
+        medium.write(one, records()).unwrap();
+        let Place::Folder(folder) = &mut medium.place else { panic!() };
+        // It can be read and not written.
+        folder.journal = File::open(dir.path().join(JOURNAL)).unwrap();
+        assert!(matches!(medium.write(one, vec![append(3, "c")]), Err(MediumError::File { .. })));
+        let (two, durable) = medium.begin().unwrap();
+        assert_eq!(durable.stored.entries.len(), 3, "what is not there does not count");
+        medium.write(two, vec![append(3, "c")]).unwrap();
+        assert_eq!(medium.begin().unwrap().1.stored.entries.len(), 4);
     }
 }

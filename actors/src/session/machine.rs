@@ -561,7 +561,7 @@ impl Session {
             let since = path.missing_since().or(path.waiting_since()).filter(|_| path.suspicions > 1);
             since.is_some_and(|since| since + self.config.spare_patience <= now)
         };
-        self.paths.values().all(|path| silent(path))
+        !self.paths.is_empty() && self.paths.values().all(|path| silent(path))
     }
 
     /// What does not change of a link.

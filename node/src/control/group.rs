@@ -1,13 +1,19 @@
 //! What the control interface does with the group that the node belongs to.
 
+use std::time::Duration;
+
 use bowline_actors::node::GroupHandle;
 use bowline_actors::partition::actor::CommandError;
+use bowline_actors::partition::group::SubmitError;
 use bytes::Bytes;
 
 use super::protocol::{GroupStatus, TrustAsked};
 use super::running::{Running, gone};
 use crate::exit::{Exit, Failure};
 use crate::notebook::{NotebookAnswer, NotebookCommand};
+
+/// How long a command is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Running {
     fn group(&self) -> Result<&GroupHandle, Failure> {
@@ -33,8 +39,14 @@ impl Running {
     /// [`Exit::False`] when there is no group or this side is paused, [`Exit::GaveUp`] when what became of it is not known.
     pub(crate) async fn note(&self, command: NotebookCommand) -> Result<NotebookAnswer, Failure> {
         let encoded = serde_json::to_vec(&command).map_err(|error| Failure::new(Exit::Usage, error))?;
-        let answer = self.group()?.submit(Bytes::from(encoded)).await.map_err(|error| match error {
+        let submitted = self.group()?.submit(Bytes::from(encoded));
+        let Ok(answer) = tokio::time::timeout(PATIENCE, submitted).await else {
+            let open = "accepted, and not committed yet: it is carried out when a majority is in reach, or not at all";
+            return Err(Failure::new(Exit::GaveUp, open).hint("`bowline partition explain` tells more"));
+        };
+        let answer = answer.map_err(|error| match error {
             CommandError::Unknown => Failure::new(Exit::GaveUp, error).hint("`bowline group list` shows the state"),
+            CommandError::NotAccepted(SubmitError::TooLarge { .. }) => Failure::new(Exit::Usage, error),
             CommandError::NotAccepted(_) | CommandError::Gone | _ => {
                 Failure::new(Exit::False, error).hint("`bowline partition explain` tells more")
             }

@@ -112,8 +112,10 @@ pub enum GroupOutput {
     Adopted,
     /// A resolution came to nothing.
     Unresolved,
-    /// The chosen state was not kept; [`RollbackReason::InDoubt`]: begin anew from what is durable.
+    /// The chosen state was not kept; [`RollbackReason::InDoubt`]: begin anew from what is durable. Nothing more comes then.
     RolledBack(RollbackReason),
+    /// The state is larger than a snapshot may be, so that the log cannot be made shorter: it will be full.
+    SnapshotRefused(String),
 }
 
 /// Why a command was not accepted. Nothing happened.
@@ -234,6 +236,10 @@ pub struct Group<M> {
     /// Commands to be proposed again, and when; and whether somebody here waits for the answer.
     waiting: BTreeMap<CommandId, (Command, Instant)>,
     steps: VecDeque<Step>,
+    /// What does not wait for anything to be written: the application has to hear at once that it is to pause.
+    urgent: VecDeque<GroupOutput>,
+    /// The state is not what it should be: nothing is done with it any more.
+    in_doubt: bool,
     /// So many of those that are to be written are being written, in one go.
     writing: usize,
 }
@@ -284,6 +290,8 @@ impl<M: StateMachine> Group<M> {
             numbered: 0,
             waiting: BTreeMap::new(),
             steps: VecDeque::new(),
+            urgent: VecDeque::new(),
+            in_doubt: false,
             writing: 0,
             config,
         };
@@ -293,7 +301,8 @@ impl<M: StateMachine> Group<M> {
 
     /// A packet came from this node, authenticated.
     pub fn on_packet(&mut self, now: Instant, from: PeerId, concern: Concern, payload: &[u8]) -> Result<(), String> {
-        if self.partition.evidence().is_excluded(&from) {
+        let takes_part = self.partition.configuration().contains(&from);
+        if self.in_doubt || self.partition.evidence().is_excluded(&from) {
             return Ok(());
         }
         match concern {
@@ -306,6 +315,7 @@ impl<M: StateMachine> Group<M> {
                 self.take_log();
                 taken.map_err(|error| error.to_string())?;
             }
+            Concern::State if !takes_part => {}
             Concern::State => {
                 self.resolution.on_log_end(self.log.status().last);
                 // What comes late, of a leader of old, is refused as it should be.
@@ -314,7 +324,8 @@ impl<M: StateMachine> Group<M> {
             }
             Concern::Command => {
                 let (command, holder) = wire::decode(payload).map_err(|error| error.to_string())?;
-                if self.log.is_leader() && self.partition.configuration().contains(&from) {
+                let known = |peer: &PeerId| self.partition.configuration().contains(peer);
+                if takes_part && self.log.is_leader() && known(&holder) && known(&command.id.origin) {
                     self.propose(now, &command, holder);
                 }
             }
@@ -471,7 +482,7 @@ impl<M: StateMachine> Group<M> {
             self.take_log();
         } else if let Some(leader) = self.log.leader() {
             let payload = wire::encode(command, &holder);
-            self.steps.push_back(Step::Out(GroupOutput::Send { to: leader, concern: Concern::Command, payload }));
+            self.send(leader, Concern::Command, payload);
         }
     }
 

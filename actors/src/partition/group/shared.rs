@@ -14,6 +14,9 @@ use crate::partition::state::{VectorClock, Version, Versioned};
 /// Entries of a vector clock at most: as many as there may be participants, and those that were.
 const CLOCK_MAX: usize = 256;
 
+/// Commands that may be open in a state: those of as many participants as there may be.
+const OPEN_MAX: usize = 64 * Done::WINDOW as usize;
+
 /// What an application has to be so that a group can keep it: commands that change it, in one order everywhere. Called on the node's thread; nothing in here
 /// may block, look at a clock or draw lots.
 pub trait StateMachine {
@@ -21,7 +24,8 @@ pub trait StateMachine {
     /// makes no sense is answered so, and changes nothing.
     fn execute(&mut self, command: &Bytes) -> Bytes;
 
-    /// All of it, as bytes. The same state gives the same bytes on every node.
+    /// All of it, as bytes. The same state gives the same bytes on every node. It has to stay below `partition_log.snapshot_bytes_max` and
+    /// `resolution.bytes_max`, or the group comes to a halt: the application refuses what would make it larger.
     fn save(&self) -> Bytes;
 
     /// Becomes what [`StateMachine::save`] gave.
@@ -240,6 +244,9 @@ impl<M: StateMachine> Versioned for Shared<M> {
 
     fn apply(&mut self, state: &Bytes) -> Result<(), String> {
         let whole: Whole = postcard::from_bytes(state).map_err(|error| error.to_string())?;
+        if whole.open.len() > OPEN_MAX || whole.open.iter().any(|(id, command)| *id != command.id) {
+            return Err("what is open in it cannot be".to_owned());
+        }
         self.machine.load(&whole.committed.machine)?;
         self.ledger = whole.committed.ledger;
         (self.open, self.clock) = (whole.open, whole.clock);

@@ -1,17 +1,21 @@
 //! What the machines want done, in order, and what the group does of it itself.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bowline_messages::PeerId;
 use bowline_messages::network::Concern;
-use bowline_messages::partition::{RecoveryFailure, RecoveryStep};
+use bowline_messages::partition::{PauseReason, RecoveryFailure, RecoveryStep};
 use bytes::Bytes;
 
 use super::shared::{Carried, Command, StateMachine};
 use super::{Group, GroupOutput, Record};
-use crate::partition::log::{LogOutput, Membership, Position};
+use crate::partition::log::{LogOutput, Membership, Position, SnapshotError};
 use crate::partition::machine::PartitionOutput;
-use crate::partition::state::ResolutionOutput;
+use crate::partition::state::{ResolutionOutput, RollbackReason};
 use crate::partition::strategy::Order;
+
+/// Steps that wait for the medium, beyond which packets are dropped.
+const WAITING_MAX: usize = 4096;
 
 /// One thing to be done; behind something to be written it waits.
 #[derive(Debug, Clone)]
@@ -38,7 +42,10 @@ impl Step {
 impl<M: StateMachine> Group<M> {
     /// The next thing to do; `None`: nothing, or something is being written.
     pub fn poll_output(&mut self, now: Instant) -> Option<GroupOutput> {
-        while self.writing == 0 {
+        if let Some(urgent) = self.urgent.pop_front() {
+            return Some(urgent);
+        }
+        while self.writing == 0 && !self.in_doubt {
             if self.steps.front()?.is_write() {
                 // Whatever waits to be written goes in one go.
                 let records = self.steps.iter().filter_map(|step| match step {
@@ -68,11 +75,15 @@ impl<M: StateMachine> Group<M> {
             self.steps.push_back(match output {
                 PartitionOutput::PersistLease(memory) => Step::Write(Record::Lease(memory)),
                 PartitionOutput::Send { to, payload } => {
-                    Step::Out(GroupOutput::Send { to, concern: Concern::Partition, payload })
+                    self.send(to, Concern::Partition, payload);
+                    continue;
+                }
+                PartitionOutput::Pause { reason, grace } => {
+                    self.pause(reason, grace);
+                    continue;
                 }
                 other @ (PartitionOutput::PersistEvidence(_)
                 | PartitionOutput::Emit(_)
-                | PartitionOutput::Pause { .. }
                 | PartitionOutput::Resume { .. }
                 | PartitionOutput::Order(_)
                 | PartitionOutput::Recover(_)
@@ -85,7 +96,10 @@ impl<M: StateMachine> Group<M> {
         while let Some(output) = self.log.poll_output() {
             self.steps.push_back(match output {
                 LogOutput::Persist(persist) => Step::Write(Record::Log(persist)),
-                LogOutput::Send { to, payload } => Step::Out(GroupOutput::Send { to, concern: Concern::Log, payload }),
+                LogOutput::Send { to, payload } => {
+                    self.send(to, Concern::Log, payload);
+                    continue;
+                }
                 other @ (LogOutput::Committed { .. }
                 | LogOutput::Restore { .. }
                 | LogOutput::Counting(_)
@@ -100,7 +114,8 @@ impl<M: StateMachine> Group<M> {
         while let Some(output) = self.resolution.poll_output() {
             self.steps.push_back(match output {
                 ResolutionOutput::Send { to, payload } => {
-                    Step::Out(GroupOutput::Send { to, concern: Concern::State, payload })
+                    self.send(to, Concern::State, payload);
+                    continue;
                 }
                 other @ (ResolutionOutput::Adopted { .. }
                 | ResolutionOutput::Propose(_)
@@ -111,13 +126,23 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
+    /// Sends, when everything before is written. While a slow medium writes only so much waits: packets may get lost anyway.
+    pub(super) fn send(&mut self, to: PeerId, concern: Concern, payload: Bytes) {
+        if self.steps.len() < WAITING_MAX {
+            self.steps.push_back(Step::Out(GroupOutput::Send { to, concern, payload }));
+        }
+    }
+
+    /// Nothing that this says depends on what is being written, and it cannot wait: a lease runs out. A permission to go on that is still waiting is void.
+    fn pause(&mut self, reason: PauseReason, grace: Duration) {
+        (self.running, self.told_to_resume) = (false, false);
+        self.steps.retain(|step| !matches!(step, Step::Partition(PartitionOutput::Resume { .. })));
+        self.urgent.push_back(GroupOutput::Pause { reason, grace });
+    }
+
     fn do_partition(&mut self, now: Instant, output: PartitionOutput) -> Option<GroupOutput> {
         match output {
             PartitionOutput::Emit(event) => Some(GroupOutput::Emit(event)),
-            PartitionOutput::Pause { reason, grace } => {
-                (self.running, self.told_to_resume) = (false, false);
-                Some(GroupOutput::Pause { reason, grace })
-            }
             PartitionOutput::Resume { token } => {
                 self.told_to_resume = true;
                 Some(GroupOutput::Resume { token })
@@ -135,7 +160,7 @@ impl<M: StateMachine> Group<M> {
             PartitionOutput::PersistEvidence(evidence) => Some(GroupOutput::WriteEvidence(evidence)),
             // The leader brings the log to whoever is behind, without being asked.
             PartitionOutput::Newer { .. } => None,
-            PartitionOutput::PersistLease(_) | PartitionOutput::Send { .. } => None,
+            PartitionOutput::PersistLease(_) | PartitionOutput::Send { .. } | PartitionOutput::Pause { .. } => None,
         }
     }
 
@@ -188,15 +213,20 @@ impl<M: StateMachine> Group<M> {
                 return Some(GroupOutput::Leader { term, peer });
             }
             LogOutput::Restore { state, .. } => {
-                // Its digest was checked when it came; what cannot be read here could be read nowhere.
-                let _ = self.shared.load(&state);
+                if let Err(why) = self.shared.load(&state) {
+                    self.in_doubt = true;
+                    return Some(GroupOutput::RolledBack(RollbackReason::InDoubt(why)));
+                }
                 self.forget_done();
                 self.take_participants(now);
             }
             LogOutput::SnapshotWanted { .. } => {
                 // A state that the log is yet to reach is refused, and asked for again.
-                let _ = self.log.snapshot(now, self.shared.position().index, self.shared.save());
+                let taken = self.log.snapshot(now, self.shared.position().index, self.shared.save());
                 self.take_log();
+                if let Err(error @ SnapshotError::TooLarge { .. }) = taken {
+                    return Some(GroupOutput::SnapshotRefused(error.to_string()));
+                }
             }
             LogOutput::Counting(Membership { voters, next_voters, .. }) => {
                 if next_voters.is_empty() && &voters == self.partition.configuration().participants() {
@@ -251,7 +281,10 @@ impl<M: StateMachine> Group<M> {
                 }
                 None
             }
-            ResolutionOutput::RolledBack { reason, .. } => Some(GroupOutput::RolledBack(reason)),
+            ResolutionOutput::RolledBack { reason, .. } => {
+                self.in_doubt |= matches!(reason, RollbackReason::InDoubt(_));
+                Some(GroupOutput::RolledBack(reason))
+            }
             ResolutionOutput::Resolved { outcome, .. } => {
                 if let Some(outcome) = outcome {
                     self.on_step(now, RecoveryStep::SynchronizingState, Self::outcome_of(outcome));

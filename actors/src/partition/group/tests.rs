@@ -143,6 +143,7 @@ impl Room {
                 | GroupOutput::Leader { .. }
                 | GroupOutput::Adopted
                 | GroupOutput::Unresolved
+                | GroupOutput::SnapshotRefused(_)
                 | GroupOutput::RolledBack(_) => {}
             }
         }

@@ -398,6 +398,7 @@ impl<'a> World<'a> {
                     self.violations.push(Violation::Failed { node, what: reason.to_string() });
                 }
             }
+            GroupOutput::SnapshotRefused(what) => self.violations.push(Violation::Failed { node, what }),
             GroupOutput::Leader { peer: None, .. } | GroupOutput::Order(_) | GroupOutput::Lost { .. } => {}
         }
     }
