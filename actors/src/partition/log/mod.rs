@@ -10,6 +10,7 @@
 //! | file | idea |
 //! |---|---|
 //! | [`wire`] | what participants say to each other |
+//! | `flow` | what is under way to a follower is not sent again |
 //! | `guard` | what cannot be true is refused |
 //! | `roster` | keys and the numbers that the consensus uses |
 //! | `election` | the question before the vote, the leader's majority |
@@ -18,6 +19,7 @@
 //! | [`stored`] | what survives a crash |
 
 mod election;
+mod flow;
 mod guard;
 mod packets;
 mod roster;
@@ -40,6 +42,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::transfer::{Digest, Fetch, digest};
 use election::Election;
+use flow::Flow;
 use roster::Roster;
 pub use stored::{Persist, Snapshot, Stored, StoredError};
 use wire::{Entry, Offer, WireError};
@@ -205,6 +208,7 @@ pub struct Log {
     roster: Roster,
     admitted: BTreeSet<PeerId>,
     election: Election,
+    flow: Flow,
     /// Who was heard leading last, and in which term.
     led_by: Option<(u64, PeerId)>,
     /// The last term that this node began as its leader.
@@ -276,6 +280,7 @@ impl Log {
             roster,
             admitted: BTreeSet::new(),
             election,
+            flow: Flow::default(),
             led_by: None,
             led: None,
             said_leader: (stored.term, None),

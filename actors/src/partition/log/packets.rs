@@ -145,6 +145,7 @@ impl Log {
         if self.node.role().is_leader() && term == self.node.current_term().get() {
             let membership = self.membership();
             self.election.on_follower(now, from, &membership);
+            self.flow.on_answer(now, &from, last.index);
         }
         let from = number(&from);
         self.step(&Message::AppendEntriesReply { from, term: Term::new(term), last_position: raft(last) });

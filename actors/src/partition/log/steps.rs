@@ -9,6 +9,9 @@ use super::super::state::transfer::digest;
 use super::wire::{Entry, HEAD_BYTES_MAX, Membership, Offer, PACKET_BYTES_MAX, Packet, encode};
 use super::{Log, LogOutput, Persist, Snapshot, ours, roster};
 
+/// Heartbeats for which entries that were sent to a follower count as under way.
+const HEARTBEATS_UNDER_WAY: u32 = 2;
+
 /// An entry as the consensus knows it, which has no contents.
 pub(super) fn consensus_entry(entry: &Entry) -> LogEntry {
     match entry {
@@ -26,6 +29,7 @@ impl Log {
             self.led = Some(term);
             let membership = self.membership();
             self.election.lead(now, &membership);
+            self.flow.begin();
         }
         let mut vote_changed = false;
         while let Some(action) = self.node.actions_mut().next() {
@@ -42,7 +46,7 @@ impl Log {
                 continue;
             }
             self.persist_vote(&mut vote_changed);
-            self.act(action);
+            self.act(now, action);
         }
         self.persist_vote(&mut vote_changed);
         self.incoming.clear();
@@ -71,7 +75,7 @@ impl Log {
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, now: Instant, action: Action) {
         match action {
             Action::SetElectionTimeout | Action::SaveCurrentTerm | Action::SaveVotedFor => {}
             Action::AppendLogEntries(entries) => self.append(&entries),
@@ -80,13 +84,19 @@ impl Log {
                 for peer in membership.everybody() {
                     let votes_only = matches!(message, Message::RequestVoteCall { .. });
                     if peer != self.me && (!votes_only || membership.votes(&peer)) {
-                        self.say(peer, &message);
+                        let sent = self.say(peer, &message);
+                        if let Some((prev, last)) = sent {
+                            self.flow.on_new(now, &peer, prev, last);
+                        }
                     }
                 }
             }
             Action::SendMessage(to, message) => {
-                if let Some(peer) = self.roster.peer(to) {
-                    self.say(peer, &message);
+                if let Some(peer) = self.roster.peer(to).filter(|peer| self.is_due(now, peer, &message)) {
+                    let sent = self.say(peer, &message);
+                    if let Some((prev, last)) = sent.filter(|(prev, last)| last > prev) {
+                        self.flow.on_sent(now, peer, prev, last);
+                    }
                 }
             }
             Action::InstallSnapshot(to) => self.offer_snapshot(to),
@@ -115,8 +125,24 @@ impl Log {
         self.outputs.push_back(LogOutput::Persist(Persist::Append { prev, entries: added }));
     }
 
-    /// Sends a message of the consensus; of entries as many as fit, the rest follows when these have been answered.
-    fn say(&mut self, to: PeerId, message: &Message) {
+    /// Whether a message to one peer is worth sending: what it brings may be under way already.
+    fn is_due(&self, now: Instant, to: &PeerId, message: &Message) -> bool {
+        match message {
+            Message::AppendEntriesCall { entries, .. } if !entries.is_empty() => {
+                let patience = self.config.heartbeat * HEARTBEATS_UNDER_WAY;
+                self.flow.is_due(now, to, ours(entries.prev_position()).index, patience)
+            }
+            Message::AppendEntriesCall { .. }
+            | Message::AppendEntriesReply { .. }
+            | Message::RequestVoteCall { .. }
+            | Message::RequestVoteReply { .. } => true,
+        }
+    }
+
+    /// Sends a message of the consensus; of entries as many as fit, the rest follows when these have been answered. Gives what the entries follow, and the
+    /// last of them.
+    fn say(&mut self, to: PeerId, message: &Message) -> Option<(u64, u64)> {
+        let mut said = None;
         let packet = match message {
             Message::RequestVoteCall { term, last_position, .. } => {
                 Packet::Stand { term: term.get(), last: ours(*last_position) }
@@ -136,7 +162,8 @@ impl Log {
                     left.is_some()
                 };
                 let sent = self.entries.range(prev.index + 1..).take_while(fits);
-                let entries = sent.map(|(_, entry)| entry.clone()).collect();
+                let entries: Vec<Entry> = sent.map(|(_, entry)| entry.clone()).collect();
+                said = Some((prev.index, prev.index + entries.len() as u64));
                 Packet::Append { term: term.get(), commit: commit_index.get(), prev, entries }
             }
             Message::AppendEntriesReply { term, last_position, .. } => {
@@ -144,6 +171,7 @@ impl Log {
             }
         };
         self.send(to, &packet);
+        said
     }
 
     pub(super) fn send(&mut self, to: PeerId, packet: &Packet) {

@@ -104,6 +104,35 @@ fn who_fell_behind_the_log_gets_the_snapshot() {
     world.assert_converged();
 }
 
+/// Each of its answers shows that it is behind; the entries it lacks are sent once, and not with each of these.
+#[test]
+fn who_catches_up_over_a_slow_way_is_not_sent_the_same_again_and_again() {
+    // It is to catch up by entries.
+    let mut world = World::with_config(3, 7, |config| (config.snapshot_after, config.entries_max) = (1000, 4000));
+    world.run(ms(4000));
+    let leader = world.leader().unwrap();
+    let behind = world.nodes.keys().copied().find(|peer| *peer != leader).unwrap();
+    world.crash(behind);
+    let text = "x".repeat(100);
+    let mut written = 0;
+    let mut write = |world: &mut World, times: usize| {
+        for _ in 0..times {
+            world.propose(leader, &text).unwrap();
+            written += text.len();
+            world.run(ms(25));
+        }
+    };
+    write(&mut world, 60);
+    world.slow.insert(behind, ms(400));
+    world.restart(behind);
+    world.bytes_to.clear();
+    write(&mut world, 240);
+    world.run(ms(4000));
+    world.assert_converged();
+    let sent = world.bytes_to[&behind];
+    assert!(sent < written * 5, "{sent} bytes were sent for {written}");
+}
+
 #[test]
 fn a_log_without_a_majority_grows_only_to_its_bound() {
     let mut world = World::new(3, 6);

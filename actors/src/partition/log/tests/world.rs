@@ -40,6 +40,10 @@ pub(super) struct World {
     sent: u64,
     pub(super) cut: BTreeSet<(PeerId, PeerId)>,
     pub(super) loss: f64,
+    /// How much later everything arrives at these and from these.
+    pub(super) slow: BTreeMap<PeerId, Duration>,
+    /// Bytes sent to each.
+    pub(super) bytes_to: BTreeMap<PeerId, usize>,
     pub(super) config: PartitionLogConfig,
     leaders: BTreeMap<u64, PeerId>,
     /// What anybody saw committed.
@@ -53,8 +57,13 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(count: u8, seed: u64) -> Self {
+        Self::with_config(count, seed, |_| {})
+    }
+
+    pub(super) fn with_config(count: u8, seed: u64, change: impl FnOnce(&mut PartitionLogConfig)) -> Self {
         let start = Instant::now();
-        let config = PartitionLogConfig { snapshot_after: 40, entries_max: 400, ..PartitionLogConfig::default() };
+        let mut config = PartitionLogConfig { snapshot_after: 40, entries_max: 400, ..PartitionLogConfig::default() };
+        change(&mut config);
         let mut world = Self {
             now: start,
             start,
@@ -64,6 +73,8 @@ impl World {
             sent: 0,
             cut: BTreeSet::new(),
             loss: 0.0,
+            slow: BTreeMap::new(),
+            bytes_to: BTreeMap::new(),
             config,
             leaders: BTreeMap::new(),
             committed: BTreeMap::new(),
@@ -175,12 +186,14 @@ impl World {
             LogOutput::Persist(_) => {}
             LogOutput::Send { to, payload } => {
                 assert!(payload.len() <= wire::PACKET_BYTES_MAX);
+                *self.bytes_to.entry(to).or_default() += payload.len();
+                let slow = [me, to].iter().filter_map(|peer| self.slow.get(peer)).sum::<Duration>();
                 let copies = if self.rng.random_bool(0.02) { 2 } else { 1 };
                 for _ in 0..copies {
                     if !self.cut.contains(&(me, to)) && !self.rng.random_bool(self.loss) {
                         self.sent += 1;
                         let late = if self.rng.random_bool(0.02) { ms(400) } else { ms(0) };
-                        let at = self.now + ms(self.rng.random_range(5..30)) + late;
+                        let at = self.now + ms(self.rng.random_range(5..30)) + late + slow;
                         self.packets.insert((at, self.sent), (me, to, payload.clone()));
                     }
                 }
