@@ -3,7 +3,7 @@
 //! Child of the root, permanent. The table of groups belongs to its factory, so a restart forgets nothing.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +56,8 @@ pub struct PeerTable {
     peers: RefCell<BTreeMap<PeerId, PeerEntry>>,
     /// Peers that the user or the application wants to be connected to, and where: a session that ended is made anew.
     wanted: RefCell<BTreeMap<PeerId, Vec<(EndpointAddress, Binding)>>>,
-    /// Those among them that are wanted for the network's sake only.
-    for_network: RefCell<BTreeSet<PeerId>>,
+    /// Peers that are wanted for the network's sake, and where.
+    for_network: RefCell<BTreeMap<PeerId, Vec<(EndpointAddress, Binding)>>>,
     groups_made: Cell<u64>,
 }
 
@@ -69,6 +69,14 @@ impl PeerTable {
     /// Whether the application has sent anything to a peer, or got anything from it.
     fn is_used(&self, peer: &PeerId) -> bool {
         self.ledger(peer).is_some_and(|ledger| ledger.outbox().totals().0 > 0 || ledger.inbound().totals().0 > 0)
+    }
+
+    /// Where a peer is to be sought; `None`: nobody wants it. Where the user said counts alone; who is wanted whatever the way is sought where
+    /// the network needs it, too.
+    fn sought(&self, peer: &PeerId) -> Option<Vec<(EndpointAddress, Binding)>> {
+        let given = self.wanted.borrow().get(peer).cloned();
+        let for_network = self.for_network.borrow().get(peer).cloned();
+        given.clone().filter(|given| !given.is_empty()).or(for_network).or(given)
     }
 
     /// How each peer is reached that is reached at the moment.
@@ -198,11 +206,11 @@ impl PeersActor {
 
     /// Begins a new session after a while, if the user or the application still wants one.
     fn reconnect_later(&self, peer: PeerId, ctx: &mut Context<Self>) {
-        if self.draining || !self.table.wanted.borrow().contains_key(&peer) {
+        if self.draining || self.table.sought(&peer).is_none() {
             return;
         }
         ctx.run_later(RECONNECT_AFTER, move |actor, ctx| {
-            let addresses = actor.table.wanted.borrow().get(&peer).cloned();
+            let addresses = actor.table.sought(&peer);
             if let Some(addresses) = addresses.filter(|_| !actor.draining && actor.services.admits(&peer)) {
                 actor.find_or_make(peer, ctx).do_send(AddAddresses(addresses));
             }
@@ -251,16 +259,15 @@ impl Handler<ConnectPeer> for PeersActor {
             return Err(ConnectError::Itself);
         }
         self.services.allow(connect.peer).map_err(ConnectError::NotAllowed)?;
-        self.table.for_network.borrow_mut().remove(&connect.peer);
         // Maybe others know the way.
         let fallback = self.services.through_others(&connect.peer).filter(|_| connect.addresses.is_empty());
-        let addresses = {
+        {
             let mut wanted = self.table.wanted.borrow_mut();
             let known = wanted.entry(connect.peer).or_default();
             known.retain(|(address, _)| connect.addresses.iter().all(|(new, _)| new != address));
             known.extend(connect.addresses);
-            known.clone()
-        };
+        }
+        let addresses = self.table.sought(&connect.peer).unwrap_or_default();
         let session = self.find_or_make(connect.peer, ctx);
         // A command of the user's, a handful in the life of a session. All that is known: a session that is made here knows nothing of
         // what an earlier one was told.
@@ -290,12 +297,12 @@ impl Handler<SeekPeer> for PeersActor {
             let standing = self.services.trust.borrow().standing(&peer);
             standing.map_err(|refusal| ConnectError::NotAllowed(refusal.to_string()))?;
             self.table.for_network.borrow_mut().remove(&peer);
-            self.table.wanted.borrow_mut().insert(peer, addresses.clone());
+            self.table.wanted.borrow_mut().insert(peer, addresses);
             self.find_or_make(peer, ctx);
         }
         if let Some(entry) = self.table.peers.borrow().get(&peer) {
             // Once for each reload of a configuration.
-            entry.session.do_send(GivenAddresses(addresses));
+            entry.session.do_send(GivenAddresses(self.table.sought(&peer).unwrap_or_default()));
         }
         Ok(())
     }
@@ -324,23 +331,22 @@ impl Handler<HealingRequest> for PeersActor {
     fn handle(&mut self, request: HealingRequest, ctx: &mut Self::Context) {
         match request {
             HealingRequest::Connect { peer, addresses } => {
-                let wanted = self.table.wanted.borrow().contains_key(&peer);
-                if wanted || self.draining || !self.services.admits(&peer) {
+                // Who is sought where the user said is sought nowhere else.
+                let given = self.table.wanted.borrow().get(&peer).is_some_and(|given| !given.is_empty());
+                if given || self.draining || !self.services.admits(&peer) {
                     return;
                 }
                 let known = addresses.iter().filter_map(|address| address.parse::<EndpointAddress>().ok());
                 let addresses: Vec<_> = known.map(|address| (address, Binding::default())).collect();
-                self.table.for_network.borrow_mut().insert(peer);
-                self.table.wanted.borrow_mut().insert(peer, addresses.clone());
+                self.table.for_network.borrow_mut().insert(peer, addresses.clone());
                 // Bounded by the links that the network may ask of this node.
                 self.find_or_make(peer, ctx).do_send(AddAddresses(addresses));
             }
             HealingRequest::Release { peer } => {
-                if self.table.for_network.borrow_mut().remove(&peer) {
-                    self.table.wanted.borrow_mut().remove(&peer);
-                    if !self.table.is_used(&peer) {
-                        self.end(&peer, SessionEnd::ClosedHere);
-                    }
+                let released = self.table.for_network.borrow_mut().remove(&peer).is_some();
+                let wanted = self.table.wanted.borrow().contains_key(&peer);
+                if released && !wanted && !self.table.is_used(&peer) {
+                    self.end(&peer, SessionEnd::ClosedHere);
                 }
             }
         }
@@ -370,6 +376,7 @@ impl Handler<DisconnectPeer> for PeersActor {
 
     fn handle(&mut self, DisconnectPeer(peer): DisconnectPeer, _: &mut Self::Context) -> bool {
         self.table.wanted.borrow_mut().remove(&peer);
+        self.table.for_network.borrow_mut().remove(&peer);
         self.end(&peer, SessionEnd::ClosedHere)
     }
 }

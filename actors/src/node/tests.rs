@@ -13,7 +13,8 @@ use bowline_messages::event::{Event, EventKind};
 use bowline_messages::membership::{MemberInfo, MemberState};
 use bowline_messages::network::{Concern, GroupPacket};
 use bowline_messages::session::{Inbox, Outgoing, ReceiptState, SessionEnd};
-use bowline_messages::{EndpointAddress, MessageClass, TransportKind};
+use bowline_messages::topology::HealingRequest;
+use bowline_messages::{EndpointAddress, MessageClass, PeerId, TransportKind};
 use bytes::Bytes;
 
 use super::addresses::AddressesActor;
@@ -224,6 +225,29 @@ fn those_without_a_link_talk_through_others() {
         let numbers: Vec<u64> =
             inbox.borrow().iter().map(|payload| u64::from_be_bytes(payload[..].try_into().unwrap())).collect();
         assert_eq!(numbers, (0..50).collect::<Vec<_>>());
+        for node in [a, b, c] {
+            node.shutdown(Duration::ZERO).await;
+        }
+    });
+}
+
+/// Who is wanted whatever the way, as participants of a group are, gets the direct link that the network needs.
+#[test]
+fn who_is_reached_through_others_can_be_given_a_link_for_the_network() {
+    actix::System::new().block_on(async {
+        let ((a, _), (b, _), (c, _)) = (networked(31), networked(32), networked(33));
+        let addresses = b.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        a.connect(b.id(), addresses.clone()).await.unwrap();
+        c.connect(b.id(), addresses).await.unwrap();
+        let direct = |to: PeerId| a.services().carrier.neighbours().iter().find(|n| n.peer == to).map(|n| n.direct);
+        a.connect(c.id(), []).await.unwrap();
+        until("they talk through the one between", || async { direct(c.id()) == Some(false) }).await;
+        let listening = c.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let addresses = listening.iter().map(ToString::to_string).collect();
+        a.peers().do_send(HealingRequest::Connect { peer: c.id(), addresses });
+        until("there is a direct link", || async { direct(c.id()) == Some(true) }).await;
+        a.peers().do_send(HealingRequest::Release { peer: c.id() });
+        assert!(a.session(c.id()).await.unwrap().is_some(), "it is wanted for something else");
         for node in [a, b, c] {
             node.shutdown(Duration::ZERO).await;
         }

@@ -128,7 +128,7 @@ impl Default for LinkStateConfig {
             figures_interval: Duration::from_secs(10),
             figures_change: 0.25,
             flood_delay: Duration::from_millis(40),
-            compare_interval: Duration::from_secs(10),
+            compare_interval: Duration::from_secs(5),
             compare_new_interval: Duration::from_secs(1),
             send_bytes_per_second: 64 << 10,
             send_burst_bytes: 512 << 10,
