@@ -7,6 +7,8 @@ use std::time::Duration;
 use bowline_tests::programs::{Program, ProgramError, program, run};
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What happens waits for what came before it, on a busy machine for a minute each time.
+const MESH_PATIENCE: Duration = Duration::from_secs(300);
 
 fn demo(seconds: &str) -> Command {
     let mut command = Command::new(program("bowline").unwrap());
@@ -39,6 +41,29 @@ fn a_short_demonstration_loses_nothing_whatever_dies() {
     assert_eq!(closing["restarts"], 2, "{closing}");
     assert_eq!(closing["sent"], closing["delivered"]);
     assert!(closing["sent"].as_u64().unwrap() > 500, "{closing}");
+}
+
+/// Eight processes, a node lost, a split and a merge: everything that is told of it came about, and the ledger is what it was.
+#[test]
+fn the_ledger_of_eight_nodes_is_intact_after_a_loss_a_split_and_a_merge() {
+    let mut command = Command::new(program("bowline").unwrap());
+    command.args(["demo", "--mesh", "--json", "--seconds", "30"]);
+    let mut demo = Program::start(command).unwrap();
+    let mut closing = demo.next(MESH_PATIENCE).unwrap();
+    while closing["event"].is_object() {
+        closing = demo.next(MESH_PATIENCE).unwrap();
+    }
+    assert_eq!(closing["violations"], serde_json::json!([]), "{closing}");
+    assert!(closing["failure"].is_null(), "{closing}");
+    assert_eq!(closing["sum_before"], closing["sum_after"], "{closing}");
+    assert_eq!(closing["double_active"], 0, "{closing}");
+    let steps = closing["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 7, "{closing}");
+    assert!(steps.iter().all(|step| step["effect_ms"].is_number()), "{closing}");
+    let links = closing["healing_links"].as_array().unwrap();
+    assert!(!links.is_empty(), "the network made itself a second way: {closing}");
+    assert!(closing["answered"].as_u64().unwrap() > 200, "{closing}");
+    assert!(closing["refused"].as_u64().unwrap() > 0, "the smaller side did not go on: {closing}");
 }
 
 #[cfg(target_os = "linux")]

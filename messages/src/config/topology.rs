@@ -89,7 +89,7 @@ pub struct LinkStateConfig {
     /// How long announcements wait for others to travel with. Default: 40 ms.
     #[serde(with = "duration")]
     pub flood_delay: Duration,
-    /// How often what is known is compared with a neighbour, one after the other. Default: 10 s.
+    /// How often what is known is compared with a neighbour, one after the other. Default: 5 s.
     #[serde(with = "duration")]
     pub compare_interval: Duration,
     /// How often with a neighbour that is new or returned, until it agreed once. Default: 1 s.

@@ -1,8 +1,10 @@
-//! `bowline demo`: two real nodes on real sockets whose links die all the time, and a report of what that did.
+//! `bowline demo`: two real nodes on real sockets whose links die all the time, and a report of what that did; or eight of them, with `--mesh`.
 
 pub mod forwarder;
+pub mod mesh;
 mod node;
 pub mod plan;
+mod process;
 pub mod protocol;
 pub mod report;
 pub mod screen;
@@ -15,14 +17,20 @@ use super::Global;
 use super::output::line;
 use crate::exit::{Exit, Failure};
 
+/// How long the two nodes are shown when nobody says, in seconds.
+const SECONDS: f64 = 30.0;
+
 /// Watch two nodes keep their session while their links die
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How long it takes, in seconds
-    #[arg(long, default_value_t = 30.0, value_parser = seconds)]
-    seconds: f64,
+    /// How long it takes, in seconds [default: 30; with --mesh 60]
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Eight nodes and a network that heals itself: the node in its middle is killed, it is cut in two and comes together again
+    #[arg(long)]
+    mesh: bool,
     /// Milliseconds from one fault to the next [default: 2000, less when all five kinds would not fit]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(100..=3_600_000), conflicts_with = "mesh")]
     fault_interval_ms: Option<u64>,
     #[command(subcommand)]
     part: Option<Part>,
@@ -37,6 +45,9 @@ enum Part {
         #[arg(long)]
         listen: bool,
     },
+    /// One of the eight nodes; started by the demonstration itself
+    #[command(hide = true)]
+    MeshNode,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -50,8 +61,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Runs the demonstration, or one of its nodes.
 pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     match args.part {
+        None if args.mesh => mesh::run(args.seconds, global),
         None => {
-            let length = Duration::from_secs_f64(args.seconds);
+            let length = Duration::from_secs_f64(args.seconds.unwrap_or(SECONDS));
             let options = stage::Options {
                 length,
                 every: args.fault_interval_ms.map_or_else(|| plan::pace(length), Duration::from_millis),
@@ -71,5 +83,6 @@ pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
             Ok(if closing.is_clean() { Exit::Ok } else { Exit::False })
         }
         Some(Part::Node { listen }) => super::bench::inside(node::run(listen)),
+        Some(Part::MeshNode) => mesh::run_node(),
     }
 }

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::BufRead as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,14 +14,13 @@ use bowline_messages::session::{Inbox, Outgoing, ReceiptState};
 use bowline_messages::{EndpointAddress, MessageClass, PeerId};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
+use super::process::{orders, say};
 use super::protocol::{Arrival, FileReport, Kind, LinkLine, Order, Report, Sent, Status, Victim};
 use super::tally::{Count, Tally};
 use crate::cli::bench::measure::mono_ns;
 use crate::cli::bench::peer::{Peer, PeerOptions};
-use crate::cli::output::line;
 use crate::exit::{Exit, Failure};
 
 /// How often the node says how it is.
@@ -119,10 +117,6 @@ fn remark(event: &EventKind) -> Option<String> {
     }
 }
 
-fn say(report: &Report) -> Result<(), Failure> {
-    line(&serde_json::to_string(report).map_err(|error| Failure::new(Exit::GaveUp, error))?)
-}
-
 /// Runs the node until it is told to finish.
 pub(super) async fn run(listen: bool) -> Result<Exit, Failure> {
     let outcome = perform(listen).await;
@@ -133,7 +127,7 @@ pub(super) async fn run(listen: bool) -> Result<Exit, Failure> {
 }
 
 async fn perform(listen: bool) -> Result<(), Failure> {
-    let mut orders = orders();
+    let mut orders = orders::<Order>();
     let arrived = Rc::new(RefCell::new(Arrived::default()));
     let actor = DemoActor { arrived: Rc::clone(&arrived) };
     let application = Actor::create(|ctx: &mut Context<DemoActor>| {
@@ -171,22 +165,6 @@ fn addresses() -> Vec<EndpointAddress> {
             EndpointAddress::new(bowline_messages::TransportKind::new(transport), "127.0.0.1", Some(0), "")
         })
         .to_vec()
-}
-
-/// Reads orders on a thread of its own, which ends the process when there will be no more.
-fn orders() -> mpsc::Receiver<Order> {
-    let (sender, receiver) = mpsc::channel(16);
-    std::thread::spawn(move || {
-        for text in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if let Ok(order) = serde_json::from_str(&text)
-                && sender.blocking_send(order).is_err()
-            {
-                break;
-            }
-        }
-        std::process::exit(0);
-    });
-    receiver
 }
 
 /// What the node has to do with its orders and reports.

@@ -6,13 +6,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bowline_messages::{EndpointAddress, PeerId};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep_until};
 
 use super::forwarder::{Conditions, Direction, Path, PathKind};
 use super::plan::{Fault, Step, plan, silence};
+use super::process::{Process, Said};
 use super::protocol::{Kind, Order, Report, Sent, Status, Victim};
 use super::report::{Books, Closing, Failover};
 use super::screen::{PathLine, View, timeline};
@@ -47,8 +46,7 @@ pub(super) struct Options {
 
 /// One of the two nodes.
 struct Node {
-    child: Child,
-    orders: Option<ChildStdin>,
+    process: Process,
     status: Status,
     sent: Option<Sent>,
     done: bool,
@@ -60,13 +58,10 @@ struct Between {
     path: Path,
 }
 
-/// What a node said, or that it ended.
-type Said = (usize, Result<Report, String>);
-
 struct Stage {
     options: Options,
     nodes: [Node; 2],
-    reports: mpsc::Receiver<Said>,
+    reports: mpsc::Receiver<Said<Report>>,
     between: Vec<Between>,
     books: Books,
     started: Instant,
@@ -106,45 +101,14 @@ pub(super) async fn run(options: Options) -> Result<Closing, Failure> {
 }
 
 impl Node {
-    fn start(number: usize, says: mpsc::Sender<Said>) -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| Failure::new(Exit::GaveUp, format_args!("cannot start a node: {error}"));
-        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.args(["demo", "node"]).args(if number == 1 { vec!["--listen"] } else { vec![] });
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        // A node also ends by itself when its standard input does, so that even a killed parent leaves none behind.
-        let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
-        let orders = child.stdin.take();
-        if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(async move {
-                let mut lines = BufReader::new(stdout).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
-                    let report = serde_json::from_str(&line).map_err(|error| format!("`{line}`: {error}"));
-                    if says.send((number, report)).await.is_err() {
-                        return;
-                    }
-                }
-                let _ = says.send((number, Err("its process ended".into()))).await;
-            });
-        }
-        Ok(Self { child, orders, status: Status::default(), sent: None, done: false })
+    fn start(number: usize, says: mpsc::Sender<Said<Report>>) -> Result<Self, Failure> {
+        let arguments: &[&str] = if number == 1 { &["node", "--listen"] } else { &["node"] };
+        let process = Process::start(number, arguments, says)?;
+        Ok(Self { process, status: Status::default(), sent: None, done: false })
     }
 
     async fn order(&mut self, order: &Order) {
-        let Ok(mut text) = serde_json::to_string(order) else { return };
-        text.push('\n');
-        if let Some(orders) = &mut self.orders {
-            // A node that has ended says so on its other stream.
-            let _ = orders.write_all(text.as_bytes()).await;
-        }
-    }
-
-    /// Ends it in good order, or else at once.
-    async fn end(&mut self) {
-        self.orders = None;
-        if timeout(Duration::from_secs(2), self.child.wait()).await.is_err() {
-            // It fails only when the process ended in this very moment.
-            let _ = self.child.kill().await;
-        }
+        self.process.order(order).await;
     }
 }
 
@@ -230,7 +194,7 @@ impl Stage {
     /// Ends both processes and gives the terminal back.
     async fn strike_set(&mut self) {
         for node in &mut self.nodes {
-            node.end().await;
+            node.process.end().await;
         }
         if self.draws {
             // The cursor comes back; there is nobody to tell when the terminal is gone.
@@ -257,7 +221,7 @@ impl Stage {
     }
 
     /// Writes down what a node said.
-    fn note(&mut self, said: Option<Said>) -> Result<(), Failure> {
+    fn note(&mut self, said: Option<Said<Report>>) -> Result<(), Failure> {
         let Some((number, report)) = said else { return Err(Failure::new(Exit::GaveUp, "both nodes ended")) };
         let name = ["sending", "receiving"][number.min(1)];
         let node = &mut self.nodes[number];
