@@ -85,6 +85,8 @@ pub struct Books {
     pub ledgers: BTreeMap<usize, BTreeMap<String, u64>>,
     /// Links that were made by healing, each once.
     pub healing: std::collections::BTreeSet<(usize, usize)>,
+    /// When there was a way across besides the bridge node, for the first time.
+    second_way: Option<u64>,
     /// Why it came to an early end.
     pub failure: Option<String>,
 }
@@ -96,6 +98,8 @@ pub struct Closing {
     pub nodes: usize,
     /// Links that healing made, each once, by the names of their ends.
     pub healing_links: Vec<String>,
+    /// Milliseconds from the beginning until the network had made itself a second way across; `null`: it did not.
+    pub second_way_ms: Option<f64>,
     /// What was done, and what came of it.
     pub steps: Vec<Done>,
     /// Moves that nodes asked for.
@@ -152,6 +156,11 @@ impl Books {
         } else {
             self.held.push(Held { node, term, from: mono_ns, to: mono_ns });
         }
+    }
+
+    /// There is a way across besides the bridge node.
+    pub fn on_second_way(&mut self, mono_ns: u64) {
+        self.second_way.get_or_insert(mono_ns);
     }
 
     /// Something is done.
@@ -252,6 +261,10 @@ impl Books {
         let sum_after = sums.next().filter(|first| self.ledgers.len() == NODES && sums.all(|sum| sum == *first));
         Closing {
             nodes: NODES,
+            second_way_ms: self
+                .second_way
+                .zip(steps.first())
+                .map(|(at, first)| rounded(at.saturating_sub(first.mono_ns) as f64 / 1e6)),
             healing_links: self.healing.iter().map(link).collect(),
             asked: total.asked,
             answered: total.done,
@@ -297,7 +310,7 @@ impl Closing {
         }
         let none = || "none".to_owned();
         let healing = if self.healing_links.is_empty() { none() } else { self.healing_links.join(" ") };
-        lines.push(format!("links made by healing: {healing}"));
+        lines.push(format!("links made by healing: {healing}; a second way across after {}", ms(self.second_way_ms)));
         let Self { asked, answered, refused, unknown, .. } = self;
         lines.push(format!("moves: {asked} asked for, {answered} answered, {refused} refused, {unknown} not known"));
         let after = self.sum_after.map_or_else(|| "not known".to_owned(), |sum| sum.to_string());
@@ -312,116 +325,4 @@ impl Closing {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const S: u64 = 1_000_000_000;
-
-    /// A move of each life, done; and a ledger on each node that says so.
-    fn books() -> Books {
-        let mut books = Books::default();
-        books.on_act(Act::Traffic, Duration::ZERO, 0);
-        books.on_effect(S);
-        let mut ledger: BTreeMap<String, u64> = (0..NODES).map(|node| (pot(node), 0)).collect();
-        for life in 0..LIVES {
-            books.on_asked(life);
-            books.on_moved(life, life as u64 * S, Outcome::Done);
-            ledger.insert(purse(life), PURSE - 1);
-            *ledger.get_mut(&pot(0)).unwrap() += 1;
-        }
-        books.ledgers = (0..NODES).map(|node| (node, ledger.clone())).collect();
-        books
-    }
-
-    fn wrong(change: impl FnOnce(&mut Books)) -> Vec<String> {
-        let mut books = books();
-        change(&mut books);
-        books.close(Duration::ZERO).violations
-    }
-
-    #[test]
-    fn what_balances_is_intact() {
-        let closing = books().close(Duration::from_secs(9));
-        assert!(closing.is_intact(), "{closing:?}");
-        assert_eq!((closing.asked, closing.answered, closing.sum_after), (9, 9, Some(sum_before())));
-        assert_eq!(closing.steps[0].effect_ms, Some(1000.0));
-        assert!(closing.text().ends_with("in it once."));
-    }
-
-    #[test]
-    fn a_move_that_is_lost_or_done_twice_shows() {
-        let lost = wrong(|books| books.moves[3].done += 1);
-        assert!(lost[0].contains("purse of D, where 2 were answered"), "{lost:?}");
-        let twice = wrong(|books| {
-            for ledger in books.ledgers.values_mut() {
-                *ledger.get_mut(&purse(3)).unwrap() -= 1;
-                *ledger.get_mut(&pot(1)).unwrap() += 1;
-            }
-        });
-        assert!(twice[0].contains("2 were moved from the purse of D"), "{twice:?}");
-    }
-
-    #[test]
-    fn a_move_without_an_answer_may_be_in_it_or_not() {
-        assert!(wrong(|books| books.on_asked(8)).is_empty());
-        let in_it = wrong(|books| {
-            books.on_asked(8);
-            books.on_moved(8, 0, Outcome::Unknown);
-            for ledger in books.ledgers.values_mut() {
-                *ledger.get_mut(&purse(8)).unwrap() -= 1;
-                *ledger.get_mut(&pot(1)).unwrap() += 1;
-            }
-        });
-        assert!(in_it.is_empty(), "{in_it:?}");
-        let refused = wrong(|books| {
-            books.on_asked(8);
-            books.on_moved(8, 0, Outcome::Refused);
-        });
-        assert!(refused.is_empty(), "{refused:?}");
-    }
-
-    #[test]
-    fn ledgers_that_differ_are_missing_or_do_not_add_up_show() {
-        let missing = wrong(|books| drop(books.ledgers.remove(&7)));
-        assert!(missing[0].starts_with('Z'), "{missing:?}");
-        let differs = wrong(|books| *books.ledgers.get_mut(&5).unwrap().get_mut(&pot(2)).unwrap() += 1);
-        assert!(differs[0].starts_with("A and X do not say the same"), "{differs:?}");
-        let more = wrong(|books| {
-            for ledger in books.ledgers.values_mut() {
-                *ledger.get_mut(&pot(2)).unwrap() += 1;
-            }
-        });
-        assert!(more[0].contains("9000001 in all accounts"), "{more:?}");
-    }
-
-    #[test]
-    fn two_holders_at_once_and_an_effect_that_does_not_come_show() {
-        let two = wrong(|books| {
-            for (node, at) in [(0, 0), (1, 2 * S), (0, 3 * S), (1, 4 * S)] {
-                books.on_holds(node, at, Some(node as u64));
-            }
-        });
-        assert_eq!(two, ["two nodes held a lease at once, 1 times"]);
-        let after = wrong(|books| {
-            for (node, at) in [(0, 0), (0, 2 * S), (1, 2 * S), (1, 4 * S)] {
-                books.on_holds(node, at, Some(node as u64));
-            }
-            books.on_holds(1, 5 * S, None);
-        });
-        assert!(after.is_empty(), "one after the other is as it should be: {after:?}");
-        let none = wrong(|books| books.on_act(Act::Kill, Duration::ZERO, S));
-        assert!(none[0].starts_with("after M is killed: it did not come about"), "{none:?}");
-    }
-
-    #[test]
-    fn the_longest_pause_is_told_for_each_step() {
-        let mut books = books();
-        books.on_act(Act::Kill, Duration::from_secs(2), 2 * S + S / 2);
-        books.on_effect(3 * S);
-        let closing = books.close(Duration::ZERO);
-        // Answers came at 0, 1, 2 and 3 s.
-        assert_eq!([closing.steps[0].pause_ms, closing.steps[1].pause_ms], [Some(1000.0), Some(500.0)]);
-        assert_eq!(closing.longest_pause_ms, Some(1000.0));
-    }
-}
+mod tests;

@@ -51,8 +51,8 @@ impl Act {
     /// In words.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Gather => "eight processes look for each other",
-            Self::Traffic => "numbers move; M is the only way across",
+            Self::Gather => "eight nodes meet; M is the only way across",
+            Self::Traffic => "numbers begin to move in the ledger",
             Self::Kill => "M is killed",
             Self::Restart => "M is started again",
             Self::Split => "the network is cut in two",

@@ -67,7 +67,7 @@ impl View<'_> {
         let mut lines = vec![
             self.paint(&format!("bowline demo --mesh   {elapsed:.1} of {length:.0} s   {act}"), "1"),
             format!(
-                "{} may act  {} paused  {} dead  [A] all hangs on it  {} link  {} made by healing",
+                "{} active  {} paused  {} dead  [A] critical  {} link  {} made by healing",
                 self.paint("(A)", code(Look::Active)),
                 self.paint("(A)", code(Look::Paused)),
                 self.paint("✕A✕", code(Look::Dead)),

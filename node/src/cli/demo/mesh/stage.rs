@@ -205,6 +205,9 @@ impl Stage {
             Ok(Report::Status(status)) => {
                 self.books.on_holds(node, status.mono_ns, status.holds);
                 self.world.nodes[node] = Some(status);
+                if self.world.has_second_way() {
+                    self.books.on_second_way(mono_ns());
+                }
                 self.books.healing.extend(self.world.links().iter().filter(|link| link.healing).map(|link| link.ends));
             }
             Ok(Report::Event { text }) => self.chronicle.say(self.started.elapsed(), Some(node), text),
