@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn the_bridge_node_is_the_only_way_across() {
         let others = |without: usize| (0..NODES).filter(move |node| *node != without);
-        for node in 0..NODES {
-            assert_eq!(connected(others(node), &LINKS), node != BRIDGE, "without {}", NAMES[node]);
+        for (node, name) in NAMES.iter().enumerate() {
+            assert_eq!(connected(others(node), &LINKS), node != BRIDGE, "without {name}");
         }
         assert!(LINKS.iter().all(|(one, other)| !apart(*one, *other) || [*one, *other].contains(&BRIDGE)));
     }
