@@ -319,7 +319,9 @@ impl Partition {
             return;
         }
         self.side = side;
-        if self.detector.is_split() {
+        // Who was in the minority and sees more again is on its way back: what it has to take over is still to be taken over.
+        let comes_back = side == Side::Majority && self.strategy() == Some(Strategy::SplitBrainResolution);
+        if self.detector.is_split() && !comes_back {
             self.escalate(now, strategy::choose(FailureKind::NetworkPartition, side));
         }
     }
