@@ -143,6 +143,11 @@ impl Keeper {
         self.targets.get(address).is_some_and(|target| target.source == Source::Fallback)
     }
 
+    /// Links that take the place of another one. One that is there only while no other works takes none, or nothing better would be sought.
+    fn counted(&self, links: &[&LinkInfo]) -> usize {
+        links.iter().filter(|link| !(link.initiator && self.is_fallback(&link.remote))).count()
+    }
+
     /// The addresses that the peer tells are these: others that it told before are not dialled any more.
     pub fn set_learnt(&mut self, now: Instant, addresses: impl Iterator<Item = EndpointAddress>) {
         let addresses: Vec<_> = addresses.collect();
@@ -192,7 +197,7 @@ impl Keeper {
     /// The attempts to make now, given the links there are.
     pub fn orders(&mut self, now: Instant, links: &[&LinkInfo]) -> Vec<DialOrder> {
         let dialling = self.targets.values().filter(|target| target.is_dialling(now)).count();
-        let mut room = self.links_wanted.saturating_sub(links.len() + dialling);
+        let mut room = self.links_wanted.saturating_sub(self.counted(links) + dialling);
         let mut due: Vec<_> = self
             .targets
             .iter()
@@ -265,12 +270,12 @@ impl Keeper {
     /// The next moment at which [`Keeper::orders`] may give something.
     pub fn deadline(&self, links: &[&LinkInfo]) -> Option<Instant> {
         let under_way = || self.targets.values().filter_map(|target| target.dialling);
-        if links.len() >= self.links_wanted {
+        if self.counted(links) >= self.links_wanted {
             return None;
         }
         let open = self.targets.iter().filter(|(address, target)| self.is_open(address, target, links));
         let due = open.filter_map(|(_, target)| target.due()).min()?;
-        let full = links.len() + under_way().count() >= self.links_wanted;
+        let full = self.counted(links) + under_way().count() >= self.links_wanted;
         // There is room again when one of those is over.
         Some(if full { under_way().min().map_or(due, |over| due.max(over)) } else { due })
     }
@@ -347,13 +352,27 @@ mod tests {
         keeper.set_reached(false);
         assert_eq!(keeper.deadline(&[]), Some(now));
         assert_eq!(keeper.orders(now, &[&link("tcp://a:1", true)])[0].address, address("mesh://a"));
-        keeper.set_reached(true);
         keeper.on_success(now, &address("mesh://a"));
+        keeper.set_reached(true);
         assert!(keeper.is_fallback(&address("mesh://a")));
         // One that the user gave is a spare like any other.
         keeper.add(now, address("mesh://a"), Source::Given, Binding::Any);
         assert_eq!(keeper.orders(now, &[&link("tcp://a:1", true)])[0].address, address("mesh://a"));
         assert!(!keeper.is_fallback(&address("mesh://a")));
+    }
+
+    #[test]
+    fn a_way_through_others_takes_no_direct_links_place() {
+        let now = Instant::now();
+        let mut keeper = keeper(1);
+        keeper.add(now, address("mesh://a"), Source::Fallback, Binding::Any);
+        keeper.set_reached(false);
+        assert_eq!(keeper.orders(now, &[]).len(), 1);
+        keeper.on_success(now, &address("mesh://a"));
+        keeper.add(now, address("tcp://a:1"), Source::Given, Binding::Any);
+        let mesh = link("mesh://a", true);
+        assert!(keeper.deadline(&[&mesh]).is_some());
+        assert_eq!(keeper.orders(now, &[&mesh])[0].address, address("tcp://a:1"));
     }
 
     #[test]

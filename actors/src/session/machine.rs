@@ -558,7 +558,9 @@ impl Session {
     /// seconds a new connection gets through long before an old one sends its next retransmission.
     pub fn is_stuck(&self, now: Instant) -> bool {
         let silent = |path: &Path| {
-            let since = path.missing_since().or(path.waiting_since()).filter(|_| path.suspicions > 1);
+            let own = || path.missing_since().or(path.waiting_since()).filter(|_| path.suspicions > 1);
+            // The peer may have said first that it is dead.
+            let since = path.failing_since.or_else(own);
             since.is_some_and(|since| since + self.config.spare_patience <= now)
         };
         !self.paths.is_empty() && self.paths.values().all(|path| silent(path))
