@@ -14,7 +14,7 @@ ROUNDS ?= 20
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: run test lint fmt bench hosts doc scripts scripts-rewrite help
+.PHONY: run test test-long lint fmt bench hosts doc scripts scripts-rewrite help
 
 run: ## Watch two nodes keep their session while their links die (30 s; SECONDS=60 for longer)
 	$(CARGO) build $(LOCKED) --release --bin bowline
@@ -29,6 +29,9 @@ else
 	$(CARGO) test $(LOCKED) --workspace --lib --bins --tests
 endif
 	$(CARGO) test $(LOCKED) --workspace --doc --quiet
+
+test-long: ## Run the tests that `make test` leaves out because they take minutes: whole models, many seeds, large networks
+	$(CARGO) test $(LOCKED) --workspace --lib -- --ignored --nocapture --test-threads 2
 
 lint: ## Check the format, the lints and the documentation
 	$(CARGO) fmt --all -- --check

@@ -191,6 +191,29 @@ pub fn run(command: Command, time: Duration) -> Result<Value, ProgramError> {
     Program::start(command)?.last(time)
 }
 
+/// Runs `ip` with these arguments.
+///
+/// # Errors
+/// What it says.
+pub fn ip(arguments: &str) -> Result<(), String> {
+    let mut command = Command::new("ip");
+    command.args(arguments.split_ascii_whitespace());
+    system(command)
+}
+
+/// Runs a program of the system to its end.
+///
+/// # Errors
+/// What it says, in English: that decides whether it was not permitted.
+pub fn system(mut command: Command) -> Result<(), String> {
+    command.env("LC_ALL", "C");
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
 /// Whether a program of the system is at hand.
 pub fn is_at_hand(program: &str) -> bool {
     std::env::var_os("PATH")

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "takes a minute"]
+    #[ignore = "takes a minute; make test-long runs it"]
     fn loss_makes_at_most_one_partition_a_month() {
         let months: Vec<usize> = (0..12).map(|seed| false_partitions(30, seed)).collect();
         println!("false partitions in each of twelve months: {months:?}");

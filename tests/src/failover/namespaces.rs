@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::programs::is_at_hand;
+use crate::programs::{ip, is_at_hand, system};
 
 /// A hardware address that no end has.
 const NOBODY: &str = "02:00:00:00:00:99";
@@ -147,7 +147,7 @@ impl Namespaces {
     pub fn reset(&self, cable: Cable) -> Result<(), String> {
         let mut command = within(&self.near, Path::new("ss"));
         command.args(["-K", "-t", "dst", &cable.far()]);
-        run(command)
+        system(command)
     }
 
     /// Makes both cables good again.
@@ -175,22 +175,6 @@ fn within(namespace: &str, program: &Path) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace]).arg(program);
     command
-}
-
-fn ip(arguments: &str) -> Result<(), String> {
-    let mut command = Command::new("ip");
-    command.args(arguments.split_ascii_whitespace());
-    run(command)
-}
-
-fn run(mut command: Command) -> Result<(), String> {
-    // What it says decides whether it was not permitted.
-    command.env("LC_ALL", "C");
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::failover::NoLaboratory;
-use crate::programs::is_at_hand;
+use crate::programs::{ip, is_at_hand, system};
 
 /// The hosts; dropping them removes them.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Hosts {
     fn nft(&self, host: usize, rule: &str) -> Result<(), String> {
         let mut command = self.on(host, Path::new("nft"));
         command.arg(rule);
-        run(command)
+        system(command)
     }
 }
 
@@ -97,20 +97,4 @@ impl Drop for Hosts {
             let _ = ip(&format!("netns del {namespace}"));
         }
     }
-}
-
-fn ip(arguments: &str) -> Result<(), String> {
-    let mut command = Command::new("ip");
-    command.args(arguments.split_ascii_whitespace());
-    run(command)
-}
-
-fn run(mut command: Command) -> Result<(), String> {
-    // What it says decides whether it was not permitted.
-    command.env("LC_ALL", "C");
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }

@@ -565,7 +565,7 @@ fn three_nodes_never_have_two_active_sides() {
 }
 
 #[test]
-#[ignore = "takes a minute; with every other run it would be too long"]
+#[ignore = "takes a minute; with every other run it would be too long; make test-long runs it"]
 fn members_are_active_with_their_holder_only() {
     Bounds { members: true, crashes: 1, free_clocks: 1, ..Bounds::small() }.explore().unwrap();
 }
@@ -600,17 +600,17 @@ fn no_state_is_a_dead_end() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes; make test-long runs it"]
 fn no_state_at_all_is_a_dead_end() {
     heals_from_every(1, Bounds { candidates: 2, ..Bounds::three() });
     heals_from_every(20, Bounds { crashes: 1, free_clocks: 0, ..Bounds::small() });
 }
 
-/// Explores what the environment variable says: `nodes,candidates,terms,rounds,crashes` and any of the words `members acts prompt fast even`.
+/// Explores what the environment variable says, or else runs with members and fast grantors: `nodes,candidates,terms,rounds,crashes` and any of the words `members acts prompt fast even`.
 #[test]
-#[ignore = "takes as long as what is asked for is large"]
+#[ignore = "takes as long as what is asked for is large; make test-long runs it"]
 fn as_asked() {
-    let asked = std::env::var("BOWLINE_LEASE_MODEL").unwrap();
+    let asked = std::env::var("BOWLINE_LEASE_MODEL").unwrap_or_else(|_| "3,2,2,1,0,members,fast".to_owned());
     let (numbers, words): (Vec<&str>, Vec<&str>) = asked.split(',').partition(|word| word.parse::<u64>().is_ok());
     let numbers: Vec<u64> = numbers.iter().map(|number| number.parse().unwrap()).collect();
     let small = |at: usize| usize::try_from(numbers[at]).unwrap();

@@ -91,7 +91,7 @@ fn whoever_sees_whom_one_side_is_active_when_one_can_be() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes; make test-long runs it"]
 fn whoever_sees_whom_one_side_is_active_when_one_can_be_many_times() {
     splits(1_000..9_000, 5, true);
     splits(10_000..18_000, 5, false);

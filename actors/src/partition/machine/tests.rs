@@ -36,7 +36,7 @@ fn a_split_pauses_the_minority_and_healing_brings_it_back() {
 }
 
 #[test]
-#[ignore = "takes a minute; prints the figures of docs/partitions.md"]
+#[ignore = "takes a minute; prints the figures of docs/partitions.md; make test-long runs it"]
 fn a_split_pauses_the_minority_and_healing_brings_it_back_many_times() {
     splits_and_heals(100..400);
 }

@@ -24,6 +24,10 @@ fn nothing_is_wrong_in_some_dozens_of_runs() {
     assert_eq!((report.violations, report.double_active, report.lost_commits), (0, 0, 0));
     assert!(report.answered > 15_000 && report.refused > 1000, "{report:?}");
     assert!(report.adopted > 0, "states come apart, and are made one");
+    for strategy in ["majority rule", "split-brain resolution"] {
+        let (tried, helped) = report.strategies[strategy];
+        assert!(helped > 0 && helped <= tried, "{strategy}: {helped} of {tried}");
+    }
     assert!(report.detect_ms_p99.unwrap() <= 3000.0, "{report:?}");
     assert!(report.recover_ms_p99.unwrap() <= 5000.0, "{report:?}");
     assert_eq!(report.histogram.iter().map(|(_, count)| count).sum::<u64>(), 24 * 3);

@@ -351,7 +351,7 @@ mod tests {
 
     /// The limit is artificially strict: no two kinds of failure in one run.
     #[test]
-    #[ignore = "takes minutes unoptimised: cargo test --release -p bowline-actors --lib reduce -- --ignored"]
+    #[ignore = "takes minutes unoptimised; make test-long runs it"]
     fn a_failing_run_is_reduced_to_what_it_takes_and_the_script_of_it_runs() {
         let kinds = |report: &Report, kind: FailureKind| report.kinds.get(kind.name()).map_or(0, |kind| kind.injected);
         let once = |plan: &Plan| {

@@ -58,6 +58,22 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Runs a demonstration to its end.
+fn on_stage<T>(stage: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::GaveUp, error))?.block_on(stage)
+}
+
+/// Prints what came of it.
+fn close(global: &Global, closing: &impl serde::Serialize, text: String, is_good: bool) -> Result<Exit, Failure> {
+    if global.json {
+        line(&serde_json::to_string(closing).map_err(|error| Failure::new(Exit::GaveUp, error))?)?;
+    } else {
+        line(&text)?;
+    }
+    Ok(if is_good { Exit::Ok } else { Exit::False })
+}
+
 /// Runs the demonstration, or one of its nodes.
 pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
     match args.part {
@@ -70,17 +86,8 @@ pub fn run(args: Args, global: &Global) -> Result<Exit, Failure> {
                 json: global.json,
                 quiet: global.quiet,
             };
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| Failure::new(Exit::GaveUp, error))?;
-            let closing = runtime.block_on(stage::run(options))?;
-            if global.json {
-                line(&serde_json::to_string(&closing).map_err(|error| Failure::new(Exit::GaveUp, error))?)?;
-            } else {
-                line(&closing.text())?;
-            }
-            Ok(if closing.is_clean() { Exit::Ok } else { Exit::False })
+            let closing = on_stage(stage::run(options))?;
+            close(global, &closing, closing.text(), closing.is_clean())
         }
         Some(Part::Node { listen }) => super::bench::inside(node::run(listen)),
         Some(Part::MeshNode) => mesh::run_node(),

@@ -67,10 +67,12 @@ fn a_node_pays_no_more_in_a_large_network_than_configured() {
 }
 
 #[test]
-#[ignore = "takes a minute; the figures in docs/topology.md"]
+#[ignore = "takes a minute; the figures in docs/topology.md; make test-long runs it"]
 fn what_larger_networks_cost() {
+    let budget = LinkStateConfig::default().refresh_bytes_per_second as f64;
     for nodes in [3, 10, 100, 500] {
         let [first, quiet, busy] = cost(nodes, S * 600, 20);
         println!("{nodes:4} nodes: first minute {first:6.0}, quiet {quiet:6.0}, busy {busy:6.0} B/s a node");
+        assert!(quiet < budget * 1.5, "{nodes}: {quiet}");
     }
 }

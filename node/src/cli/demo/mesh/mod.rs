@@ -16,7 +16,6 @@ pub mod world;
 use std::time::Duration;
 
 use crate::cli::Global;
-use crate::cli::output::line;
 use crate::exit::{Exit, Failure};
 
 /// How long it takes when nobody says, in seconds.
@@ -26,17 +25,8 @@ const SECONDS: f64 = 60.0;
 pub(super) fn run(seconds: Option<f64>, global: &Global) -> Result<Exit, Failure> {
     let length = Duration::from_secs_f64(seconds.unwrap_or(SECONDS));
     let options = stage::Options { length, json: global.json, quiet: global.quiet };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::GaveUp, error))?;
-    let closing = runtime.block_on(stage::run(options))?;
-    if global.json {
-        line(&serde_json::to_string(&closing).map_err(|error| Failure::new(Exit::GaveUp, error))?)?;
-    } else {
-        line(&closing.text())?;
-    }
-    Ok(if closing.is_intact() { Exit::Ok } else { Exit::False })
+    let closing = super::on_stage(stage::run(options))?;
+    super::close(global, &closing, closing.text(), closing.is_intact())
 }
 
 /// Runs one of its nodes.
