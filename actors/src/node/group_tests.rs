@@ -98,6 +98,16 @@ struct Made {
 }
 
 fn make(seed: u8, all: &[u8], folder: Option<&std::path::Path>, refuses: bool) -> Made {
+    make_with(seed, all, folder, refuses, None)
+}
+
+fn make_with(
+    seed: u8,
+    all: &[u8],
+    folder: Option<&std::path::Path>,
+    refuses: bool,
+    awake: Option<fn() -> Duration>,
+) -> Made {
     let trust =
         Trust::new(&TrustConfig { policy: TrustPolicy::Open, ..TrustConfig::default() }, [], [], Default::default());
     let mut parts = NodeParts::new(identity(seed), trust);
@@ -110,7 +120,7 @@ fn make(seed: u8, all: &[u8], folder: Option<&std::path::Path>, refuses: bool) -
     };
     let participants: Vec<PeerId> = all.iter().map(|seed| identity(*seed).peer_id()).collect();
     let folder = folder.map(|folder| folder.join(seed.to_string()));
-    parts.group = Some(GroupSetup { participants, config: quick(), application, folder, awake: None });
+    parts.group = Some(GroupSetup { participants, config: quick(), application, folder, awake });
     let node = start(parts).unwrap();
     let group = node.group().unwrap().clone();
     Made { node, group, told }
@@ -176,6 +186,30 @@ fn the_application_is_paused_without_a_majority_and_resumed_with_one() {
         assert_eq!(a.told.borrow().last().unwrap(), "pause");
         let refused = a.group.submit(Bytes::from_static(b"alone")).await;
         assert_eq!(refused, Err(CommandError::NotAccepted(SubmitError::Paused)));
+        a.node.shutdown(Duration::ZERO).await;
+    });
+}
+
+/// A clock that goes on while the machine sleeps counts from here.
+static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(crate::clock::now);
+/// Seconds that the machine was asleep.
+static ASLEEP: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+#[test]
+fn a_machine_that_slept_does_not_trust_its_lease() {
+    fn awake() -> Duration {
+        let asleep = Duration::from_secs(ASLEEP.load(std::sync::atomic::Ordering::Relaxed));
+        crate::clock::now().saturating_duration_since(*START) + asleep
+    }
+    actix::System::new().block_on(async {
+        let all = [51];
+        let a = make_with(51, &all, None, false, Some(awake));
+        all_run(&[&a]).await;
+        assert_eq!(*a.told.borrow(), ["resume"]);
+        ASLEEP.store(60, std::sync::atomic::Ordering::Relaxed);
+        until("it is paused", || async { a.told.borrow().len() > 1 }).await;
+        all_run(&[&a]).await;
+        assert_eq!(*a.told.borrow(), ["resume", "pause", "resume"]);
         a.node.shutdown(Duration::ZERO).await;
     });
 }

@@ -59,6 +59,7 @@ struct Host {
     life: u64,
     answers: Vec<String>,
     lost: usize,
+    pauses: usize,
 }
 
 struct Room {
@@ -68,6 +69,8 @@ struct Room {
     packets: BTreeMap<(Instant, u64), (u8, u8, Concern, Bytes)>,
     sent: u64,
     away: BTreeSet<u8>,
+    /// Whose medium does not come to an end with what it writes.
+    stuck: BTreeSet<u8>,
 }
 
 const STEP: Duration = Duration::from_millis(10);
@@ -76,10 +79,10 @@ impl Room {
     fn new(nodes: u8) -> Self {
         let now = crate::clock::now();
         let (hosts, packets, away) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut room = Self { now, hosts, packets, sent: 0, away };
+        let mut room = Self { now, hosts, packets, sent: 0, away, stuck: BTreeSet::new() };
         for n in 1..=nodes {
             let durable = Durable::new((1..=nodes).map(peer));
-            room.hosts.insert(n, Host { group: None, durable, life: 0, answers: Vec::new(), lost: 0 });
+            room.hosts.insert(n, Host { group: None, durable, life: 0, answers: Vec::new(), lost: 0, pauses: 0 });
             room.start(n);
         }
         room
@@ -124,6 +127,7 @@ impl Room {
         }
         while let Some(output) = group.poll_output(now) {
             match output {
+                GroupOutput::Write(_) if self.stuck.contains(&n) => {}
                 GroupOutput::Write(records) => {
                     records.into_iter().for_each(|record| host.durable.apply(record).unwrap());
                     group.on_written();
@@ -133,7 +137,10 @@ impl Room {
                     self.sent += 1;
                     self.packets.insert((now + STEP, self.sent), (n, to.as_bytes()[0], concern, payload));
                 }
-                GroupOutput::Pause { .. } => group.on_paused(now),
+                GroupOutput::Pause { .. } => {
+                    host.pauses += 1;
+                    group.on_paused(now);
+                }
                 GroupOutput::Resume { .. } => group.on_resumed(now, true),
                 GroupOutput::Answer { answer, .. } => host.answers.push(String::from_utf8(answer.to_vec()).unwrap()),
                 GroupOutput::Lost { .. } => host.lost += 1,
@@ -196,6 +203,20 @@ fn a_minority_takes_nothing_on_and_finds_all_again_what_was_done_meanwhile() {
         assert_eq!(room.sheet(n), ["together"], "node {n}");
         assert!(room.group(n).is_running(), "node {n}");
     }
+}
+
+#[test]
+fn a_pause_does_not_wait_for_a_medium_that_hangs() {
+    let mut room = Room::new(3);
+    room.run(SECOND * 6);
+    let before = room.hosts[&1].pauses;
+    room.stuck = [1].into();
+    room.submit(1, "is being written").unwrap();
+    room.run(SECOND);
+    room.away = [1].into();
+    room.run(SECOND * 5);
+    assert_eq!(room.hosts[&1].pauses, before + 1);
+    assert_eq!(room.submit(1, "no"), Err(SubmitError::Paused));
 }
 
 #[test]
