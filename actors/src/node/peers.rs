@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Handler, Message, MessageResult, ResponseFuture};
+use actix::{
+    Actor, ActorFutureExt as _, Addr, AsyncContext, Handler, Message, MessageResult, ResponseFuture, WrapFuture as _,
+};
 use bowline_messages::event::EventKind;
 use bowline_messages::link::{Binding, InterfaceChanged};
 use bowline_messages::network::Neighbour;
@@ -210,11 +212,40 @@ impl PeersActor {
             return;
         }
         ctx.run_later(RECONNECT_AFTER, move |actor, ctx| {
-            let addresses = actor.table.sought(&peer);
-            if let Some(addresses) = addresses.filter(|_| !actor.draining && actor.services.admits(&peer)) {
-                actor.find_or_make(peer, ctx).do_send(AddAddresses(addresses));
+            if !actor.draining && actor.services.admits(&peer) {
+                let whatever_the_way = actor.table.wanted.borrow().get(&peer).is_some_and(Vec::is_empty);
+                actor.seek(peer, whatever_the_way, ctx);
             }
         });
+    }
+
+    /// Has the session with a wanted peer, made if need be, look where the peer is sought; through others, too, when it is wanted whatever the way.
+    fn seek(&mut self, peer: PeerId, whatever_the_way: bool, ctx: &mut Context<Self>) {
+        let Some(addresses) = self.table.sought(&peer) else { return };
+        let session = self.find_or_make(peer, ctx);
+        // All that is known: a session that is made here knows nothing of what an earlier one was told.
+        session.do_send(AddAddresses(addresses));
+        if let Some(address) = self.services.through_others(&peer).filter(|_| whatever_the_way) {
+            session.do_send(FallbackAddress(address));
+        }
+    }
+
+    /// Ends a session that was there for the network's sake alone, unless the peer keeps it: then it is the peer's to end.
+    fn release(&self, peer: PeerId, ctx: &mut Context<Self>) {
+        let Some((session, incarnation)) =
+            self.table.peers.borrow().get(&peer).map(|entry| (entry.session.clone(), entry.ledger.incarnation()))
+        else {
+            return;
+        };
+        let report = async move { call_within(&session, StatusQuery, REPORT_TIMEOUT).await };
+        ctx.spawn(report.into_actor(self).map(move |report, actor: &mut Self, _| {
+            let kept = report.is_ok_and(|status| status.links.iter().any(|link| !link.info.initiator));
+            let table = &actor.table;
+            let same = table.peers.borrow().get(&peer).is_some_and(|entry| entry.ledger.incarnation() == incarnation);
+            if same && !kept && table.sought(&peer).is_none() && !table.is_used(&peer) {
+                actor.end(&peer, SessionEnd::ClosedHere);
+            }
+        }));
     }
 
     /// Ends a session: nothing new reaches it, the peer is told, then its group is stopped.
@@ -259,22 +290,15 @@ impl Handler<ConnectPeer> for PeersActor {
             return Err(ConnectError::Itself);
         }
         self.services.allow(connect.peer).map_err(ConnectError::NotAllowed)?;
-        // Maybe others know the way.
-        let fallback = self.services.through_others(&connect.peer).filter(|_| connect.addresses.is_empty());
+        let whatever_the_way = connect.addresses.is_empty();
         {
             let mut wanted = self.table.wanted.borrow_mut();
             let known = wanted.entry(connect.peer).or_default();
             known.retain(|(address, _)| connect.addresses.iter().all(|(new, _)| new != address));
             known.extend(connect.addresses);
         }
-        let addresses = self.table.sought(&connect.peer).unwrap_or_default();
-        let session = self.find_or_make(connect.peer, ctx);
-        // A command of the user's, a handful in the life of a session. All that is known: a session that is made here knows nothing of
-        // what an earlier one was told.
-        session.do_send(AddAddresses(addresses));
-        if let Some(address) = fallback {
-            session.do_send(FallbackAddress(address));
-        }
+        // A command of the user's, a handful in the life of a session.
+        self.seek(connect.peer, whatever_the_way, ctx);
         let peers = self.table.peers.borrow();
         let entry = peers.get(&connect.peer).ok_or(ConnectError::ShuttingDown)?;
         Ok(SessionHandle::new(entry.ledger.clone()))
@@ -344,9 +368,8 @@ impl Handler<HealingRequest> for PeersActor {
             }
             HealingRequest::Release { peer } => {
                 let released = self.table.for_network.borrow_mut().remove(&peer).is_some();
-                let wanted = self.table.wanted.borrow().contains_key(&peer);
-                if released && !wanted && !self.table.is_used(&peer) {
-                    self.end(&peer, SessionEnd::ClosedHere);
+                if released && self.table.sought(&peer).is_none() && !self.table.is_used(&peer) {
+                    self.release(peer, ctx);
                 }
             }
         }
