@@ -22,12 +22,13 @@ const fn supervisor(path: &'static str, strategy: Strategy, what: &'static str) 
     Row { path, strategy: Some(strategy), what }
 }
 
-/// Everything, in start order; the stop order is the reverse. All of it is permanent but the links, `health` and
-/// `migration`, which are temporary.
-pub const TREE: [Row; 27] = [
+/// Everything, in start order; the stop order is the reverse. All of it is permanent but the links, `health`,
+/// `migration` and `network`, which are temporary.
+pub const TREE: [Row; 34] = [
     supervisor("", Strategy::RestForOne, "the node; gives up with exit code 70"),
     worker("journal", "keeps the last events and tells subscribers; the subscribers survive a restart"),
     supervisor("transports", Strategy::OneForOne, "one actor for each transport"),
+    worker("transports/mesh", "links through other peers; unless `network.enabled = false`"),
     worker("transports/quic", "listeners, accepts and dials; a restart opens the listeners again"),
     worker("transports/tcp", "the same"),
     worker("transports/tls", "the same"),
@@ -54,6 +55,7 @@ pub const TREE: [Row; 27] = [
         Strategy::OneForOne,
         "a health monitor for each transport; given up alone when they fail for good",
     ),
+    worker("health/mesh", "the same as the others, of links through other peers"),
     worker("health/quic", "the health of all links over it; a restart learns them anew"),
     worker("health/tcp", "the same"),
     worker("health/tls", "the same"),
@@ -62,6 +64,18 @@ pub const TREE: [Row; 27] = [
     worker("health/repairs", "repairs what does not heal by itself; what was tried of late survives a restart"),
     supervisor("migration", Strategy::OneForOne, "given up alone when what is below fails for good"),
     worker("migration/migrations", "application state on its way; a restart goes on or rolls back"),
+    supervisor(
+        "network",
+        Strategy::OneForOne,
+        "unless `network.enabled = false`; given up alone when what is below fails for good",
+    ),
+    worker(
+        "network/topology",
+        "links of all nodes, their shape and what is to be mended; the graph survives a restart",
+    ),
+    worker("network/router", "packets through others; what waited is lost in a restart"),
+    worker("network/membership", "who is there; what it knows survives a restart"),
+    worker("network/surroundings", "looks which neighbours are reachable; keeps nothing"),
 ];
 
 /// The row of a place in a live tree.

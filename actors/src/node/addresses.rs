@@ -21,7 +21,7 @@ use super::services::Services;
 use crate::supervision::{CallError, Context, call_within};
 use crate::transport::actor::TransportActor;
 use crate::transport::interfaces::AddressesChanged;
-use crate::transport::mesh;
+use crate::transport::registry::leads_through_others;
 
 /// Addresses that are told to peers at most.
 const ADDRESSES_TOLD_MAX: usize = 16;
@@ -44,7 +44,7 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Where the transports listen. One that does not answer in time counts with what it said last.
+    /// Where the transports listen for whoever dials directly. One that does not answer in time counts with what it said last.
     pub(super) async fn listening(&self) -> Result<Vec<EndpointAddress>, NodeError> {
         let asked = self.transports.iter().map(|(kind, transport)| async move {
             (kind.clone(), call_within(transport, ListenAddresses, ANSWER_TIMEOUT).await)
@@ -60,19 +60,16 @@ impl Addresses {
                 }
             }
         }
-        Ok(self.listening.borrow().values().flatten().cloned().collect())
+        let open = self.listening.borrow();
+        let direct = open.iter().filter(|(kind, _)| !leads_through_others(kind));
+        Ok(direct.flat_map(|(_, addresses)| addresses).cloned().collect())
     }
 
     /// Tells every peer where this node can be reached, unless they were told just that. Says whether it was something new.
     pub(super) async fn advertise(&self) -> Result<bool, NodeError> {
         let listening = match &self.fixed {
             Some(addresses) => addresses.clone(),
-            // Whether there is a way through others is for the routing to say.
-            None => {
-                let mut direct = self.listening().await?;
-                direct.retain(|address| address.kind().as_str() != mesh::SCHEME);
-                direct
-            }
+            None => self.listening().await?,
         };
         let told: Vec<String> = reachable(&listening, &(self.here)()).iter().map(ToString::to_string).collect();
         if self.told.borrow().as_ref() == Some(&told) {

@@ -48,7 +48,7 @@ use crate::supervision::{ChildSpec, OnExceeded, RootHandle, StartChild, Supervis
 use crate::transport::actor::{KeptListeners, TransportActor, TransportParts};
 use crate::transport::interfaces::{InterfaceMonitor, InterfaceSubscribers, InterfaceTable, reachable_addresses};
 use crate::transport::mesh::{self, MeshPort};
-use crate::transport::registry::{Registry, TransportContext};
+use crate::transport::registry::{Registry, TransportContext, leads_through_others};
 use crate::transport::{Transport, TransportError};
 
 /// The mailbox of the journal, in events.
@@ -205,7 +205,7 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
     let mut built =
         parts.registry.build_all(&context).map_err(|(kind, source)| NodeError::Transport { kind, source })?;
     // Without the network there is nothing behind it.
-    built.retain(|transport| context.mesh.is_some() || transport.kind().as_str() != mesh::SCHEME);
+    built.retain(|transport| context.mesh.is_some() || !leads_through_others(&transport.kind()));
     let runs_over_interfaces = built.iter().any(|transport| transport.capabilities().binds);
     let handshake = Arc::new(handshake_config(&parts));
     let services = Rc::new(Services::new(
@@ -458,7 +458,7 @@ impl NodeHandle {
         Ok(opened)
     }
 
-    /// Where the node listens now. A transport that does not answer within a second counts with what it said last.
+    /// Where the node listens for whoever dials it directly. A transport that does not answer within a second counts with what it said last.
     ///
     /// # Errors
     /// [`NodeError::Gone`].

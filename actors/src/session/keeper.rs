@@ -176,9 +176,10 @@ impl Keeper {
         }
     }
 
-    /// Every address known.
+    /// Every address known at which the peer itself can be dialled.
     pub fn addresses(&self) -> Vec<EndpointAddress> {
-        self.targets.iter().filter(|(_, target)| !target.withdrawn).map(|(address, _)| address.clone()).collect()
+        let known = |target: &Target| !target.withdrawn && target.source != Source::Fallback;
+        self.targets.iter().filter(|(_, target)| known(target)).map(|(address, _)| address.clone()).collect()
     }
 
     /// How the attempts stand, by address.

@@ -61,6 +61,11 @@ pub fn is_secured(kind: &TransportKind) -> bool {
     kind.as_str() == mesh::SCHEME
 }
 
+/// Whether links of a transport lead through other peers: nobody can be told to dial there, and whether there is a way is for the routing to say.
+pub fn leads_through_others(kind: &TransportKind) -> bool {
+    kind.as_str() == mesh::SCHEME
+}
+
 /// Makes a transport.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ impl Running {
     fn network(&self) -> Result<&NetworkHandle, Failure> {
         self.node.network().ok_or_else(|| {
             let off = Failure::new(Exit::False, "this node takes no part in the network beyond its own sessions");
-            off.hint("`network.enabled = true` in the configuration turns that on")
+            off.hint("`network.enabled` in the configuration is false; without it, or with true, the node takes part")
         })
     }
 
@@ -38,6 +38,8 @@ impl Running {
     /// The ways to a peer through others, best first.
     pub(crate) async fn routes(&self, peer: PeerId) -> Result<Vec<RouteReport>, Failure> {
         let report = self.network()?.routes(peer).await.map_err(gone)?;
-        Ok(report.routes.into_iter().map(|(hops, cost)| RouteReport { hops, cost }).collect())
+        // The direct link is among the session's links.
+        let through_others = report.routes.into_iter().filter(|(hops, _)| hops.len() > 1);
+        Ok(through_others.map(|(hops, cost)| RouteReport { hops, cost }).collect())
     }
 }

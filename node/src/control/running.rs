@@ -263,14 +263,16 @@ impl Running {
         Ok(Begun { peer, session, addressed: !addresses.is_empty() })
     }
 
-    /// Waits until a link carries a session. `None`: no address of the peer is known and it has not dialled itself, `patient` as long as
-    /// there was time, else at once.
+    /// Waits until a link carries a session. `None`: no address of the peer is known, nor a way through others, and it has not dialled itself,
+    /// `patient` as long as there was time, else at once.
     async fn linked(&self, begun: &Begun, limit: Duration, patient: bool) -> Result<Option<SessionReport>, Failure> {
         let start = clock::now();
         loop {
             let report = self.sessions(Some(begun.peer)).await?.pop();
-            let nowhere =
+            let unknown =
                 !begun.addressed && report.as_ref().is_some_and(|r| r.links.is_empty() && r.peer_addresses.is_empty());
+            // Others may know the way, where this node takes part in a network.
+            let nowhere = unknown && self.routes(begun.peer).await.is_ok_and(|routes| routes.is_empty());
             let late = clock::now().saturating_duration_since(start) >= limit;
             match report {
                 Some(report) if report.is_confirmed() => return Ok(Some(report)),

@@ -5,5 +5,6 @@
 mod answers;
 mod commands;
 mod life;
+mod network;
 mod peers;
 mod support;

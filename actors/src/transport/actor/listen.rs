@@ -17,6 +17,7 @@ use rand::RngExt;
 
 use super::TransportActor;
 use crate::supervision::{Backoff, Context};
+use crate::transport::registry::leads_through_others;
 use crate::transport::{Listener, TransportError};
 
 /// Connections taken from one listener before the actor's messages have their turn.
@@ -89,7 +90,9 @@ impl TransportActor {
             _ => asked.clone(),
         };
         self.parts.kept.0.borrow_mut().insert(asked.clone(), bind.clone());
-        for address in &open {
+        // An address that nobody can dial is no news, unless it was missed.
+        let missed = self.listeners.get(asked).is_some_and(|slot| slot.failures > 0);
+        for address in open.iter().filter(|address| missed || !leads_through_others(address.kind())) {
             self.emit(EventKind::Listening { address: address.clone() });
         }
         let slot = ListenerSlot { listener: Some(listener), open: open.clone(), ..ListenerSlot::new(bind) };

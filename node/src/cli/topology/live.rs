@@ -96,22 +96,25 @@ impl Live {
     pub(super) fn text(&self, lost: Option<(PeerId, &WhatIf)>) -> String {
         let (health, shape) = (&self.report.health, &self.report.health.topology);
         let overall = format!("{:?}", health.overall).to_lowercase();
+        let (nodes, links) = (shape.nodes, shape.edges);
         let mut text = format!(
-            "network {overall}: {} nodes, {} links, diameter {}, clustering {:.2}\n",
-            shape.nodes, shape.edges, shape.diameter, shape.clustering
+            "network {overall}: {nodes} node{}, {links} link{}, diameter {}, clustering {:.2}\n",
+            plural(nodes),
+            plural(links),
+            shape.diameter,
+            shape.clustering
         );
         if shape.components > 1 {
             text.push_str(&format!("  DISCONNECTED: {} parts\n", shape.components));
         }
-        text.push_str(&format!(
-            "  the loss of one node separates up to {:.0} % of the pairs of others",
-            shape.separation_risk * 100.0
-        ));
-        text.push_str(
-            &shape
-                .separation_risk_ahead
-                .map_or_else(|| "\n".into(), |ahead| format!(", soon {:.0} %\n", ahead * 100.0)),
-        );
+        // Of fewer than three nodes the loss of one leaves no pair.
+        if nodes > 2 {
+            let risk = shape.separation_risk * 100.0;
+            text.push_str(&format!("  the loss of one node separates up to {risk:.0} % of the pairs of others"));
+            let ahead = shape.separation_risk_ahead.map(|ahead| format!(", soon {:.0} %", ahead * 100.0));
+            text.push_str(&ahead.unwrap_or_default());
+            text.push('\n');
+        }
         if !shape.bridge_nodes.is_empty() {
             let names: Vec<String> = shape.bridge_nodes.iter().map(|peer| self.called(peer)).collect();
             text.push_str(&format!("  bridge nodes ({}): {}\n", shape.bridge_nodes_all, names.join(", ")));
@@ -159,4 +162,9 @@ fn alert_text(AlertRecord { alert, raised_ago, cleared_ago }: &AlertRecord) -> S
     let kind = format!("{:?}", alert.kind);
     let kind = kind.split([' ', '{']).next().unwrap_or_default();
     format!("  {:?}: {kind} {:.2} (limit {:.2}), {when}\n", alert.level, alert.value, alert.limit)
+}
+
+/// What is appended to a word for several of its kind.
+const fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
