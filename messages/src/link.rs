@@ -271,6 +271,11 @@ pub enum ShiftReason {
     OldDied,
     /// Everything goes back: the new link is dead.
     NewDied,
+    /// It is given up: what was to move goes over this third link, which is preferred meanwhile.
+    Superseded {
+        /// The third link.
+        by: LinkId,
+    },
 }
 
 /// A link that died and whose way to the peer may be had again.

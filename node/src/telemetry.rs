@@ -203,6 +203,7 @@ impl Handler<Event> for EventCounter {
                     ShiftReason::Worse { .. } => "worse",
                     ShiftReason::OldDied => "old_died",
                     ShiftReason::NewDied => "new_died",
+                    ShiftReason::Superseded { .. } => "superseded",
                 };
                 metrics::counter!("bowline_traffic_shifts_total", "reason" => reason).increment(1);
             }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bowline_messages::event::EventKind;
 use bowline_messages::health::Advice;
+use bowline_messages::link::ShiftReason;
 use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 use super::machine::{Output, Session};
@@ -102,7 +103,24 @@ impl Session {
         self.gradual.as_ref().map(|gradual| gradual.deadline(&self.config.gradual))
     }
 
+    /// The third link that every class of the move prefers meanwhile: nothing follows to the one that was to take over.
+    fn superseded_by(&self) -> Option<LinkId> {
+        let gradual = self.gradual.as_ref()?;
+        let (from, to) = gradual.links();
+        let mut third = None;
+        for class in gradual.classes() {
+            third = Some(self.chooser.standing(class).filter(|link| *link != from && *link != to)?);
+        }
+        third
+    }
+
     fn on_shift_turned(&mut self, now: Instant, turned: Turned) {
+        let turned = match (turned, self.superseded_by()) {
+            (Turned::Shifted(shifted) | Turned::Over(Some(shifted)), Some(by)) => {
+                Turned::Over(Some(Shifted { share: 0.0, reason: ShiftReason::Superseded { by }, ..shifted }))
+            }
+            (turned, _) => turned,
+        };
         match turned {
             Turned::Nothing => {}
             Turned::Shifted(shifted) => self.say_shifted(shifted),

@@ -67,6 +67,11 @@ impl Chooser {
         (choice, left.map(|left| left.link).filter(|_| !policy(wanted.policy).spreads()))
     }
 
+    /// The link that stands for a class: the last choice.
+    pub fn standing(&self, class: MessageClass) -> Option<LinkId> {
+        self.standing[class.index()].map(|standing| standing.link)
+    }
+
     /// The links that a message would take now. Changes nothing.
     pub fn look(&self, now: Instant, wanted: Wanted, links: &[Candidate]) -> Choice {
         policy(wanted.policy).choose(&self.request(now, wanted), links)

@@ -137,6 +137,31 @@ fn when_the_old_link_falls_silent_in_the_middle_no_message_waits_for_the_steps()
 }
 
 #[test]
+fn a_move_whose_traffic_goes_elsewhere_meanwhile_is_not_reported_as_completed() {
+    let mut config = SessionConfig::default();
+    config.gradual.step_max = Duration::from_secs(1);
+    // A second choice is not to wait.
+    config.switch_dwell = Duration::ZERO;
+    let mut world = World::with_config(config);
+    let [old, new] = [world.link(1, "tcp", 20 * MS, 0), world.link(2, "ws", 30 * MS, 0)];
+    talk(&mut world, 200, 10 * MS, new);
+    leave(&mut world, old);
+    talk(&mut world, 10, 10 * MS, new);
+    let third = world.link(3, "quic", 2 * MS, 0);
+    for _ in 0..60 {
+        leave(&mut world, old);
+        talk(&mut world, 5, 10 * MS, third);
+    }
+    let said: Vec<_> = shares(&world);
+    let over = said.iter().position(|(_, reason)| *reason == ShiftReason::Superseded { by: third }).unwrap();
+    assert_eq!(said[over].0, 0.0);
+    assert!(said[..over].iter().all(|(share, _)| *share < 1.0), "{said:?}");
+    assert!(talk(&mut world, 20, 10 * MS, third) >= 1.0);
+    let count = world.ends[1].got.len() as u64;
+    world.assert_all_arrived(count);
+}
+
+#[test]
 fn when_the_new_link_dies_everything_goes_back() {
     let (mut world, [old, new]) = busy([5 * MS, 8 * MS]);
     leave(&mut world, old);
