@@ -33,7 +33,7 @@ pub struct Outage {
 pub fn outages(trace: &Trace) -> Vec<Outage> {
     let bad = bad_rows(trace);
     let spacing = trace.spacing_ms().unwrap_or(0.0);
-    let pause = BREAK_MS.max(3.0 * spacing);
+    let pause = break_ms(trace);
     let mut outages: Vec<Outage> = Vec::new();
     let mut start = None;
     for (n, row) in trace.rows.iter().enumerate() {
@@ -58,6 +58,11 @@ pub fn outages(trace: &Trace) -> Vec<Outage> {
         }
     }
     outages
+}
+
+/// A step between rows that is longer than this is a break in the recording, in milliseconds.
+pub fn break_ms(trace: &Trace) -> f64 {
+    BREAK_MS.max(3.0 * trace.spacing_ms().unwrap_or(0.0))
 }
 
 /// Which rows are bad, in their order.

@@ -1,9 +1,11 @@
 //! Recorded links as conditions. Pure but for the folder they are read from.
 //!
 //! Recordings of the media that stand for a transport are played one after another in an order that follows from the seed. What a recording does
-//! not have comes from the synthetic model of the medium; a second in which nothing was delivered passes nothing. What was measured is taken for
-//! what it is: throughput counts as bandwidth only where the recording's rules judge the link by it (elsewhere it is what somebody happened to
-//! use), and broadcast frames that were lost are frames that a connection's radio would have sent again.
+//! not have comes from the synthetic model of the medium; a second of an outage in which nothing was delivered passes nothing. What is an outage says
+//! the traces' definition alone (`replay::truth`), to the player and to the judge: a shorter run of bad rows is none, and goes on as the second before
+//! it; the time of a break in the recording is left out. What was measured is taken for what it is: throughput counts as bandwidth only where the
+//! recording's rules judge the link by it (elsewhere it is what somebody happened to use), and broadcast frames that were lost are frames that a
+//! connection's radio would have sent again.
 
 use std::sync::Arc;
 
@@ -12,12 +14,9 @@ use rand_chacha::ChaCha12Rng;
 
 use super::condition::{CONDITION_EVERY, Condition, Synthetic};
 use super::media::{MEDIA, MEDIA_COUNT, MediumIndex};
-use crate::replay::{Folder, FolderError, Rule, Trace};
+use crate::replay::truth::{bad_rows, break_ms, outages};
+use crate::replay::{Folder, FolderError, Row, Rule, Trace};
 
-/// A latency above so many times the median of the last minute makes a link poor (the traces' `GROUND_TRUTH.md`).
-const POOR_FACTOR: f64 = 10.0;
-/// Throughput up to this share of the median makes a link poor.
-const POOR_SHARE: f64 = 0.05;
 /// Throughput up to this many kilobits a second is none.
 const NOTHING_KBPS: f64 = 1.0;
 /// From this share of losses on, nothing passes.
@@ -45,9 +44,9 @@ pub struct Second {
     broadcast: bool,
     /// Kilobits a second.
     throughput_kbps: Option<f64>,
-    /// Nothing was delivered.
+    /// Nothing was delivered, in an outage.
     down: bool,
-    /// Worse than usual.
+    /// There was an outage.
     poor: bool,
 }
 
@@ -87,46 +86,57 @@ impl Recordings {
     }
 }
 
-/// A recording by seconds.
+/// A recording by seconds, those of its breaks left out.
 fn seconds(trace: &Trace) -> Vec<Second> {
     let length = trace.rows.last().map_or(0, |row| (row.t_ms / 1e3) as usize + 1);
-    let mut rows = trace.rows.iter().peekable();
-    let broadcast = trace.header.get("note").is_some_and(|note| note.contains(BROADCAST));
-    let mut seconds: Vec<Second> = Vec::new();
+    let (outages, pause) = (outages(trace), break_ms(trace));
+    let mut rows = trace.rows.iter().zip(bad_rows(trace)).peekable();
+    let mut before = 0.0;
+    let mut seconds: Vec<Option<Second>> = Vec::new();
     for second in 0..length {
-        let until = (second + 1) as f64 * 1e3;
-        let mut here = Vec::new();
-        while let Some(row) = rows.next_if(|row| row.t_ms < until) {
+        let (from, until) = (second as f64 * 1e3, (second + 1) as f64 * 1e3);
+        let (mut here, mut all_bad) = (Vec::new(), true);
+        while let Some((row, bad)) = rows.next_if(|(row, _)| row.t_ms < until) {
+            (before, all_bad) = (row.t_ms, all_bad && bad);
             here.push(*row);
         }
+        let poor = outages.iter().any(|outage| outage.start_ms < until && outage.end_ms > from);
         if here.is_empty() {
-            // Sparser than one a second, or a break of the recording: as before.
-            seconds.extend(seconds.last().copied());
-            continue;
+            // Sparser than one a second, so it is as before; or a break.
+            if rows.peek().is_some_and(|(next, _)| next.t_ms - before <= pause) {
+                seconds.extend(seconds.last().copied());
+            }
+        } else {
+            // Bad, and no outage: whoever measured had nothing to measure just then.
+            seconds.push((poor || !all_bad).then(|| measured(trace, &here, poor)));
         }
-        let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-        let latencies: Vec<f64> = here.iter().filter_map(|row| row.latency_ms).collect();
-        let latency_ms = mean(&latencies);
-        let deviations: Vec<f64> = latencies.iter().map(|ms| (ms - latency_ms.unwrap_or(0.0)).abs()).collect();
-        let losses: Vec<f64> = here.iter().filter_map(|row| row.loss).collect();
-        let rates: Vec<f64> = here.iter().filter_map(|row| row.throughput_kbps).collect();
-        let has = |rule| trace.rules.contains(&rule);
-        let (loss, throughput_kbps) = (mean(&losses), mean(&rates).filter(|_| has(Rule::Throughput)));
-        let silent = has(Rule::Latency) && latencies.is_empty();
-        let lost = loss.is_some_and(|loss| loss >= NOTHING_LOSS);
-        let stopped = has(Rule::Throughput) && throughput_kbps.is_none_or(|rate| rate <= NOTHING_KBPS);
-        let before = &seconds[seconds.len().saturating_sub(60)..];
-        let usual = |of: fn(&Second) -> Option<f64>| median(before.iter().filter_map(of).collect());
-        let slow = has(Rule::Latency)
-            && latency_ms.zip(usual(|s| s.latency_ms)).is_some_and(|(ms, usual)| ms > POOR_FACTOR * usual);
-        let thin = has(Rule::Throughput)
-            && throughput_kbps.zip(usual(|s| s.throughput_kbps)).is_some_and(|(rate, usual)| rate < POOR_SHARE * usual);
-        let jitter_ms = if deviations.len() > 1 { mean(&deviations) } else { None };
-        let down = silent || lost || stopped;
-        let poor = down || slow || thin;
-        seconds.push(Second { latency_ms, jitter_ms, loss, broadcast, throughput_kbps, down, poor });
     }
-    seconds
+    let mut known = seconds.iter().flatten().next().copied();
+    // As the second before, or at the beginning the first that is known.
+    let fill = |second| {
+        known = Option::or(second, known);
+        known
+    };
+    seconds.into_iter().filter_map(fill).collect()
+}
+
+/// One second from its rows.
+fn measured(trace: &Trace, here: &[Row], poor: bool) -> Second {
+    let has = |rule| trace.rules.contains(&rule);
+    let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+    let latencies: Vec<f64> = here.iter().filter_map(|row| row.latency_ms).collect();
+    let latency_ms = mean(&latencies);
+    let deviations: Vec<f64> = latencies.iter().map(|ms| (ms - latency_ms.unwrap_or(0.0)).abs()).collect();
+    let losses: Vec<f64> = here.iter().filter_map(|row| row.loss).collect();
+    let rates: Vec<f64> = here.iter().filter_map(|row| row.throughput_kbps).collect();
+    let (loss, throughput_kbps) = (mean(&losses), mean(&rates).filter(|_| has(Rule::Throughput)));
+    let silent = has(Rule::Latency) && latencies.is_empty();
+    let lost = loss.is_some_and(|loss| loss >= NOTHING_LOSS);
+    let stopped = has(Rule::Throughput) && throughput_kbps.is_none_or(|rate| rate <= NOTHING_KBPS);
+    let jitter_ms = if deviations.len() > 1 { mean(&deviations) } else { None };
+    let broadcast = trace.header.get("note").is_some_and(|note| note.contains(BROADCAST));
+    let down = poor && (silent || lost || stopped);
+    Second { latency_ms, jitter_ms, loss, broadcast, throughput_kbps, down, poor }
 }
 
 /// A link whose frames are lost as stated, when its radio sends those again that are not acknowledged. What is lost each time is left to the ends.
@@ -140,12 +150,6 @@ fn sent_again_by_radio(mut condition: Condition) -> Condition {
     condition.bandwidth = (condition.bandwidth as f64 / tries) as u64;
     condition.loss = lost.powi(FRAME_TRIES);
     condition
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    // With fewer than five nothing is usual.
-    (values.len() >= 5).then(|| values[values.len() / 2])
 }
 
 /// What a link is like: recordings one after another, over the synthetic model.
@@ -201,8 +205,12 @@ mod tests {
     use super::*;
 
     fn trace(medium: &str, rules: &str, rows: &str) -> Trace {
+        trace_of(medium, rules, 1_000, rows)
+    }
+
+    fn trace_of(medium: &str, rules: &str, outage_min_ms: u32, rows: &str) -> Trace {
         let head = format!(
-            "# medium: {medium}\n# group: g\n# row_time: interval_end\n# rules: {rules}\n# outage_min_ms: 1000\n"
+            "# medium: {medium}\n# group: g\n# row_time: interval_end\n# rules: {rules}\n# outage_min_ms: {outage_min_ms}\n"
         );
         Trace::parse("x.csv", &format!("{head}t_ms,latency_ms,loss,signal_dbm,throughput_kbps\n{rows}")).unwrap()
     }
@@ -266,6 +274,52 @@ mod tests {
         // An outage stays one, and Bluetooth has a way of its own.
         assert!(outage.down && outage.poor && !radio.down);
         assert_eq!(one("one broadcast frame every 100 ms", "ble").0.loss, 0.5);
+    }
+
+    /// Throughput by seconds, and whether each is down and poor.
+    fn played(trace: &Trace) -> Vec<(f64, bool, bool)> {
+        seconds(trace).iter().map(|s| (s.throughput_kbps.unwrap_or(0.0), s.down, s.poor)).collect()
+    }
+
+    #[test]
+    fn zeros_that_are_no_outage_cut_nothing_and_go_on_as_the_second_before() {
+        let good = |rate| (rate, false, false);
+        // A download that restarts: two seconds of nothing are none where an outage takes three.
+        let rows = "0,,,,0\n1000,,,,8000\n2000,,,,0\n3000,,,,0\n4000,,,,9000\n";
+        let restarts = trace_of("lte", "throughput", 3_000, rows);
+        assert!(outages(&restarts).is_empty());
+        assert_eq!(played(&restarts), [8e3, 8e3, 8e3, 8e3, 9e3].map(good));
+        let outage = (0.0, true, true);
+        let cut = trace_of("lte", "throughput", 3_000, &rows.replace("4000,,,,9000", "4000,,,,0\n5000,,,,9000"));
+        assert_eq!(played(&cut), [good(8e3), good(8e3), outage, outage, outage, good(9e3)]);
+    }
+
+    #[test]
+    fn what_is_played_as_a_cut_is_an_outage_to_the_judge_and_the_other_way_round() {
+        let rows: String = (0..200)
+            .map(|n| {
+                let bad = [20, 21, 40, 41, 42, 43, 46, 47, 48, 80].contains(&n);
+                format!("{},,,,{}\n", n * 1_000 + 7 * (n % 3), if bad { 0 } else { 8_000 })
+            })
+            .collect();
+        for outage_min_ms in [1_000, 2_000, 3_000, 5_000] {
+            let trace = trace_of("lte", "throughput", outage_min_ms, &rows);
+            let outages = outages(&trace);
+            for (at, second) in seconds(&trace).iter().enumerate() {
+                let (from, until) = (at as f64 * 1e3, at as f64 * 1e3 + 1e3);
+                let is_outage = outages.iter().any(|outage| outage.start_ms < until && outage.end_ms > from);
+                assert_eq!(second.poor, is_outage, "second {at} of {outage_min_ms}: {outages:?}");
+                assert!(!second.down || second.poor);
+                assert_eq!(second.down, second.throughput_kbps == Some(0.0), "second {at} of {outage_min_ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_break_of_a_recording_is_left_out_even_when_it_was_down_before() {
+        let trace = trace("lte", "throughput", "0,,,,8000\n1000,,,,8000\n2000,,,,0\n60000,,,,7000\n61000,,,,7000\n");
+        let good = |rate| (rate, false, false);
+        assert_eq!(played(&trace), [good(8e3), good(8e3), (0.0, true, true), good(7e3), good(7e3)]);
     }
 
     #[test]
