@@ -46,6 +46,14 @@ pub fn resident_bytes() -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// The most memory that this process has had resident at once, in bytes (Linux: `VmHWM`). `None` where the system does not say.
+pub fn resident_bytes_peak() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// The processors this process may run on. `None` where the system does not say.
 pub fn allowed_cpus() -> Option<usize> {
     std::thread::available_parallelism().ok().map(std::num::NonZero::get)
@@ -157,6 +165,8 @@ mod tests {
         let before = mono_ns();
         assert!(cpu_time().unwrap() > Duration::ZERO);
         assert!(resident_bytes().unwrap() > 100_000);
+        let peak = resident_bytes_peak().unwrap();
+        assert!(peak > 100_000 && peak < 1 << 40, "{peak}");
         assert!(mono_ns() >= before);
     }
 }

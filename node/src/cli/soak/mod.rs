@@ -11,6 +11,7 @@ use bowline_actors::replay::Folder;
 use bowline_actors::testing::soak::recorded::Recordings;
 use bowline_actors::testing::soak::{self, Plan, Reducing, Report, html};
 
+use super::bench::measure::{cpu_time, resident_bytes_peak};
 use super::{Global, progress};
 use crate::exit::{Exit, Failure};
 
@@ -140,6 +141,8 @@ fn run_one(args: &Args, plan: &Plan, global: &Global) -> Result<Exit, Failure> {
         std::fs::write(file, page).map_err(|error| Failure::at(file, &error, Exit::False))?;
     }
     output.result("soak", &report, || print::text(&report))?;
+    // Real time and its costs differ from run to run, so they are no part of the report.
+    output.remark(&print::costs(cpu_time(), resident_bytes_peak()));
     if fails(args, &report) {
         output.remark(&format!("again: {}", args.command(plan.seed)));
         return Ok(Exit::False);

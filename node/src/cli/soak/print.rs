@@ -1,6 +1,7 @@
 //! The results as text.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bowline_actors::testing::soak::stats::Summary;
 use bowline_actors::testing::soak::{Reduced, Report};
@@ -57,6 +58,16 @@ pub(super) fn text(report: &Report) -> String {
         text.push_str(line);
     }
     text
+}
+
+/// What the run cost this process, and where the costs of a node are to be had.
+pub(super) fn costs(cpu: Option<Duration>, peak: Option<u64>) -> String {
+    let unknown = || "unknown".to_owned();
+    let cpu = cpu.map_or_else(unknown, |time| format!("{:.1} s", time.as_secs_f64()));
+    let peak = peak.map_or_else(unknown, |bytes| format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64));
+    format!(
+        "this run: processor time {cpu}, resident at most {peak}, for all nodes together on virtual time; `make bench` measures a node in real time"
+    )
 }
 
 /// What is left of one that breaks a promise.
