@@ -231,7 +231,13 @@ impl SessionActor {
         }
     }
 
-    fn join(&mut self, link: EstablishedLink, dialled: Option<&EndpointAddress>, ctx: &mut Context<Self>) {
+    /// Takes a link into the session, or says why not.
+    fn join(
+        &mut self,
+        link: EstablishedLink,
+        dialled: Option<&EndpointAddress>,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), String> {
         let EstablishedLink { link, buffers, established, ends, handshake_rtt, guard } = link;
         let id = established.link;
         let info = Arc::new(LinkInfo {
@@ -254,13 +260,15 @@ impl SessionActor {
         let taken = self.group.links.borrow().contains_key(&id);
         if taken && !join.confirmed {
             // It may be a replay: a link that lives is not given up for one that has proven nothing.
-            return;
+            return Err(format!("link {id} lives, and the new one of that number has proven nothing"));
         }
         let most = self.services().session.borrow().links * LINKS_PER_WANTED;
         if !taken && self.group.links.borrow().len() >= most {
-            let (from, reason) = (info.remote.to_string(), format!("the session has {most} links"));
-            self.emit(EventKind::ConnectionRefused { from, reason });
-            return;
+            let reason = format!("the session has {most} links");
+            if dialled.is_none() {
+                self.emit(EventKind::ConnectionRefused { from: info.remote.to_string(), reason: reason.clone() });
+            }
+            return Err(reason);
         }
         self.forget_link(id, "replaced by a link of the same number");
         let own = ctx.address();
@@ -288,6 +296,7 @@ impl SessionActor {
         // A duplicate that gave way to it leaves messages behind.
         self.with_machine(|machine, parts| machine.on_timeout(now, parts));
         self.alone_since = None;
+        Ok(())
     }
 
     /// Whether an end that a link reports is that of one which was closed here.
@@ -347,6 +356,9 @@ impl SessionActor {
         [
             self.machine.deadline(now),
             fallback,
+            // New links are dialled from that moment on, and not when something else is due.
+            self.machine.stuck_at().filter(|at| *at > now),
+            self.machine.failed_deadline(),
             self.keeper_at,
             self.retry_at,
             self.withheld_until,
@@ -378,6 +390,11 @@ impl SessionActor {
             changed |= !matches!(output, Output::Datagram(..));
             match output {
                 Output::Emit(kind) => self.emit(kind),
+                Output::LastWords(id, data) => {
+                    if let Some(slot) = self.group.links.borrow().get(&id) {
+                        slot.address.do_send(Transmit { lane: 0, data });
+                    }
+                }
                 Output::CloseLink(id, reason) => {
                     if let LinkFailure::Refused(refusal) = &reason {
                         self.on_refused(id, refusal);
@@ -386,7 +403,13 @@ impl SessionActor {
                 }
                 Output::LinkProven(id) => {
                     self.observe(Behaviour::Linked);
-                    let ticket = self.group.links.borrow_mut().get_mut(&id).and_then(|slot| slot.ticket.take());
+                    let (ticket, dialled) = match self.group.links.borrow_mut().get_mut(&id) {
+                        Some(slot) => (slot.ticket.take(), slot.join.info.initiator.then(|| slot.join.info.clone())),
+                        None => (None, None),
+                    };
+                    if let Some(info) = dialled {
+                        self.keeper().on_proven(clock::now(), &info.remote);
+                    }
                     if let Some((ticket, replaces)) = ticket {
                         self.services().resume.borrow_mut().confirm(ticket, replaces, clock::now());
                     }
@@ -440,18 +463,18 @@ impl SessionActor {
         self.keeper_changed = false;
         (self.links_seen, self.stuck_seen) = (self.machine.links_version(), stuck);
         let orders = {
-            let links: Vec<_> = self.machine.links().filter(|_| !stuck).collect();
+            let links: Vec<_> = self.machine.standing_links(now).collect();
             self.group.keeper.borrow_mut().orders(now, &links)
         };
         let dialled = !orders.is_empty();
         for order in orders {
-            self.machine.on_dialling(&order.address);
+            self.machine.on_dialling(now, &order.address);
             self.dial_one(order, ctx);
         }
         if dialled {
             self.carry_out(ctx);
         }
-        let links: Vec<_> = self.machine.links().filter(|_| !stuck).collect();
+        let links: Vec<_> = self.machine.standing_links(now).collect();
         self.keeper_at = self.group.keeper.borrow().deadline(&links);
     }
 
@@ -498,8 +521,10 @@ impl SessionActor {
         let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| {
             match answer {
                 Ok(Ok(link)) => {
-                    actor.keeper().on_success(clock::now(), &address);
-                    actor.join(link, Some(&address), ctx);
+                    actor.keeper().on_connected(clock::now(), &address);
+                    if let Err(refused) = actor.join(link, Some(&address), ctx) {
+                        actor.on_dial_failed(&address, false, &refused);
+                    }
                 }
                 // Of what it refuses to try the transport does not report; of everything else it did.
                 Ok(Err(error @ (DialError::Paused(_) | DialError::TooManyConnections))) => {
@@ -513,7 +538,7 @@ impl SessionActor {
                         actor.observe(Behaviour::FailedHandshake);
                     }
                     let timed_out = matches!(error, DialError::TimedOut(_));
-                    actor.machine.on_dial_failed(&address, &error.to_string());
+                    actor.machine.on_dial_failed(clock::now(), &address, &error.to_string());
                     actor.keeper().on_failure(clock::now(), &address, timed_out);
                 }
                 Err(_) => actor.on_dial_failed(&address, false, "the transport is being restarted"),
@@ -539,8 +564,9 @@ impl SessionActor {
     }
 
     fn on_dial_failed(&mut self, address: &EndpointAddress, timed_out: bool, error: &str) {
-        self.machine.on_dial_failed(address, error);
-        self.keeper().on_failure(clock::now(), address, timed_out);
+        let now = clock::now();
+        self.machine.on_dial_failed(now, address, error);
+        self.keeper().on_failure(now, address, timed_out);
         let (peer, address, error) = (self.group.ledger.peer(), address.clone(), error.to_owned());
         self.emit(EventKind::DialFailed { peer, address, error });
     }
@@ -621,6 +647,7 @@ impl Pumped for SessionActor {
         let now = clock::now();
         self.doubt_lateness(now);
         self.with_machine(|machine, parts| machine.on_timeout(now, parts));
+        self.machine.age_failed(now);
         self.group.ledger.set_standing(self.machine.standing());
         // The worker may have been polled already in this turn.
         self.work(ctx);

@@ -48,8 +48,10 @@ struct Target {
     binding: Binding,
     next: Instant,
     failures: u32,
-    /// When the last attempt succeeded.
+    /// When the last attempt succeeded: when its link was proven to work.
     connected: Option<Instant>,
+    /// A connection stands, and the peer has yet to let it in. It counts as a failure until then.
+    unproven: bool,
     /// An attempt is under way, and over by then at the latest.
     dialling: Option<Instant>,
     timeout: Duration,
@@ -127,9 +129,18 @@ impl Keeper {
             Source::Learnt => LEARNT_GRACE,
         };
         let timeout = Duration::from_secs(5);
-        let (next, failures, connected) = (now + grace, 0, None);
-        let (told, dialling, withdrawn) = (source == Source::Learnt, None, false);
-        let target = Target { source, binding, next, failures, connected, dialling, timeout, told, withdrawn };
+        let target = Target {
+            source,
+            binding,
+            next: now + grace,
+            failures: 0,
+            connected: None,
+            unproven: false,
+            dialling: None,
+            timeout,
+            told: source == Source::Learnt,
+            withdrawn: false,
+        };
         self.targets.insert(address, target);
     }
 
@@ -223,16 +234,27 @@ impl Keeper {
         orders
     }
 
-    /// An attempt succeeded.
-    pub fn on_success(&mut self, now: Instant, address: &EndpointAddress) {
+    /// A connection stands. Whether the peer lets it in is not known yet: a peer that takes every connection and refuses each is not to be
+    /// dialled as if all were well.
+    pub fn on_connected(&mut self, now: Instant, address: &EndpointAddress) {
         if let Some(target) = self.targets.get_mut(address) {
             target.dialling = None;
+            target.unproven = true;
+            target.failures = target.failures.saturating_add(1);
+            target.next = now + backoff(target.failures);
+            target.timeout = target.timeout.mul_f64(TIMEOUT_SUCCESS).max(TIMEOUT_BOUNDS.0);
+        }
+    }
+
+    /// The peer speaks on the link that an attempt led to: it succeeded.
+    pub fn on_proven(&mut self, now: Instant, address: &EndpointAddress) {
+        if let Some(target) = self.targets.get_mut(address).filter(|target| target.unproven) {
+            target.unproven = false;
             // Should the link die at once, the next attempt is immediate; those after it are not: a peer that lets us in only to
             // throw us out is not to be dialled without a pause.
             let brief = target.connected.replace(now).is_some_and(|before| now < before + BRIEF);
-            target.failures = if brief { target.failures.saturating_add(1) } else { 0 };
+            target.failures = if brief { target.failures } else { 0 };
             target.next = if brief { now + backoff(target.failures) } else { now };
-            target.timeout = target.timeout.mul_f64(TIMEOUT_SUCCESS).max(TIMEOUT_BOUNDS.0);
         }
     }
 
@@ -241,7 +263,10 @@ impl Keeper {
         let jitter = 0.5 + self.rng.random::<f64>() / 2.0;
         if let Some(target) = self.targets.get_mut(address) {
             target.dialling = None;
-            target.failures = target.failures.saturating_add(1);
+            // A connection that was refused in the end has been counted.
+            if !std::mem::take(&mut target.unproven) {
+                target.failures = target.failures.saturating_add(1);
+            }
             target.next = now + backoff(target.failures).mul_f64(jitter);
             if timed_out {
                 target.timeout = target.timeout.mul_f64(TIMEOUT_EXPIRED).min(TIMEOUT_BOUNDS.1);
@@ -353,7 +378,8 @@ mod tests {
         keeper.set_reached(false);
         assert_eq!(keeper.deadline(&[]), Some(now));
         assert_eq!(keeper.orders(now, &[&link("tcp://a:1", true)])[0].address, address("mesh://a"));
-        keeper.on_success(now, &address("mesh://a"));
+        keeper.on_connected(now, &address("mesh://a"));
+        keeper.on_proven(now, &address("mesh://a"));
         keeper.set_reached(true);
         assert!(keeper.is_fallback(&address("mesh://a")));
         // One that the user gave is a spare like any other.
@@ -369,7 +395,8 @@ mod tests {
         keeper.add(now, address("mesh://a"), Source::Fallback, Binding::Any);
         keeper.set_reached(false);
         assert_eq!(keeper.orders(now, &[]).len(), 1);
-        keeper.on_success(now, &address("mesh://a"));
+        keeper.on_connected(now, &address("mesh://a"));
+        keeper.on_proven(now, &address("mesh://a"));
         keeper.add(now, address("tcp://a:1"), Source::Given, Binding::Any);
         let mesh = link("mesh://a", true);
         assert!(keeper.deadline(&[&mesh]).is_some());
@@ -472,10 +499,57 @@ mod tests {
         while now < end {
             dials += keeper.orders(now, &[]).len();
             // Each succeeds, and its link is gone at once.
-            keeper.on_success(now, &only);
+            keeper.on_connected(now, &only);
+            keeper.on_proven(now, &only);
             now = keeper.deadline(&[]).unwrap().max(now + Duration::from_millis(20));
         }
         assert!((3..30).contains(&dials), "{dials}");
+    }
+
+    /// The wait before the next attempt, when each connection stands, and then `end` becomes of it.
+    fn waits(end: impl Fn(&mut Keeper, Instant, &EndpointAddress)) -> Vec<Duration> {
+        let mut now = Instant::now();
+        let mut keeper = keeper(1);
+        let only = address("tcp://a:1");
+        keeper.add(now, only.clone(), Source::Given, Binding::Any);
+        let attempt = |_| {
+            assert_eq!(keeper.orders(now, &[]).len(), 1);
+            keeper.on_connected(now, &only);
+            end(&mut keeper, now, &only);
+            let wait = keeper.deadline(&[]).unwrap() - now;
+            now += wait;
+            wait
+        };
+        (0..12).map(attempt).collect()
+    }
+
+    #[test]
+    fn a_connection_that_the_peer_refuses_is_no_success_and_backs_off_like_any_failure() {
+        let refused = waits(|keeper, now, only| keeper.on_failure(now, only, false));
+        let silent = waits(|_, _, _| {});
+        for waits in [refused, silent] {
+            for (wait, failures) in waits.iter().zip(1..) {
+                assert!(*wait >= backoff(failures) / 2 && *wait <= backoff(failures), "{waits:?}");
+            }
+            assert!(waits[11] >= BACKOFF_MAX / 2, "{waits:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_works_wipes_out_the_failures_before_it() {
+        let now = Instant::now();
+        let (mut keeper, only) = (keeper(1), address("tcp://a:1"));
+        keeper.add(now, only.clone(), Source::Given, Binding::Any);
+        for _ in 0..5 {
+            keeper.on_failure(now, &only, false);
+        }
+        keeper.on_connected(now, &only);
+        assert_eq!(keeper.status(now)[0].failures, 6);
+        keeper.on_proven(now, &only);
+        assert_eq!((keeper.status(now)[0].failures, keeper.deadline(&[])), (0, Some(now)));
+        // A second record of the peer's, or the same link in another life of the session's actor, is no second success.
+        keeper.on_proven(now, &only);
+        assert_eq!((keeper.status(now)[0].failures, keeper.deadline(&[])), (0, Some(now)));
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub struct LinkJoin {
 pub enum Output {
     /// Something happened that others want to know.
     Emit(EventKind),
+    /// The last record on a link, before it is closed on purpose.
+    LastWords(LinkId, Bytes),
     /// Close a link's connection; the machine has forgotten it.
     CloseLink(LinkId, LinkFailure),
     /// The first record of the peer's opened on a link.
@@ -245,6 +247,7 @@ impl Session {
             ..WindowConfig::default()
         };
         let mut path = Path::new(now, join.info, join.lanes, join.handshake_rtt, join.ack_delay_max, window);
+        path.late_max = self.config.spare_patience;
         path.multiplier = self.config.multipliers.get(path.info.transport.as_str()).copied().unwrap_or(1.0);
         if let Some(known) = self.lateness.get(&route(&path.info)) {
             path.patience = *known;
@@ -265,19 +268,21 @@ impl Session {
         self.links_version += 1;
         self.paths.insert(id, Box::new(path));
         if join.confirmed {
-            self.on_recovered(id);
+            self.on_recovered(now, id);
         }
     }
 
     /// A record of the peer's opened on a new link: it is up, unless it is a duplicate of one that stays.
-    pub(super) fn settle_twins(&mut self, now: Instant, local: PeerId, newcomer: LinkId) {
+    pub(super) fn settle_twins(&mut self, now: Instant, local: PeerId, newcomer: LinkId, parts: &mut Parts<'_>) {
         let Some(new) = self.paths.get(&newcomer).map(|path| path.info.clone()) else { return };
         let living = self.paths.values().filter(|p| p.state.is_usable() && p.proven && p.info.id != newcomer);
         let twin = living.map(|p| &p.info).find(|info| same_way(info, &new)).cloned();
         let by_smaller = |info: &LinkInfo| info.initiator == (local < self.peer);
         if twin.as_ref().is_some_and(|twin| by_smaller(twin) && !by_smaller(&new)) {
+            self.take_leave(now, newcomer, parts);
             if let Some(mut path) = self.paths.remove(&newcomer) {
                 self.links_version += 1;
+                self.notices.remove(&newcomer);
                 self.orphans.extend(path.lose_all());
             }
             let reason = LinkFailure::ClosedHere("a duplicate of another link".into());
@@ -286,6 +291,7 @@ impl Session {
         }
         self.outputs.push_back(Output::Emit(EventKind::LinkUp { peer: self.peer, link: LinkInfo::clone(&new) }));
         if let Some(twin) = twin {
+            self.take_leave(now, twin.id, parts);
             self.remove(now, twin.id, LinkFailure::ClosedHere("replaced by a duplicate".into()), true);
         }
     }
@@ -310,7 +316,7 @@ impl Session {
         let on_purpose = match reason {
             // A link that the peer refuses was never up: it has not failed, and its way is none that flaps.
             LinkFailure::ClosedHere(_) | LinkFailure::Refused(_) => true,
-            LinkFailure::ClosedByPeer => duplicate(),
+            LinkFailure::ClosedByPeer => path.let_go || duplicate(),
             LinkFailure::Transport(_)
             | LinkFailure::Unacknowledged(_)
             | LinkFailure::Stalled(_)
@@ -332,9 +338,9 @@ impl Session {
             }
         }
         if never_up {
-            self.on_recovery_failed(&path.info, &reason);
+            self.on_recovery_failed(now, &path.info, &reason);
         } else if !on_purpose {
-            self.remember_failed(&path.info, &reason);
+            self.remember_failed(now, &path.info, &reason);
         }
         if let Some(watch) = &mut self.watch {
             watch.forget(id);
@@ -359,12 +365,6 @@ impl Session {
         if close {
             self.outputs.push_back(Output::CloseLink(id, reason));
         }
-    }
-
-    /// A link is not needed any more. What is under way on it goes over others.
-    pub fn let_go(&mut self, now: Instant, id: LinkId, reason: &str, parts: &mut Parts<'_>) {
-        self.remove(now, id, LinkFailure::ClosedHere(reason.to_owned()), true);
-        self.reroute(now, parts);
     }
 
     /// A link's interface changed state.
@@ -411,7 +411,9 @@ impl Session {
             self.turned(&path.info, turn);
         }
         let times = (path.probe_timeout(), self.borne(now, path));
-        let evidence = reason.as_ref().and_then(|reason| self.evidence_for(now, link, reason, times));
+        // Nothing was concluded when it was somebody's will.
+        let concluded = reason.as_ref().filter(|_| step != LinkStep::Closed);
+        let evidence = concluded.and_then(|reason| self.evidence_for(now, link, reason, times));
         let kept = evidence.clone();
         self.outputs.push_back(Output::Emit(EventKind::LinkStep {
             peer: self.peer,
@@ -552,18 +554,6 @@ impl Session {
     /// Whether a link may carry new messages.
     pub fn has_usable_link(&self) -> bool {
         self.paths.values().any(|path| path.state.is_usable())
-    }
-
-    /// Whether every link there is has been silent for so long that new ones to the same places are worth a try beside them: over a path that was dead for
-    /// seconds a new connection gets through long before an old one sends its next retransmission.
-    pub fn is_stuck(&self, now: Instant) -> bool {
-        let silent = |path: &Path| {
-            let own = || path.missing_since().or(path.waiting_since()).filter(|_| path.suspicions > 1);
-            // The peer may have said first that it is dead.
-            let since = path.failing_since.or_else(own);
-            since.is_some_and(|since| since + self.config.spare_patience <= now)
-        };
-        !self.paths.is_empty() && self.paths.values().all(|path| silent(path))
     }
 
     /// What does not change of a link.

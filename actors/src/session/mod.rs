@@ -28,6 +28,7 @@ mod liveness;
 pub mod machine;
 pub mod outbox;
 mod outcomes;
+mod parting;
 mod path;
 mod patience;
 pub mod policy;

@@ -67,6 +67,10 @@ const LOST_REMEMBERED_MAX: usize = 1024;
 /// Records whose fate is known and that are remembered because an older one on another lane is outstanding.
 const DONE_REMEMBERED_MAX: usize = 4096;
 
+/// What an outage kept back and comes within so many probe time-outs after it comes at once: later than that all that was on a link is given to
+/// others, outage or not.
+const AT_ONCE_TIMEOUTS: u32 = 3;
+
 /// What one acknowledgement brought.
 #[derive(Debug, Default)]
 pub(crate) struct AckOutcome {
@@ -81,6 +85,8 @@ pub(crate) struct AckOutcome {
     /// Whether it shows that the link carries what it is given, and after what wait if the link was suspected meanwhile.
     pub(crate) progress: bool,
     pub(crate) late: Option<Duration>,
+    /// Whether the link had been silent altogether: it was called failing, or longer silent than lateness takes at most.
+    pub(crate) outage: bool,
     /// Items that the peer will not acknowledge: it left them out for so long that they are not remembered any more.
     pub(crate) left_out: Vec<RecordItem>,
 }
@@ -91,7 +97,7 @@ impl AckOutcome {
         self.items.clear();
         self.left_out.clear();
         (self.news, self.data, self.measured) = (false, false, false);
-        (self.progress, self.late) = (false, None);
+        (self.progress, self.late, self.outage) = (false, None, false);
     }
 }
 
@@ -139,6 +145,8 @@ pub(crate) struct Path {
     pub(crate) passes_others: bool,
     /// How late it was of late.
     pub(crate) patience: Patience,
+    /// A silence that is longer was an outage, and no lateness.
+    pub(crate) late_max: Duration,
     /// Since when it is in `Failing`.
     pub(crate) failing_since: Option<Instant>,
     /// Its unacknowledged messages were given to other links already.
@@ -161,6 +169,8 @@ pub(crate) struct Path {
     pub(crate) advice: Advice,
     /// Traffic was moved off it because of that, and it was said.
     pub(crate) left: bool,
+    /// The peer says that it closes it on purpose.
+    pub(crate) let_go: bool,
     /// From what its state was concluded last.
     pub(crate) evidence: Option<Box<Evidence>>,
     /// What the peer takes as it said on this link; none once that counts for the session.
@@ -221,6 +231,7 @@ impl Path {
             silent_since: None,
             passes_others: false,
             patience: Patience::new(now),
+            late_max: Duration::MAX,
             failing_since: None,
             rerouted: false,
             bare_records: 0,
@@ -232,6 +243,7 @@ impl Path {
             degraded_at: None,
             advice: Advice::Keep,
             left: false,
+            let_go: false,
             evidence: None,
             limits: None,
             old_key_until: None,
@@ -364,6 +376,7 @@ impl Path {
                 item_at = Some(from + items);
             }
         }
+        out.outage = self.state == LinkState::Failing || out.late > Some(self.late_max);
         if let Some((_, sent_at, mark)) = largest {
             self.introduced = true;
             self.passes_others |= self.is_withdrawn();
@@ -377,7 +390,10 @@ impl Path {
                 self.drain_step(now, sample);
             }
             if let Some((_, mark)) = late {
-                self.window.on_late(now, late_bytes, mark);
+                let at_once = self.probe_timeout() * AT_ONCE_TIMEOUTS;
+                self.window.on_late(now, late_bytes, mark, out.outage, at_once);
+            } else if out.outage {
+                self.window.on_resumed(now);
             }
             // A probe is no progress while content waits, and a notice is none while messages do. Nor is what overtook a record
             // on its own lane, where order is kept: the link passes some records and not others.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bowline_messages::config::SessionConfig;
 use bowline_messages::event::EventKind;
 use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
-use bowline_messages::wire::frame::MessageFrame;
+use bowline_messages::wire::frame::{LinkDownCode, MessageFrame};
 use bowline_messages::wire::packet::next_packet;
 use bowline_messages::wire::{Ack, Frame, FrameError, FrameReader, PacketType, Refusal, SignedAddresses};
 use bowline_messages::{Incarnation, LinkId};
@@ -126,7 +126,7 @@ impl Session {
         let Some(path) = self.paths.get_mut(&link) else { return };
         if !path.proven {
             path.proven = true;
-            self.on_proven(now, link);
+            self.on_proven(now, link, parts);
         }
         let taken = self.on_frames(now, link, frames, parts);
         let taken =
@@ -210,8 +210,11 @@ impl Session {
                 }
                 Frame::LinkDown { link: dead, reason } => {
                     eliciting = true;
-                    // A link cannot announce its own death in good faith; whoever says so means another.
-                    if dead != link {
+                    if reason == LinkDownCode::Closed {
+                        // That is no death, and may be said on the link itself, as the last there is to say.
+                        self.on_let_go(now, dead);
+                    } else if dead != link {
+                        // A link cannot announce its own death in good faith; whoever says so means another.
                         self.on_peer_report(now, dead, reason);
                     }
                 }
@@ -239,18 +242,19 @@ impl Session {
         Ok(Taken { eliciting: eliciting || messages, useful: messages || news })
     }
 
-    fn on_proven(&mut self, now: Instant, link: LinkId) {
+    fn on_proven(&mut self, now: Instant, link: LinkId, parts: &mut Parts<'_>) {
+        // First of all, even when it turns out to be a duplicate and is closed at once.
+        self.outputs.push_back(Output::LinkProven(link));
         if let Some(path) = self.paths.get_mut(&link) {
             self.peer_limits = path.limits.take().map(|limits| *limits).or(self.peer_limits);
             if path.state == LinkState::Initializing && path.step(LinkStep::Connected).is_ok() {
                 path.progress_at = now;
                 path.probe_due = true;
             }
-            self.on_recovered(link);
+            self.on_recovered(now, link);
             let local = self.local;
-            self.settle_twins(now, local, link);
+            self.settle_twins(now, local, link, parts);
         }
-        self.outputs.push_back(Output::LinkProven(link));
     }
 
     /// The peer says which life of it speaks.
@@ -301,9 +305,7 @@ impl Session {
         let mut outcome = room::acknowledged();
         let ranges = ack.ranges.map(|range| (*range.start(), *range.end()));
         path.on_ack(now, ranges, Duration::from_micros(ack.delay_us), &mut outcome);
-        // What was called failing, or was longer than that takes at most, was an outage.
-        let outage = path.state == LinkState::Failing || outcome.late > Some(self.config.spare_patience);
-        if outcome.progress && !outage {
+        if outcome.progress && !outcome.outage {
             path.patience.on_progress(now, outcome.late);
         }
         for item in &outcome.items {

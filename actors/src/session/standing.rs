@@ -1,5 +1,8 @@
 //! How the peer of a session is reached at the moment, for what the node tells others of its neighbours.
 
+use std::time::Instant;
+
+use bowline_messages::link::LinkInfo;
 use bowline_messages::network::Neighbour;
 use bowline_messages::{LinkId, TransportKind};
 
@@ -29,6 +32,38 @@ impl Session {
     pub(super) fn is_reached_directly(&self) -> bool {
         let answers = |path: &Path| path.state.is_usable() && path.proven && path.suspicions < SUSPICIONS_BORNE;
         self.paths.values().any(|path| answers(path) && self.is_direct(path.info.id))
+    }
+
+    /// Since when a link that was asked in vain has said nothing.
+    fn silent_since(path: &Path) -> Option<Instant> {
+        let own = || path.missing_since().or(path.waiting_since()).filter(|_| path.suspicions >= SUSPICIONS_BORNE);
+        // The peer may have said first that it is dead.
+        path.failing_since.or_else(own)
+    }
+
+    /// When every direct link has been silent for so long that new ones to the same places are worth a try beside them: over a path that was dead
+    /// for seconds a new connection gets through long before an old one sends its next retransmission. A link through others that works
+    /// meanwhile changes nothing about that; it counts only where there is no other.
+    pub fn stuck_at(&self) -> Option<Instant> {
+        let direct = self.paths.keys().any(|id| self.is_direct(*id));
+        let counted = self.paths.values().filter(|path| !direct || self.is_direct(path.info.id));
+        // As soon as one speaks there is no such moment.
+        let silent = counted.map(|path| Self::silent_since(path)).collect::<Option<Vec<_>>>()?;
+        silent.into_iter().max().map(|since| since + self.config.spare_patience)
+    }
+
+    /// Whether it is so now.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        self.stuck_at().is_some_and(|at| at <= now)
+    }
+
+    /// The links that new ones are weighed against: all, and when that is stuck those only that still speak.
+    pub fn standing_links(&self, now: Instant) -> impl Iterator<Item = &LinkInfo> + '_ {
+        let stuck = self.is_stuck(now);
+        let silent = move |path: &Path| {
+            stuck && Self::silent_since(path).is_some_and(|since| since + self.config.spare_patience <= now)
+        };
+        self.paths.values().filter(move |path| !silent(path)).map(|path| &*path.info)
     }
 
     /// The best usable link in short; `None` without one.

@@ -28,9 +28,12 @@ mod edges;
 mod fuzz;
 mod guards;
 mod health;
+mod lateness;
+mod parting;
 mod recovery;
 mod replayed_attach;
 mod shift;
+mod standing;
 mod verdicts;
 mod world;
 

@@ -264,6 +264,7 @@ impl Session {
             return false;
         };
         if keys.sealer.should_rotate(now) && keys.sealer.rotate(now).is_err() {
+            self.take_leave(now, link, parts);
             self.remove(now, link, LinkFailure::ClosedHere("its keys are used up".into()), true);
             return false;
         }
@@ -285,6 +286,7 @@ impl Session {
         let Ok(number) = keys.sealer.finish(data, start) else {
             data.truncate(at);
             self.orphans.append(&mut self.record_items);
+            self.take_leave(now, link, parts);
             self.remove(now, link, LinkFailure::ClosedHere("its keys are used up".into()), true);
             return false;
         };
@@ -357,7 +359,7 @@ impl Session {
     }
 
     /// The acknowledgements of this link, and of failing ones that should not carry their own.
-    fn put_acks(&mut self, now: Instant, link: LinkId, data: &mut BytesMut) {
+    pub(super) fn put_acks(&mut self, now: Instant, link: LinkId, data: &mut BytesMut) {
         let usable = self.paths.get(&link).is_some_and(|path| path.state.is_usable());
         for (id, path) in &mut self.paths {
             let carried = *id == link || (usable && !path.state.is_usable());

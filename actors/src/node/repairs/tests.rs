@@ -134,6 +134,11 @@ fn a_link_that_stays_degraded_is_reset_and_its_successor_is_well() {
         assert_eq!(now.len(), 1, "{}", simulation.log().text());
         assert_ne!(now[0].id, stuck.id, "{}", simulation.log().text());
         assert!(has_repaired(&a, Repair::ResetConnection).await, "{}", simulation.log().text());
+        let log = simulation.log().text();
+        for step in ["CriticalError", "FailureConfirmed", "FailoverStarted"] {
+            assert!(!log.contains(step), "what was reset on purpose has failed for nobody: {log}");
+        }
+        assert!(log.contains("Closed"), "{log}");
     });
 }
 

@@ -51,7 +51,8 @@ impl Handler<LinkEstablished> for SessionActor {
 
     fn handle(&mut self, LinkEstablished(link): LinkEstablished, ctx: &mut Self::Context) {
         if !self.over {
-            self.join(link, None, ctx);
+            // Whoever dialled sees that its connection ends.
+            let _ = self.join(link, None, ctx);
         }
     }
 }
@@ -106,14 +107,15 @@ impl Handler<InterfaceState> for SessionActor {
 impl Handler<RepairPath> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, order: RepairPath, _: &mut Self::Context) {
+    fn handle(&mut self, order: RepairPath, ctx: &mut Self::Context) {
         let now = clock::now();
         match order.repair {
             Repair::ResetConnection => {
                 if let Some(id) = order.link {
-                    let reason = LinkFailure::ClosedHere("it is reset as a repair".into());
+                    self.with_machine(|machine, parts| machine.let_go(now, id, "it is reset as a repair", parts));
+                    self.carry_out(ctx);
+                    // One that the machine does not know, or no more.
                     self.forget_link(id, "reset as a repair");
-                    self.with_machine(|machine, parts| machine.on_link_down(now, id, reason, parts));
                 }
                 self.keeper().hurry(now, &order.transport, false);
             }

@@ -34,16 +34,16 @@ fn a_dial_of_its_address_is_the_attempt_and_a_new_link_the_recovery() {
     let failed = world.ends[0].session.failed();
     assert_eq!((failed[0].info.id, failed[0].state, failed[0].attempts), (one, LinkState::Failed, 0));
     for _ in 0..2 {
-        world.ends[0].session.on_dialling(&address("tcp://b"));
-        world.ends[0].session.on_dialling(&address("tcp://b"));
+        world.ends[0].session.on_dialling(world.now, &address("tcp://b"));
+        world.ends[0].session.on_dialling(world.now, &address("tcp://b"));
         assert_eq!(world.ends[0].session.failed()[0].state, LinkState::Recovering);
-        world.ends[0].session.on_dial_failed(&address("tcp://b"), "refused");
+        world.ends[0].session.on_dial_failed(world.now, &address("tcp://b"), "refused");
     }
     assert_eq!(world.ends[0].session.failed()[0].attempts, 2);
-    world.ends[0].session.on_dialling(&address("ws://b"));
-    world.ends[0].session.on_dialling(&address("tcp://elsewhere"));
+    world.ends[0].session.on_dialling(world.now, &address("ws://b"));
+    world.ends[0].session.on_dialling(world.now, &address("tcp://elsewhere"));
     assert_eq!(world.ends[0].session.failed()[0].state, LinkState::Failed, "these lead elsewhere");
-    world.ends[0].session.on_dialling(&address("tcp://b"));
+    world.ends[0].session.on_dialling(world.now, &address("tcp://b"));
     let again = world.link(3, "tcp", 5 * MS, 0);
     world.pump();
     let attempt = (LinkState::Failed, LinkStep::RecoveryAttempt, LinkState::Recovering, None);
@@ -78,6 +78,65 @@ fn what_was_closed_on_purpose_or_stands_over_another_link_has_no_record() {
     let failed = LinkFailure::Transport("reset".into());
     world.ends[0].with(|s, parts| s.on_link_down(now, one, failed, parts));
     assert_eq!(world.ends[0].session.failed().len(), 1);
+}
+
+/// Whether the record of a link ended without a successor.
+fn forgotten(world: &World, id: LinkId) -> bool {
+    steps(world, id).last() == Some(&(LinkState::Failed, LinkStep::Closed, LinkState::Closed, None))
+}
+
+#[test]
+fn a_record_that_nothing_is_done_about_is_forgotten() {
+    let (mut world, one) = dead();
+    let session = &mut world.ends[0].session;
+    let mut now = world.now;
+    // As long as somebody tries, it stays.
+    for _ in 0..50 {
+        now += Duration::from_secs(30);
+        session.age_failed(now);
+        session.on_dialling(now, &address("tcp://b"));
+        session.on_dial_failed(now, &address("tcp://b"), "refused");
+    }
+    assert_eq!(session.failed()[0].attempts, 50);
+    let until = session.failed_deadline().unwrap();
+    assert_eq!(until, now + Duration::from_secs(600));
+    session.age_failed(until - MS);
+    assert_eq!(session.failed().len(), 1);
+    session.age_failed(until);
+    assert_eq!((session.failed(), session.failed_deadline()), (Vec::new(), None));
+    world.pump();
+    assert!(forgotten(&world, one), "{:?}", steps(&world, one));
+}
+
+#[test]
+fn an_attempt_of_which_nothing_is_heard_has_failed_in_the_end() {
+    let (mut world, one) = dead();
+    let session = &mut world.ends[0].session;
+    session.on_dialling(world.now, &address("tcp://b"));
+    assert_eq!(session.failed()[0].state, LinkState::Recovering);
+    let until = session.failed_deadline().unwrap();
+    assert_eq!(until, world.now + Duration::from_secs(60));
+    session.age_failed(until);
+    assert_eq!(session.failed()[0].state, LinkState::Failed);
+    world.pump();
+    let missed = (LinkState::Recovering, LinkStep::RecoveryFailed, LinkState::Failed, None);
+    assert_eq!(steps(&world, one).last(), Some(&missed));
+}
+
+#[test]
+fn of_the_links_of_a_peer_that_roams_the_last_are_remembered() {
+    let mut world = World::new();
+    let mut ids = Vec::new();
+    for number in 1..=100 {
+        let id = world.link(number, &format!("t{number}"), 5 * MS, 0);
+        world.run(100 * MS);
+        world.reset(id);
+        ids.push(id);
+    }
+    let mut known: Vec<_> = world.ends[0].session.failed().into_iter().map(|failed| failed.info.id).collect();
+    known.sort();
+    assert_eq!(known, ids[36..]);
+    assert!(ids[..36].iter().all(|id| forgotten(&world, *id)));
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub(super) struct World {
     pub(super) config: SessionConfig,
     /// (time, number) of each message at side 1.
     pub(super) arrivals: Vec<(Instant, u64)>,
+    /// Whether a connection that one side closes ends for the other.
+    pub(super) closes: bool,
 }
 
 pub(super) fn info(id: LinkId, initiator: bool, name: &str) -> Arc<LinkInfo> {
@@ -117,7 +119,7 @@ impl World {
     pub(super) fn with_config(config: SessionConfig) -> Self {
         let ends = [End::new(1, 2, 1, &config), End::new(2, 1, 1, &config)];
         let (lines, flights) = (BTreeMap::new(), BinaryHeap::new());
-        Self { now: Instant::now(), ends, lines, flights, sent: 0, config, arrivals: Vec::new() }
+        Self { now: Instant::now(), ends, lines, flights, sent: 0, config, arrivals: Vec::new(), closes: false }
     }
 
     pub(super) fn link(&mut self, number: u32, name: &str, latency: Duration, rate: u64) -> LinkId {
@@ -178,7 +180,7 @@ impl World {
             }
             end.got.append(&mut batch);
         }
-        let mut out = Vec::new();
+        let (mut out, mut last) = (Vec::new(), Vec::new());
         end.with(|session, parts| {
             while let Some(transmit) = session.poll_transmit(now, parts) {
                 out.push(transmit);
@@ -187,8 +189,10 @@ impl World {
         while let Some(output) = end.session.poll_output() {
             match output {
                 Output::Emit(event) => end.events.push(event),
+                Output::LastWords(id, data) => last.push((id, Some(data))),
                 Output::CloseLink(id, _) => {
                     end.keys.remove(&id);
+                    last.push((id, None));
                 }
                 Output::Observed(behaviour) => end.observed.push(behaviour),
                 Output::LinkProven(_) | Output::PeerAddresses(_) | Output::ClosedByPeer(..) | Output::PeerKnown(_) => {}
@@ -199,6 +203,21 @@ impl World {
         for transmit in out {
             self.fly(side, transmit.link, &transmit.data);
         }
+        for (link, words) in last {
+            match words {
+                Some(data) => self.fly(side, link, &data),
+                None if self.closes => self.fly_end(side, link),
+                None => {}
+            }
+        }
+    }
+
+    /// The end of a connection that is closed, behind everything that was sent over it.
+    fn fly_end(&mut self, side: usize, link: LinkId) {
+        let Some(line) = self.lines.get(&link).filter(|line| line.up && !line.hole[side]) else { return };
+        self.sent += 1;
+        let at = line.busy_until[side].max(self.now) + line.latency;
+        self.flights.push(Flight(std::cmp::Reverse((at, self.sent)), 1 - side, link, Vec::new()));
     }
 
     pub(super) fn fly(&mut self, side: usize, link: LinkId, data: &Bytes) {
@@ -244,7 +263,9 @@ impl World {
             let now = self.now;
             while self.flights.peek().is_some_and(|flight| flight.0.0.0 <= now) {
                 let Some(Flight(_, side, link, data)) = self.flights.pop() else { break };
-                if self.lines[&link].up {
+                if data.is_empty() {
+                    self.ends[side].with(|s, parts| s.on_link_down(now, link, LinkFailure::ClosedByPeer, parts));
+                } else if self.lines[&link].up {
                     self.ends[side].with(|s, parts| s.on_arrived(now, link, BytesMut::from(&data[..]), parts));
                 }
             }
