@@ -224,7 +224,6 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const AT_ONCE: Duration = Duration::from_millis(60);
@@ -334,11 +333,11 @@ mod tests {
         let (mut window, _) = greedy(1_000_000.0, Duration::from_millis(10), 20);
         let (before, sent) = (window.rate(), Instant::now() + Duration::from_secs(60));
         window.on_lost(window.in_flight());
-        let mark = (0..10).map(|_| window.on_sent(sent, 1_000)).last().unwrap();
+        let marks: Vec<SendMark> = (0..10).map(|_| window.on_sent(sent, 1_000)).collect();
         window.on_lost(10_000);
         let over = sent + Duration::from_secs(2);
         window.on_resumed(over);
-        window.on_late(over + Duration::from_millis(20), 10_000, mark, false, AT_ONCE);
+        window.on_late(over + Duration::from_millis(20), 10_000, marks[9], false, AT_ONCE);
         assert_eq!(window.rate(), before);
     }
 
