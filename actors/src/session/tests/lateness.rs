@@ -43,7 +43,7 @@ fn an_outage_of_two_seconds_after_which_everything_comes_leaves_the_window_as_it
     let over = world.now + Duration::from_secs(2);
     let mut kept = std::mem::take(&mut world.flights).into_vec();
     for flight in kept.iter_mut().filter(|flight| flight.2 == used) {
-        flight.0.0.0 = flight.0.0.0 + (over - world.now);
+        flight.0.0.0 += over - world.now;
     }
     world.flights = kept.into();
     world.line(used).busy_until = [over; 2];

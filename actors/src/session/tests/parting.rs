@@ -5,11 +5,10 @@ use bowline_messages::link::LinkStep;
 use super::*;
 
 fn failures(end: &End, id: LinkId) -> Vec<&EventKind> {
-    let bad = |event: &&EventKind| match event {
-        EventKind::LinkStep { link, step: LinkStep::CriticalError | LinkStep::FailureConfirmed, .. } => *link == id,
-        EventKind::FailoverStarted { .. } | EventKind::FailoverStalled { .. } => true,
-        _ => false,
-    };
+    let step = |event: &EventKind| matches!(event, EventKind::LinkStep { link, step: LinkStep::CriticalError | LinkStep::FailureConfirmed, .. } if *link == id);
+    let failover =
+        |event: &EventKind| matches!(event, EventKind::FailoverStarted { .. } | EventKind::FailoverStalled { .. });
+    let bad = |event: &&EventKind| step(event) || failover(event);
     end.events.iter().filter(bad).collect()
 }
 
