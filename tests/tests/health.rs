@@ -89,8 +89,12 @@ fn noise_is_no_reason_to_leave_a_link() {
             for name in ["ProactiveFailover", "FailoverStarted", "CommonCause", "LocalDoubt"] {
                 assert!(events(&simulation, "a", name).is_empty(), "seed {seed}: {name}");
             }
-            let worse = events(&simulation, "a", "LinkStep");
-            assert!(worse.iter().all(|step| field(step, "to") == "Closed"), "seed {seed}: {worse:?}");
+            // A question to the spare may be answered a millisecond after its time-out, once; that is a suspicion, and over with the answer.
+            let steps = events(&simulation, "a", "LinkStep");
+            let suspected = |step: &&Entry| field(step, "to") == "Degraded" && field(step, "link").starts_with("sat");
+            assert!(steps.iter().filter(suspected).count() <= 1, "seed {seed}: {steps:?}");
+            let calm = |step: &Entry| suspected(&step) || ["Closed", "Active"].contains(&field(step, "to"));
+            assert!(steps.iter().all(calm), "seed {seed}: {steps:?}");
         });
     }
 }

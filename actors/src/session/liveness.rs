@@ -79,25 +79,11 @@ impl Session {
     pub(super) fn borne(&self, now: Instant, path: &Path) -> Duration {
         let withdrawal = withdrawn_after(path.probe_timeout());
         let most = self.config.spare_patience;
-        if self.fell_silent_with_another(path) {
-            return withdrawal;
-        }
         if path.silent_since.is_some() || path.has_outstanding_content() {
             path.patience.verdict_after(now, path.rtt.smoothed(), withdrawal, most)
         } else {
             withdrawal.max(most)
         }
-    }
-
-    /// Whether nothing has come over the link since another one of the session fell silent, which is failing or was asked twice in
-    /// vain. That both are late by chance, and at the same moment, is not worth waiting for.
-    fn fell_silent_with_another(&self, path: &Path) -> bool {
-        let began = |other: &Path| match other.failing_since {
-            Some(_) => other.silent_since,
-            None => other.waiting_since().filter(|_| other.suspicions > 1),
-        };
-        let silent = |since: Instant| path.progress_at <= since + path.probe_timeout();
-        self.paths.values().any(|other| other.info.id != path.info.id && began(other).is_some_and(silent))
     }
 
     /// Whether there is another link that works and is not suspected.
@@ -181,6 +167,9 @@ impl Session {
     fn on_suspicion(&mut self, now: Instant, id: LinkId) {
         let carried = self.carries_traffic(id);
         let other = self.has_sound_other(id);
+        if !other && self.paths.values().filter(|path| path.state.is_usable()).nth(1).is_some() {
+            self.all_silent_at = Some(now);
+        }
         let borne = self.paths.get(&id).map_or(Duration::MAX, |path| self.borne(now, path));
         let Some(path) = self.paths.get_mut(&id) else { return };
         let since = path.waiting_since().unwrap_or(now);

@@ -169,6 +169,8 @@ pub struct Session {
     pub(super) record_items: Vec<RecordItem>,
     /// Traffic that moves to another link just now, or was moved back.
     pub(super) gradual: Option<Box<Gradual>>,
+    /// When all links, and not one of them, were last found silent.
+    pub(super) all_silent_at: Option<Instant>,
     /// What the health monitors are told and say, while there is traffic.
     pub(super) watch: Option<Box<Watch>>,
 }
@@ -221,6 +223,7 @@ impl Session {
             idle_records: None,
             record_items: Vec::new(),
             gradual: None,
+            all_silent_at: None,
             watch: None,
         }
     }

@@ -305,7 +305,9 @@ impl Session {
         let mut outcome = room::acknowledged();
         let ranges = ack.ranges.map(|range| (*range.start(), *range.end()));
         path.on_ack(now, ranges, Duration::from_micros(ack.delay_us), &mut outcome);
-        if outcome.progress && !outcome.outage {
+        // What all links shared was the peer's pause, and no lateness of theirs.
+        let shared = outcome.late.is_some_and(|late| self.all_silent_at.is_some_and(|at| at + late >= now));
+        if outcome.progress && !outcome.outage && !shared {
             path.patience.on_progress(now, outcome.late);
         }
         for item in &outcome.items {

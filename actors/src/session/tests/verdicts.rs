@@ -141,3 +141,23 @@ fn a_node_that_was_stopped_asks_every_link_at_once() {
     let session = &world.ends[0].session;
     assert!([used, spare].iter().all(|id| session.paths[id].eliciting_at == now));
 }
+
+/// How long the link in use would be borne now.
+fn borne(world: &World, id: LinkId) -> Duration {
+    let path = &world.ends[0].session.paths[&id];
+    path.patience.verdict_after(world.now, 10 * MS, MS, Duration::from_secs(100))
+}
+
+#[test]
+fn what_all_links_are_late_at_once_makes_none_of_them_a_late_one() {
+    let (mut world, used, spare) = busy();
+    talk(&mut world, 50);
+    let before = borne(&world, used);
+    // As when the peer is stopped for a moment.
+    for (latency, then) in [([150 * MS; 2], 20), ([5 * MS, 20 * MS], 50)] {
+        (world.line(used).latency, world.line(spare).latency) = (latency[0], latency[1]);
+        talk(&mut world, then);
+    }
+    // A quarter of a second, counted against it, would have it borne for most of a second; there is a lone one of 24 ms afterwards.
+    assert!(borne(&world, used) < before * 3, "{before:?}, {:?}", borne(&world, used));
+}
