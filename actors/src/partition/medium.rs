@@ -2,8 +2,9 @@
 //!
 //! A folder has a journal and a file of proofs. What is written at once is one frame of the journal: its length, the first 8 bytes of the BLAKE3 digest of its place, its
 //! length and its content, and the records. It is synchronized to the medium before the write is over, and only then it counts here, too. So what a crash
-//! left half written can only be the last frame: it is cut off, for nobody was told that it is durable. A bad frame with a good one behind it is damage.
-//! When a snapshot is to be kept, the journal begins anew with what all of it adds up to, as a new file that takes the old one's place.
+//! left half written can only be the last frame: it is cut off, for nobody was told that it is durable. A bad frame with a good one behind it is damage, and so is
+//! a bad first one: a journal begins as a new file with a whole frame that takes its place by its name, at first with an empty one, and when a snapshot is to be
+//! kept with what all of it adds up to.
 //!
 //! Each life of the actor begins by [`Medium::begin`]: what an earlier one still wanted to write is refused from then on, and after a write that failed the folder is
 //! read anew, since nobody knows what of it is there.
@@ -170,12 +171,16 @@ impl Folder {
         at(path, fs::create_dir_all(path))?;
         let (name, mut durable) = (path.join(JOURNAL), beginning);
         let bytes = match fs::read(&name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let empty = frame(0, &[]);
+                replace(path, JOURNAL, &empty)?;
+                empty
+            }
             other => at(&name, other)?,
         };
         let length = read_journal(&name, &bytes, &mut durable)? as u64;
         let mut options = OpenOptions::new();
-        let journal = at(&name, options.create(true).truncate(false).write(true).open(&name))?;
+        let journal = at(&name, options.write(true).open(&name))?;
         at(&name, journal.set_len(length).and_then(|()| journal.sync_all()))?;
         at(&name, io::Seek::seek(&mut &journal, io::SeekFrom::End(0)))?;
         [Some(path), path.parent()].into_iter().flatten().for_each(synchronize);
@@ -223,24 +228,24 @@ impl Folder {
             Persist::Append { prev: stored.snapshot.position, entries: stored.entries.clone() },
         ];
         let frame = frame(0, &lease.into_iter().chain(log.map(Record::Log)).collect::<Vec<_>>());
-        Ok((self.replace(JOURNAL, &frame)?, frame.len() as u64))
+        Ok((replace(&self.path, JOURNAL, &frame)?, frame.len() as u64))
     }
 
     fn write_evidence(&mut self, evidence: EvidenceSnapshot) -> Result<(), MediumError> {
-        self.replace(EVIDENCE, &postcard::to_allocvec(&evidence).unwrap_or_default())?;
+        replace(&self.path, EVIDENCE, &postcard::to_allocvec(&evidence).unwrap_or_default())?;
         self.durable.remembered.evidence = evidence;
         Ok(())
     }
+}
 
-    /// Writes a file beside and puts it in the place of the old one: a crash leaves the one or the other.
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<File, MediumError> {
-        let (new, name) = (self.path.join(format!("{name}.new")), self.path.join(name));
-        let mut file = at(&new, File::create(&new))?;
-        at(&new, file.write_all(bytes).and_then(|()| file.sync_all()))?;
-        at(&name, fs::rename(&new, &name))?;
-        synchronize(&self.path);
-        Ok(file)
-    }
+/// Writes a file beside and puts it in the place of the old one: a crash leaves the one or the other.
+fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<File, MediumError> {
+    let (new, name) = (folder.join(format!("{name}.new")), folder.join(name));
+    let mut file = at(&new, File::create(&new))?;
+    at(&new, file.write_all(bytes).and_then(|()| file.sync_all()))?;
+    at(&name, fs::rename(&new, &name))?;
+    synchronize(folder);
+    Ok(file)
 }
 
 /// The check of a frame: of its place, its length and its content.
@@ -265,7 +270,7 @@ fn frame_at(bytes: &[u8], place: usize) -> Option<&[u8]> {
     (sum(place as u64, *length, content) == *check).then_some(content)
 }
 
-/// Reads frames until the end, or until one that is not good, which only the last one may be. Gives how many bytes are good.
+/// Reads frames until the end, or until one that is not good, which only the last one may be, and never the first. Gives how many bytes are good.
 fn read_journal(path: &Path, bytes: &[u8], durable: &mut Durable) -> Result<usize, MediumError> {
     let damaged = |what: String| MediumError::Damaged { path: path.to_owned(), what };
     let mut place = 0;
@@ -274,7 +279,7 @@ fn read_journal(path: &Path, bytes: &[u8], durable: &mut Durable) -> Result<usiz
         apply(durable, records, path)?;
         place += HEAD + content.len();
     }
-    if (place + 1..bytes.len()).any(|behind| frame_at(bytes, behind).is_some()) {
+    if place == 0 || (place + 1..bytes.len()).any(|behind| frame_at(bytes, behind).is_some()) {
         return Err(damaged(format!("what was written at {place} is damaged")));
     }
     Ok(place)
@@ -349,7 +354,7 @@ mod tests {
         }
         let name = dir.path().join(JOURNAL);
         let bytes = fs::read(&name).unwrap();
-        for length in 0..bytes.len() {
+        for length in frame(0, &[]).len()..bytes.len() {
             for filled in [0, 7] {
                 let mut left = bytes[..length].to_vec();
                 // Some systems make a file longer before they write into it.
@@ -377,6 +382,31 @@ mod tests {
             bad[place] ^= 1;
             fs::write(&name, &bad).unwrap();
             assert!(matches!(Folder::open(dir.path(), beginning()), Err(MediumError::Damaged { .. })), "{place}");
+        }
+    }
+
+    /// What was promised would be forgotten, and the node would vote as if it had promised nothing.
+    #[test]
+    fn damage_in_the_only_frame_is_no_new_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        written(dir.path());
+        let membership = Membership::of([PeerId::from_bytes([1; 32])]);
+        let snapshot =
+            Snapshot { position: Position { term: 1, index: 2 }, membership, state: Bytes::from_static(b"s") };
+        Folder::open(dir.path(), beginning()).unwrap().write(vec![Record::Log(Persist::Snapshot(snapshot))]).unwrap();
+        let name = dir.path().join(JOURNAL);
+        let bytes = fs::read(&name).unwrap();
+        assert_eq!(frame_at(&bytes, 0).unwrap().len() + HEAD, bytes.len());
+        let cut = (0..bytes.len()).map(|length| bytes[..length].to_vec());
+        let flipped = (0..bytes.len()).map(|place| {
+            let mut bad = bytes.clone();
+            bad[place] ^= 1;
+            bad
+        });
+        for bad in cut.chain(flipped) {
+            fs::write(&name, &bad).unwrap();
+            assert!(matches!(Folder::open(dir.path(), beginning()), Err(MediumError::Damaged { .. })));
+            assert_eq!(fs::read(&name).unwrap(), bad, "it is left as it is, for whoever looks at it");
         }
     }
 
