@@ -250,7 +250,6 @@ impl Session {
             ..WindowConfig::default()
         };
         let mut path = Path::new(now, join.info, join.lanes, join.handshake_rtt, join.ack_delay_max, window);
-        path.late_max = self.config.spare_patience;
         path.multiplier = self.config.multipliers.get(path.info.transport.as_str()).copied().unwrap_or(1.0);
         if let Some(known) = self.lateness.get(&route(&path.info)) {
             path.patience = *known;

@@ -67,10 +67,6 @@ const LOST_REMEMBERED_MAX: usize = 1024;
 /// Records whose fate is known and that are remembered because an older one on another lane is outstanding.
 const DONE_REMEMBERED_MAX: usize = 4096;
 
-/// What an outage kept back and comes within so many probe time-outs after it comes at once: later than that all that was on a link is given to
-/// others, outage or not.
-const AT_ONCE_TIMEOUTS: u32 = 3;
-
 /// What one acknowledgement brought.
 #[derive(Debug, Default)]
 pub(crate) struct AckOutcome {
@@ -85,8 +81,6 @@ pub(crate) struct AckOutcome {
     /// Whether it shows that the link carries what it is given, and after what wait if the link was suspected meanwhile.
     pub(crate) progress: bool,
     pub(crate) late: Option<Duration>,
-    /// Whether the link had been silent altogether: it was called failing, or longer silent than lateness takes at most.
-    pub(crate) outage: bool,
     /// Items that the peer will not acknowledge: it left them out for so long that they are not remembered any more.
     pub(crate) left_out: Vec<RecordItem>,
 }
@@ -97,7 +91,7 @@ impl AckOutcome {
         self.items.clear();
         self.left_out.clear();
         (self.news, self.data, self.measured) = (false, false, false);
-        (self.progress, self.late, self.outage) = (false, None, false);
+        (self.progress, self.late) = (false, None);
     }
 }
 
@@ -145,8 +139,6 @@ pub(crate) struct Path {
     pub(crate) passes_others: bool,
     /// How late it was of late.
     pub(crate) patience: Patience,
-    /// A silence that is longer was an outage, and no lateness.
-    pub(crate) late_max: Duration,
     /// Since when it is in `Failing`.
     pub(crate) failing_since: Option<Instant>,
     /// Its unacknowledged messages were given to other links already.
@@ -231,7 +223,6 @@ impl Path {
             silent_since: None,
             passes_others: false,
             patience: Patience::new(now),
-            late_max: Duration::MAX,
             failing_since: None,
             rerouted: false,
             bare_records: 0,
@@ -376,7 +367,6 @@ impl Path {
                 item_at = Some(from + items);
             }
         }
-        out.outage = self.state == LinkState::Failing || out.late > Some(self.late_max);
         if let Some((_, sent_at, mark)) = largest {
             self.introduced = true;
             self.passes_others |= self.is_withdrawn();
@@ -390,10 +380,7 @@ impl Path {
                 self.drain_step(now, sample);
             }
             if let Some((_, mark)) = late {
-                let at_once = self.probe_timeout() * AT_ONCE_TIMEOUTS;
-                self.window.on_late(now, late_bytes, mark, out.outage, at_once);
-            } else if out.outage {
-                self.window.on_resumed(now);
+                self.window.on_late(now, late_bytes, mark);
             }
             // A probe is no progress while content waits, and a notice is none while messages do. Nor is what overtook a record
             // on its own lane, where order is kept: the link passes some records and not others.

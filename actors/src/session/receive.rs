@@ -305,9 +305,11 @@ impl Session {
         let mut outcome = room::acknowledged();
         let ranges = ack.ranges.map(|range| (*range.start(), *range.end()));
         path.on_ack(now, ranges, Duration::from_micros(ack.delay_us), &mut outcome);
-        // What all links shared was the peer's pause, and no lateness of theirs.
-        let shared = outcome.late.is_some_and(|late| self.all_silent_at.is_some_and(|at| at + late >= now));
-        if outcome.progress && !outcome.outage && !shared {
+        // What was called failing, or was longer than that takes at most, was an outage; what all links shared was the peer's pause.
+        let shared = |late: Duration| self.all_silent_at.is_some_and(|at| at + late >= now);
+        let outage = path.state == LinkState::Failing
+            || outcome.late.is_some_and(|late| late > self.config.spare_patience || shared(late));
+        if outcome.progress && !outage {
             path.patience.on_progress(now, outcome.late);
         }
         for item in &outcome.items {

@@ -67,8 +67,6 @@ pub struct Window {
     startup: bool,
     startup_rate: f64,
     startup_flat: u32,
-    /// When an outage was over last, and how much had been delivered by then.
-    resumed: Option<(Instant, u64)>,
     /// The link turned out slower than it was taken for: the rate is looked for from what it did then, and not from what is usual.
     slowed: bool,
 }
@@ -88,7 +86,6 @@ impl Window {
             startup: true,
             startup_rate: 0.0,
             startup_flat: 0,
-            resumed: None,
             slowed: false,
         }
     }
@@ -168,36 +165,21 @@ impl Window {
     /// more slowly than the window allows for that it was taken for dead. What it did before that says nothing any more; nobody acknowledges
     /// in time what waits behind a window that is too large, so the rate would be believed for ever. A flight that the smallest window allows
     /// for was late for some other reason.
-    ///
-    /// The silence of an outage is no such reason either: `after_outage` says that it ended just now. What was under way then is measured from its
-    /// end, and not at all when it comes `at_once`, within so long: it was kept, and the link is what it was. What is still under way after another
-    /// such silence came through a link that is slow.
-    pub fn on_late(&mut self, now: Instant, bytes: usize, mark: SendMark, after_outage: bool, at_once: Duration) {
+    pub fn on_late(&mut self, now: Instant, bytes: usize, mark: SendMark) {
         self.delivered += bytes as u64;
         self.delivered_at = Some(now);
-        let under_way = self.resumed.filter(|(at, _)| mark.delivered_at < *at);
-        if after_outage && under_way.is_none() {
-            self.resumed = Some((now, self.delivered));
+        let interval = now.saturating_duration_since(mark.delivered_at).as_secs_f64();
+        let Some(best) = self.rate().filter(|_| interval > 0.0 && mark.in_flight as usize > self.config.min_bytes)
+        else {
             return;
-        }
-        let (since, before) = under_way.unwrap_or((mark.delivered_at, mark.delivered));
-        let took = now.saturating_duration_since(since);
-        if took.is_zero() || (under_way.is_some() && took <= at_once) {
-            return;
-        }
-        let Some(best) = self.rate().filter(|_| mark.in_flight as usize > self.config.min_bytes) else { return };
-        let rate = self.delivered.saturating_sub(before) as f64 / took.as_secs_f64();
+        };
+        let rate = self.delivered.saturating_sub(mark.delivered) as f64 / interval;
         if rate < best {
             self.rates.clear();
             (self.startup, self.startup_rate, self.startup_flat) = (true, rate, 0);
             self.slowed = true;
         }
         self.take_rate(rate);
-    }
-
-    /// Notes that something was acknowledged after an outage, which brought none of what was given up: that comes yet.
-    pub fn on_resumed(&mut self, now: Instant) {
-        self.resumed = Some((now, self.delivered));
     }
 
     fn take_rate(&mut self, rate: f64) {
@@ -225,8 +207,6 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const AT_ONCE: Duration = Duration::from_millis(60);
 
     /// Runs a greedy sender over a link of fixed rate and delay; gives the window and the standing queue at the end.
     fn greedy(rate: f64, rtt: Duration, rounds: usize) -> (Window, Duration) {
@@ -287,7 +267,7 @@ mod tests {
         let marks: Vec<SendMark> = (0..10).map(|_| window.on_sent(sent, 1_000)).collect();
         window.on_lost(10_000);
         for (mark, tenths) in marks.into_iter().zip(1..) {
-            window.on_late(sent + tenths * Duration::from_millis(100), 1_000, mark, false, AT_ONCE);
+            window.on_late(sent + tenths * Duration::from_millis(100), 1_000, mark);
         }
         let rate = window.rate().unwrap_or(0.0);
         assert!((rate - 10_000.0).abs() < 500.0, "{rate}");
@@ -305,70 +285,14 @@ mod tests {
         }
     }
 
-    /// Ten records go out, are given up, and nothing comes for two seconds; then the first, and each of the others so long after the one before. The
-    /// rate before and after.
-    fn silent_for_two_seconds(then: Duration) -> (f64, f64) {
-        let (mut window, _) = greedy(1_000_000.0, Duration::from_millis(10), 20);
-        let before = window.rate().unwrap_or(0.0);
-        let sent = Instant::now() + Duration::from_secs(60);
-        window.on_lost(window.in_flight());
-        let marks: Vec<SendMark> = (0..10).map(|_| window.on_sent(sent, 1_000)).collect();
-        window.on_lost(10_000);
-        let mut now = sent + Duration::from_secs(2);
-        for (mark, after_outage) in marks.into_iter().zip(std::iter::once(true).chain(std::iter::repeat(false))) {
-            window.on_late(now, 1_000, mark, after_outage, AT_ONCE);
-            now += then;
-        }
-        (before, window.rate().unwrap_or(0.0))
-    }
-
-    #[test]
-    fn an_outage_after_which_everything_comes_at_once_says_nothing_about_the_rate() {
-        let (before, after) = silent_for_two_seconds(Duration::from_millis(1));
-        assert_eq!(after, before);
-    }
-
-    #[test]
-    fn what_comes_behind_the_first_sign_of_life_after_an_outage_is_part_of_it() {
-        let (mut window, _) = greedy(1_000_000.0, Duration::from_millis(10), 20);
-        let (before, sent) = (window.rate(), Instant::now() + Duration::from_secs(60));
-        window.on_lost(window.in_flight());
-        let marks: Vec<SendMark> = (0..10).map(|_| window.on_sent(sent, 1_000)).collect();
-        window.on_lost(10_000);
-        let over = sent + Duration::from_secs(2);
-        window.on_resumed(over);
-        window.on_late(over + Duration::from_millis(20), 10_000, marks[9], false, AT_ONCE);
-        assert_eq!(window.rate(), before);
-    }
-
-    #[test]
-    fn what_trickles_after_a_silence_shows_that_the_link_is_slow() {
-        let (_, after) = silent_for_two_seconds(Duration::from_millis(100));
-        assert!((after - 10_000.0).abs() < 500.0, "{after}");
-    }
-
-    #[test]
-    fn a_link_so_slow_that_each_record_looks_like_an_outage_is_found_to_be_slow() {
-        let (mut window, _) = greedy(1_000_000.0, Duration::from_millis(10), 20);
-        let sent = Instant::now() + Duration::from_secs(60);
-        window.on_lost(window.in_flight());
-        let marks: Vec<SendMark> = (0..4).map(|_| window.on_sent(sent, 1_000)).collect();
-        window.on_lost(4_000);
-        for (mark, seconds) in marks.into_iter().zip((2..).step_by(2)) {
-            window.on_late(sent + Duration::from_secs(seconds), 1_000, mark, true, AT_ONCE);
-        }
-        let rate = window.rate().unwrap_or(0.0);
-        assert!((rate - 500.0).abs() < 50.0, "{rate}");
-    }
-
     #[test]
     fn a_late_acknowledgement_of_a_link_that_was_never_measured_measures_nothing() {
         let mut window = Window::new(WindowConfig::default());
         let now = Instant::now();
         let mark = window.on_sent(now, 1_000);
         window.on_lost(1_000);
-        window.on_late(now, 1_000, mark, false, AT_ONCE);
-        window.on_late(now + Duration::from_millis(1), 1_000, mark, false, AT_ONCE);
+        window.on_late(now, 1_000, mark);
+        window.on_late(now + Duration::from_millis(1), 1_000, mark);
         assert_eq!(window.rate(), None);
     }
 
@@ -379,7 +303,7 @@ mod tests {
         window.on_lost(window.in_flight());
         let mark = window.on_sent(sent, 500);
         window.on_lost(500);
-        window.on_late(sent + Duration::from_secs(5), 500, mark, false, AT_ONCE);
+        window.on_late(sent + Duration::from_secs(5), 500, mark);
         assert_eq!(window.rate(), before);
     }
 
