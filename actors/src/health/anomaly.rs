@@ -3,7 +3,7 @@
 
 use bowline_messages::health::{Confidence, Finding, Layer, Rule};
 
-use super::window::Window;
+use super::ranked::Ranked;
 
 /// A normal distribution's standard deviation in median absolute deviations.
 const MAD_TO_SIGMA: f64 = 1.4826;
@@ -15,7 +15,7 @@ const SAMPLES_MIN: usize = 10;
 /// The anomaly detector of one measure of one link: for measures of which more is worse.
 #[derive(Debug, Clone, Default)]
 pub struct Anomaly {
-    samples: Window,
+    samples: Ranked,
     latest: Option<Judged>,
 }
 

@@ -1,7 +1,7 @@
 //! The health of all links over one transport: sessions report, each link has a record, and what is made of it goes back. Pure.
 //!
 //! A link gets a record with the first report about it and loses it when nothing was reported for a while, so that idle links cost
-//! nothing here (they are watched by their sessions' own probes). A record takes about 10 KiB once its windows are full.
+//! nothing here (they are watched by their sessions' own probes). A record takes about 13 KiB once its windows are full.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@
 //! | file | idea |
 //! |---|---|
 //! | [`window`] | the last samples and their robust statistics |
+//! | [`ranked`] | the same in order of size, for those that are asked for all the time |
 //! | [`unacknowledged`] | data that waits for longer than a time-out |
 //! | [`phi`] | phi accrual over inter-arrival times, the usual measure |
 //! | [`arrivals`] | the silence against what the link loses anyway: the chance that this is an outage |
@@ -36,6 +37,7 @@ pub mod phi;
 pub mod predictor;
 pub mod probing;
 pub mod quality;
+pub mod ranked;
 pub mod repair;
 pub mod rules;
 pub mod unacknowledged;

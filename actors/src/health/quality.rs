@@ -6,6 +6,7 @@ pub use bowline_messages::health::Quality;
 use bowline_messages::link::Medium;
 
 use super::millis;
+use super::ranked::Ranked;
 use super::window::Window;
 
 /// The usual energy efficiency of a medium, 0 to 1. A rough order, not a measurement.
@@ -24,15 +25,15 @@ pub fn power_efficiency(medium: Medium) -> f64 {
 #[derive(Debug, Clone)]
 pub struct QualityMeter {
     medium: Medium,
-    latency_ms: Window,
-    bandwidth: Window,
+    latency_ms: Ranked,
+    bandwidth: Ranked,
     delivered: Window,
 }
 
 impl QualityMeter {
     /// Nothing measured yet.
     pub fn new(medium: Medium) -> Self {
-        Self { medium, latency_ms: Window::default(), bandwidth: Window::default(), delivered: Window::default() }
+        Self { medium, latency_ms: Ranked::default(), bandwidth: Ranked::default(), delivered: Window::default() }
     }
 
     /// Something was delivered, after so long.
@@ -63,7 +64,7 @@ impl QualityMeter {
         let arrived: f64 = self.delivered.iter().sum();
         Quality {
             latency_ms: latency,
-            bandwidth: self.best_bandwidth(),
+            bandwidth: self.bandwidth.tenths(9),
             loss: self.delivered.mean().map(|delivered| 1.0 - delivered),
             jitter_ms: self.jitter(),
             reliability: (count > 0.0).then(|| (arrived + 0.5) / (count + 1.0)),
@@ -71,12 +72,6 @@ impl QualityMeter {
             power_efficiency: power_efficiency(self.medium),
             samples: self.delivered.len(),
         }
-    }
-
-    fn best_bandwidth(&self) -> Option<f64> {
-        let mut samples: Vec<f64> = self.bandwidth.iter().collect();
-        let place = samples.len() * 9 / 10;
-        (!samples.is_empty()).then(|| *samples.select_nth_unstable_by(place, f64::total_cmp).1)
     }
 
     fn jitter(&self) -> Option<f64> {

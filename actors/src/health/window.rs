@@ -36,6 +36,11 @@ impl Window {
         true
     }
 
+    /// The sample that the next one takes the place of.
+    pub fn oldest_if_full(&self) -> Option<f64> {
+        self.samples.front().filter(|_| self.samples.len() >= self.capacity).copied()
+    }
+
     /// How many samples there are.
     pub fn len(&self) -> usize {
         self.samples.len()

@@ -157,6 +157,10 @@ pub struct SessionActor {
     handed_over: bool,
     /// The work was put off for that, once.
     put_off: bool,
+    /// How many messages had been handled when it was last done; `None`: never.
+    worked_at: Option<u64>,
+    /// The link through others that this side made while no direct link worked.
+    fallback: Option<LinkId>,
 }
 
 impl SessionActor {
@@ -183,6 +187,8 @@ impl SessionActor {
             good_since: clock::now(),
             handed_over: false,
             put_off: false,
+            worked_at: None,
+            fallback: None,
             group,
         }
     }
@@ -460,6 +466,7 @@ impl SessionActor {
         if self.over || !(self.keeper_changed || links_changed || due) {
             return;
         }
+        self.fallback = self.fallback_link();
         self.keeper_changed = false;
         (self.links_seen, self.stuck_seen) = (self.machine.links_version(), stuck);
         let orders = {
@@ -486,14 +493,14 @@ impl SessionActor {
             self.keeper().set_reached(reached);
         }
         if self.fallback_until().is_some_and(|until| until <= now)
-            && let Some(id) = self.fallback_link()
+            && let Some(id) = self.fallback
         {
             self.with_machine(|machine, parts| machine.let_go(now, id, "a direct link works", parts));
             self.carry_out(ctx);
         }
     }
 
-    /// The link through others that this side made while no direct link worked.
+    /// The link through others that this side made, looked for when the links or what the keeper knows have changed.
     fn fallback_link(&self) -> Option<LinkId> {
         let keeper = self.group.keeper.borrow();
         self.machine.links().find(|link| link.initiator && keeper.is_fallback(&link.remote)).map(|link| link.id)
@@ -502,7 +509,7 @@ impl SessionActor {
     /// Until when that is kept.
     fn fallback_until(&self) -> Option<Instant> {
         let since = self.reached_since?;
-        self.fallback_link().map(|_| since + FALLBACK_KEPT)
+        self.fallback.map(|_| since + FALLBACK_KEPT)
     }
 
     fn dial_one(&mut self, order: DialOrder, ctx: &mut Context<Self>) {
@@ -614,6 +621,12 @@ impl ActorFuture<SessionActor> for Worker {
         cx: &mut TaskContext<'_>,
     ) -> Poll<()> {
         actor.group.ledger.set_waker(cx.waker());
+        // Timers of the actor work themselves, and are no reason to do it again.
+        let handled = ctx.handled();
+        let woken = actor.group.ledger.take_woken();
+        if !woken && !actor.put_off && actor.worked_at == Some(handled) {
+            return Poll::Pending;
+        }
         // The application has its turn before the work is done, so that its answer leaves in one record with the acknowledgement.
         // Never twice in a row, or a steady stream would put it off for ever.
         if std::mem::take(&mut actor.handed_over) && !actor.put_off {
@@ -621,6 +634,7 @@ impl ActorFuture<SessionActor> for Worker {
             cx.waker().wake_by_ref();
         } else {
             actor.put_off = false;
+            actor.worked_at = Some(handled);
             actor.work(ctx);
         }
         Poll::Pending

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -29,6 +29,7 @@ pub struct Ledger {
     peer_incarnation: Mutex<Option<Incarnation>>,
     next_link: AtomicU64,
     waker: Mutex<Option<Waker>>,
+    woken: AtomicBool,
     /// Messages that an actor panicked over, with how often.
     strikes: Mutex<Strikes>,
     /// How the peer is reached at the moment.
@@ -88,6 +89,7 @@ impl Ledger {
             peer_incarnation: Mutex::default(),
             next_link: AtomicU64::new(0),
             waker: Mutex::default(),
+            woken: AtomicBool::new(false),
             strikes: Mutex::default(),
             standing: Mutex::default(),
         }
@@ -151,10 +153,16 @@ impl Ledger {
 
     /// Wakes the session actor.
     pub(crate) fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
         let waker = lock(&self.waker).clone();
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Whether it was woken since this was last asked.
+    pub(crate) fn take_woken(&self) -> bool {
+        self.woken.swap(false, Ordering::Acquire)
     }
 
     pub(crate) fn set_waker(&self, waker: &Waker) {

@@ -45,18 +45,20 @@ const FAILING_PROBE_MAX: Duration = Duration::from_secs(1);
 impl Session {
     /// The next moment at which [`Session::on_timeout`] wants to run.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let paths = self.paths.values().flat_map(|path| {
-            [
+        let mut first = sooner(self.watch.as_ref().map(|watch| watch.deadline()), self.shift_deadline());
+        // Asked after everything that happens on any link.
+        for path in self.paths.values() {
+            let due = [
                 path.ack_deadline(),
                 self.suspicion_at(now, path),
                 self.close_at(path),
                 self.probe_at(now, path),
                 improvement_at(path),
                 path.old_key_until,
-            ]
-        });
-        let others = [self.watch.as_ref().map(|watch| watch.deadline()), self.shift_deadline()];
-        paths.chain(others).flatten().min()
+            ];
+            first = due.into_iter().fold(first, sooner);
+        }
+        first
     }
 
     /// Whether there was traffic just now.
@@ -136,7 +138,7 @@ impl Session {
     /// Forgets keys of epochs that are over.
     fn age_keys(&mut self, now: Instant, parts: &mut Parts<'_>) {
         let keep = old_key_kept(&self.config);
-        for (id, path) in &mut self.paths {
+        for (id, path) in self.paths.iter_mut() {
             let keys = parts.keys.get_mut(id);
             path.old_key_until = keys.and_then(|keys| keys.opener.age_previous(now, keep));
         }
@@ -442,6 +444,14 @@ impl Session {
     ) -> bowline_messages::PolicyName {
         let class = MessageClass::from_index(class).unwrap_or_default();
         wanted.unwrap_or_else(|| self.config.policies.of(class))
+    }
+}
+
+/// The earlier one of those that there are.
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

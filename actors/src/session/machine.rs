@@ -25,6 +25,7 @@ use bytes::Bytes;
 
 use super::evidence::turn_of;
 use super::inbound::Inbound;
+use super::link_map::LinkMap;
 use super::outbox::{Outbox, PeerLimits, SentItem};
 use super::path::{Path, RecordItem};
 use super::patience::Patience;
@@ -129,7 +130,7 @@ pub struct Session {
     pub(super) peer_incarnation: Option<Incarnation>,
     pub(super) config: Rc<SessionConfig>,
     pub(super) chooser: Chooser,
-    pub(super) paths: BTreeMap<LinkId, Box<Path>>,
+    pub(super) paths: LinkMap<Box<Path>>,
     pub(super) penalties: BTreeMap<Route, Penalty>,
     /// How late links were, by route: a new link over the same one is as late.
     lateness: BTreeMap<Route, Patience>,
@@ -196,7 +197,7 @@ impl Session {
             peer_incarnation,
             config,
             chooser: Chooser::new(damping, needs, incarnation.0),
-            paths: BTreeMap::new(),
+            paths: LinkMap::default(),
             penalties: BTreeMap::new(),
             lateness: BTreeMap::new(),
             failed: FailedLinks::new(),

@@ -24,6 +24,7 @@ pub mod keeper;
 pub mod keyfile;
 pub mod ledger;
 pub mod limits;
+mod link_map;
 mod liveness;
 pub mod machine;
 pub mod outbox;

@@ -548,6 +548,9 @@ impl Path {
 
     /// When the oldest outstanding record with messages was sent (or with other content, or any, if there is none such).
     pub(crate) fn oldest_sent_at(&self) -> Option<Instant> {
+        if self.outstanding == 0 {
+            return None;
+        }
         let (data_only, content_only) = (self.outstanding_data > 0, self.outstanding_content > 0);
         let counts =
             |r: &&SentRecord| r.fate == Fate::Outstanding && (r.data || !data_only) && (r.content || !content_only);

@@ -2,15 +2,13 @@
 
 use std::time::Instant;
 
+use bowline_messages::LinkId;
 use bowline_messages::link::LinkInfo;
 use bowline_messages::network::Neighbour;
-use bowline_messages::{LinkId, TransportKind};
 
 use super::machine::Session;
 use super::path::Path;
-
-/// The transport whose links go through other peers.
-const THROUGH_PEERS: &str = "mesh";
+use crate::transport::registry::leads_through_others;
 
 /// A link that was asked in vain so often does not answer. Once is nothing unusual where losses are.
 const SUSPICIONS_BORNE: u32 = 2;
@@ -18,20 +16,21 @@ const SUSPICIONS_BORNE: u32 = 2;
 impl Session {
     /// Whether a link goes to the peer itself.
     pub(super) fn is_direct(&self, link: LinkId) -> bool {
-        self.paths.get(&link).is_some_and(|path| path.info.transport.as_str() != THROUGH_PEERS)
+        self.paths.get(&link).is_some_and(|path| !leads_through_others(&path.info.transport))
     }
 
     /// The fastest direct link. What goes through peers must not go over a link that goes through peers itself: it could be on its way
     /// for ever.
     pub(super) fn direct_link(&self) -> Option<LinkId> {
-        let direct = self.paths.values().filter(|path| path.state.is_usable() && self.is_direct(path.info.id));
+        let direct =
+            self.paths.values().filter(|path| path.state.is_usable() && !leads_through_others(&path.info.transport));
         direct.min_by_key(|path| (path.suspicions, path.rtt.smoothed())).map(|path| path.info.id)
     }
 
     /// Whether the peer is reached without others: over a direct link that answers.
     pub(super) fn is_reached_directly(&self) -> bool {
         let answers = |path: &Path| path.state.is_usable() && path.proven && path.suspicions < SUSPICIONS_BORNE;
-        self.paths.values().any(|path| answers(path) && self.is_direct(path.info.id))
+        self.paths.values().any(|path| answers(path) && !leads_through_others(&path.info.transport))
     }
 
     /// Since when a link that was asked in vain has said nothing.
@@ -45,9 +44,13 @@ impl Session {
     /// for seconds a new connection gets through long before an old one sends its next retransmission. A link through others that works
     /// meanwhile changes nothing about that; it counts only where there is no other.
     pub fn stuck_at(&self) -> Option<Instant> {
-        let direct = self.paths.keys().any(|id| self.is_direct(*id));
-        let counted = self.paths.values().filter(|path| !direct || self.is_direct(path.info.id));
-        // As soon as one speaks there is no such moment.
+        let goes_direct = |path: &Path| !leads_through_others(&path.info.transport);
+        // As soon as one speaks there is no such moment; nearly always the first does.
+        if self.paths.values().any(|path| goes_direct(path) && Self::silent_since(path).is_none()) {
+            return None;
+        }
+        let direct = self.paths.values().any(|path| goes_direct(path));
+        let counted = self.paths.values().filter(|path| !direct || goes_direct(path));
         let silent = counted.map(|path| Self::silent_since(path)).collect::<Option<Vec<_>>>()?;
         silent.into_iter().max().map(|since| since + self.config.spare_patience)
     }
@@ -68,17 +71,17 @@ impl Session {
 
     /// The best usable link in short; `None` without one.
     pub(crate) fn standing(&self) -> Option<Neighbour> {
-        let direct = |kind: &TransportKind| kind.as_str() != THROUGH_PEERS;
         let usable = self.paths.values().filter(|path| path.state.is_usable() && path.proven);
         // A direct link stands for the peer where there is one: through others it is no neighbour.
-        let best = usable.min_by_key(|path| (!direct(&path.info.transport), path.suspicions, path.rtt.smoothed()))?;
+        let best = usable
+            .min_by_key(|path| (leads_through_others(&path.info.transport), path.suspicions, path.rtt.smoothed()))?;
         let stats = best.snapshot();
         Some(Neighbour {
             peer: self.peer,
             rtt: best.rtt.smoothed(),
             loss_ppm: stats.loss.map_or(0, |loss| (loss.clamp(0.0, 1.0) * 1e6) as u32),
             bandwidth: stats.delivery_rate.filter(|rate| rate.is_finite() && *rate >= 1.0).map(|rate| rate as u64),
-            direct: direct(&best.info.transport),
+            direct: !leads_through_others(&best.info.transport),
             answers: best.suspicions < SUSPICIONS_BORNE,
         })
     }

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::machine::{Parts, Session};
 use super::outbox::{CLASSES, SentItem};
-use super::path::RecordItem;
+use super::path::{Path, RecordItem};
 use super::room;
 use super::seal::RECORD_FRAMES_BYTES_MAX;
 
@@ -237,8 +237,8 @@ impl Session {
     /// Says on every link that the session ends.
     fn transmit_close(&mut self, now: Instant, parts: &mut Parts<'_>) -> Option<Transmit> {
         let (code, text) = self.close.clone()?;
-        let mut proven = self.paths.values().filter(|path| path.state != LinkState::Initializing);
-        let id = proven.find(|path| !self.close_said.contains(&path.info.id))?.info.id;
+        let open = |path: &Path| path.state != LinkState::Initializing && !self.close_said.contains(&path.info.id);
+        let id = self.paths.values().find(|path| open(path))?.info.id;
         self.close_said.insert(id);
         let keys = parts.keys.get_mut(&id)?;
         let mut data = BytesMut::with_capacity(512);
@@ -361,7 +361,7 @@ impl Session {
     /// The acknowledgements of this link, and of failing ones that should not carry their own.
     pub(super) fn put_acks(&mut self, now: Instant, link: LinkId, data: &mut BytesMut) {
         let usable = self.paths.get(&link).is_some_and(|path| path.state.is_usable());
-        for (id, path) in &mut self.paths {
+        for (id, path) in self.paths.iter_mut() {
             let carried = *id == link || (usable && !path.state.is_usable());
             if !carried || !path.acks.is_pending() {
                 continue;

@@ -12,7 +12,7 @@ use bowline_messages::health::{Advice, LinkObserved, LinkOpinion, RoundTrip};
 
 use super::path::Path;
 
-/// The pace of reports while there is traffic (SPEC F3: health 500 ms).
+/// The pace of reports while there is traffic.
 pub(super) const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// Round trips of a link in one report at most.
 const SAMPLES_MAX: usize = 16;

@@ -45,6 +45,7 @@ where
     futures: Vec<(SpawnHandle, BoxedFuture<A>)>,
     waits: Vec<BoxedFuture<A>>,
     cancelled: Vec<SpawnHandle>,
+    handled: u64,
     exit: Option<ExitReason>,
 }
 
@@ -64,6 +65,7 @@ impl<A: Actor<Context = Self>> Context<A> {
             futures: Vec::new(),
             waits: Vec::new(),
             cancelled: Vec::new(),
+            handled: 0,
             exit: None,
         }
     }
@@ -87,6 +89,12 @@ impl<A: Actor<Context = Self>> Context<A> {
     #[must_use]
     pub fn restarts(&self) -> u32 {
         self.cell.as_ref().map_or(0, |cell| cell.restarts())
+    }
+
+    /// How many messages this life was given: what did not change since the last look has brought nothing new.
+    #[must_use]
+    pub fn handled(&self) -> u64 {
+        self.handled
     }
 
     /// Stops like [`ActorContext::stop`], and tells the supervisor this reason instead of `Normal`.
@@ -331,6 +339,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
                 return false;
             };
             *budget -= 1;
+            self.ctx.handled += 1;
             message.handle(&mut self.actor, &mut self.ctx);
         }
         false

@@ -103,13 +103,13 @@ impl Shape {
         share(3.0 * self.triangles as f64, self.wedges as f64)
     }
 
-    /// The reference risk of SPEC G3: share of bridge nodes × max(0, (2 − average degree) ÷ 2). It is 0 for every connected graph with a cycle.
+    /// The reference risk: share of bridge nodes × max(0, (2 − average degree) ÷ 2). It is 0 for every connected graph with a cycle.
     pub fn partition_risk(&self) -> f64 {
         let bridge_nodes = share(self.bridge_nodes.len() as f64, f64::from(self.nodes));
         bridge_nodes * ((2.0 - self.average_degree()) / 2.0).max(0.0)
     }
 
-    /// The second measure of SPEC G3: the largest share of pairs of nodes that one node's loss separates, out of all pairs of the
+    /// The separation risk: the largest share of pairs of nodes that one node's loss separates, out of all pairs of the
     /// other nodes; none when no loss separates any.
     pub fn separation(&self) -> Option<Separation> {
         let pairs = |node: &NodeIndex<u32>| self.by_node.get(node.index()).map_or(0, |node| node.pairs_separated);

@@ -1,4 +1,4 @@
-//! The shape of the network: what holds it together and what would tear it (SPEC section 8).
+//! The shape of the network: what holds it together and what would tear it.
 //!
 //! Everything here is pure: graphs go in, figures come out; results are exact but for [`communities`].
 //!

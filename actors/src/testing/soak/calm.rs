@@ -30,7 +30,7 @@ const BULK: usize = 3;
 const FEED_EVERY: Duration = Duration::from_millis(5);
 /// The share of what all links carry that is sent where congestion can be avoided.
 const OFFERED: f64 = 0.7;
-/// A link whose queue takes longer is congested (SPEC F8's bound of latency).
+/// A link whose queue takes longer is congested.
 const CONGESTED: Duration = Duration::from_millis(100);
 /// How many messages are sent at once.
 const AT_ONCE: usize = 1_000;

@@ -8,7 +8,7 @@ use super::super::media::{MEDIA_COUNT, MediumIndex};
 const TOLERANCE: f64 = 0.10;
 /// See [`TOLERANCE`].
 const TOLERANCE_MS: f64 = 1.0;
-/// A link that works and takes at most this long is acceptable (SPEC F8).
+/// A link that works and takes at most this long is acceptable.
 const ACCEPTABLE_MS: f64 = 100.0;
 
 /// What a link is like for the oracle, in one direction.

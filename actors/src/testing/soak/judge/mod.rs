@@ -32,7 +32,7 @@ pub use delivery::{Deliveries, Fired, Sequence, Totals};
 pub use links::{Fallen, LinkBook, Side};
 pub use tally::{KindTally, Tally};
 
-/// Traffic has to go on within this time (SPEC F3, failover time-out).
+/// Traffic has to go on within this time.
 pub const MIGRATED_WITHIN: Duration = Duration::from_secs(5);
 /// A fault that is still there so long after the first send into it has to have been noticed.
 pub const NOTICED_WITHIN: Duration = Duration::from_secs(1);
