@@ -50,6 +50,14 @@ pub(super) struct MemoryLink {
     closed: bool,
 }
 
+/// Why a chunk does not leave now.
+enum Held {
+    /// The path drops chunks of its size.
+    Dropped,
+    /// There is no room until then, if that is known.
+    Until(Option<Instant>),
+}
+
 impl MemoryLink {
     pub(super) fn new(
         network: MemoryNetwork,
@@ -69,20 +77,26 @@ impl MemoryLink {
             return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
         }
         let (path, pipe) = &mut connection.directions[self.writes];
-        let (settings, _) = self.network.look_at(path);
-        if settings.drop_larger_than.is_some_and(|limit| data.len() > limit) {
-            data.clear();
-            return Ok(Ok(()));
-        }
-        let window = pipe.window_left(lane, settings.window_bytes);
-        let (queue, next) = pipe.queue_left(now, settings.queue_bytes);
-        let room = window.min(queue).min(data.len());
-        if room == 0 {
-            return Ok(Err(next.filter(|_| queue == 0)));
-        }
-        let (departs, delay) = self.network.send(path, now, room);
-        pipe.push(lane, data.split_to(room), now, departs, delay);
-        Ok(Ok(()))
+        let sent = self.network.send(path, now, |settings| {
+            if settings.drop_larger_than.is_some_and(|limit| data.len() > limit) {
+                return Err(Held::Dropped);
+            }
+            let window = pipe.window_left(lane, settings.window_bytes);
+            let (queue, next) = pipe.queue_left(now, settings.queue_bytes);
+            let room = window.min(queue).min(data.len());
+            if room == 0 { Err(Held::Until(next.filter(|_| queue == 0))) } else { Ok(room) }
+        });
+        Ok(match sent {
+            Ok((room, departs, delay)) => {
+                pipe.push(lane, data.split_to(room), now, departs, delay);
+                Ok(())
+            }
+            Err(Held::Dropped) => {
+                data.clear();
+                Ok(())
+            }
+            Err(Held::Until(when)) => Err(when),
+        })
     }
 
     fn finish(&mut self, end: End) {

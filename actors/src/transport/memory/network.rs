@@ -36,7 +36,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Inner {
     random: ChaCha12Rng,
     defaults: BTreeMap<TransportKind, PathSettings>,
-    paths: BTreeMap<Path, PathState>,
+    /// Where in `states` that of a path is.
+    paths: BTreeMap<Path, usize>,
+    states: Vec<PathState>,
     listeners: BTreeMap<ListenerKey, Backlog>,
     /// The two paths of each link, and the link.
     connections: BTreeMap<u64, (Path, Path, Weak<Mutex<Connection>>)>,
@@ -82,6 +84,7 @@ impl MemoryNetwork {
                 random: ChaCha12Rng::seed_from_u64(seed),
                 defaults: BTreeMap::new(),
                 paths: BTreeMap::new(),
+                states: Vec::new(),
                 listeners: BTreeMap::new(),
                 connections: BTreeMap::new(),
                 next_connection: 0,
@@ -221,10 +224,17 @@ impl MemoryNetwork {
         (state.settings.clone(), cut)
     }
 
-    /// Lets so many bytes take their turn on a path: when they have left, and how long they travel then.
-    pub(super) fn send(&self, path: &Path, now: Instant, bytes: usize) -> (Instant, Duration) {
+    /// Lets as many bytes take their turn on a path as `room` says there is for, going by what the path is like: when they have left, and how
+    /// long they travel then. `Err`: what `room` says when there is none.
+    pub(super) fn send<E>(
+        &self,
+        path: &Path,
+        now: Instant,
+        room: impl FnOnce(&PathSettings) -> Result<usize, E>,
+    ) -> Result<(usize, Instant, Duration), E> {
         let mut inner = lock(&self.inner);
         let state = inner.path(path);
+        let bytes = room(&state.settings)?;
         let occupied = state.settings.occupied_by(bytes);
         let departs = state.busy_until.map_or(now, |busy| busy.max(now)) + occupied;
         state.busy_until = (departs > now).then_some(departs);
@@ -237,18 +247,21 @@ impl MemoryNetwork {
         }
         let (delay, jitter) = (state.settings.delay(), state.settings.jitter);
         let PathSettings { loss_ppm, resend_delay, resend_factor, .. } = state.settings;
-        (departs, delay + inner.jitter(jitter) + inner.resent(loss_ppm, resend_delay, resend_factor))
+        let travels = delay + inner.jitter(jitter) + inner.resent(loss_ppm, resend_delay, resend_factor);
+        Ok((bytes, departs, travels))
     }
 }
 
 impl Inner {
     fn path(&mut self, path: &Path) -> &mut PathState {
-        if !self.paths.contains_key(path) {
+        let place = self.paths.get(path).copied().unwrap_or_else(|| {
             let settings = self.defaults.get(&path.kind).cloned().unwrap_or_default();
             let cut_since = settings.cut.map(|_| Instant::now());
-            self.paths.insert(path.clone(), PathState { settings, cut_since, busy_until: None, watched: None });
-        }
-        self.paths.get_mut(path).expect("it was inserted two lines above when it was not there")
+            self.states.push(PathState { settings, cut_since, busy_until: None, watched: None });
+            self.paths.insert(path.clone(), self.states.len() - 1);
+            self.states.len() - 1
+        });
+        &mut self.states[place]
     }
 
     fn connections_on(&self, path: &Path) -> Vec<Arc<Mutex<Connection>>> {
