@@ -97,6 +97,8 @@ pub struct Membership {
     /// After whom the next part of the list is asked for, and whom it was asked for last.
     pub(super) sync_after: Option<PeerId>,
     pub(super) sync_with: Option<PeerId>,
+    /// Lists are to be compared again soon after this comparison.
+    pub(super) sync_again: bool,
     /// After whom the packet that is being handled asks for members, and what its sender knows.
     pub(super) asked: (Option<PeerId>, Option<Digests>),
     pub(super) renewed: Option<Instant>,
@@ -143,6 +145,7 @@ impl Membership {
             seeds: BTreeMap::new(),
             sync_after: None,
             sync_with: None,
+            sync_again: false,
             asked: (None, None),
             renewed: None,
             raised: None,
@@ -374,8 +377,8 @@ impl Membership {
             Due::Sync => {
                 // One that was put off by an earlier one is not due any more.
                 if self.sync_at <= now {
-                    self.sync(now);
                     self.set_sync(now + self.config.sync_interval);
+                    self.sync(now);
                 }
             }
             Due::Retry => {
@@ -459,13 +462,17 @@ impl Membership {
     }
 
     /// Sets the timer of the next comparison.
-    fn set_sync(&mut self, at: Instant) {
+    pub(super) fn set_sync(&mut self, at: Instant) {
         self.sync_at = at;
         self.set_timer(at, Due::Sync);
     }
 
     /// Somebody has come: lists are compared sooner, since those who come together may not hear of each other.
     pub(super) fn sync_soon(&mut self, now: Instant) {
+        if self.sync_with.is_some() {
+            self.sync_again = true;
+            return;
+        }
         let soon = now + self.config.probe_interval.mul_f64(self.rng.random_range(1.0..3.0));
         if self.sync_at > soon + self.config.probe_interval {
             self.set_sync(soon);

@@ -138,31 +138,39 @@ impl Membership {
         self.send_with(&header, None, statements, true);
     }
 
-    /// Asks a member for the next part of its list.
+    /// Asks a member for its list; or for the rest of one, when who was asked before does not answer any more.
     pub(super) fn sync(&mut self, now: Instant) {
-        self.sync_after = None;
-        if let Some(to) = self.choose(1, is_trusted).first() {
-            self.ask(now, *to);
+        // What this one has before that place is asked for soon.
+        self.sync_again |= self.sync_after.is_some();
+        match self.choose(1, is_trusted).first() {
+            Some(to) => self.ask(now, *to),
+            None => (self.sync_with, self.sync_after, self.sync_again) = (None, None, false),
         }
     }
 
     fn ask(&mut self, now: Instant, to: Node) {
         self.sync_with = Some(to.peer);
+        self.set_sync(now + self.config.probe_interval);
         self.announce(now, to);
     }
 
     /// A part of somebody's list came. There may be more of it that this node does not know.
     pub(super) fn on_page(&mut self, now: Instant, from: Node, after: Option<PeerId>) {
-        // Somebody to be joined was asked too; later parts follow each other, so it ends.
-        let further = after > self.sync_after;
-        if self.sync_with.is_some_and(|peer| peer != from.peer) || !further {
-            if self.sync_with == Some(from.peer) {
-                (self.sync_with, self.sync_after) = (None, None);
-            }
+        // Somebody to be joined was asked too.
+        if self.sync_with.is_some_and(|peer| peer != from.peer) {
             return;
         }
-        self.sync_after = after;
-        self.ask(now, from);
+        // Later parts follow each other, so it ends.
+        if after > self.sync_after {
+            self.sync_after = after;
+            self.ask(now, from);
+        } else if self.sync_with.take().is_some() {
+            self.sync_after = None;
+            self.set_sync(now + self.config.sync_interval);
+            if std::mem::take(&mut self.sync_again) {
+                self.sync_soon(now);
+            }
+        }
     }
 
     /// Tries to join, and whether one of the excluded members is back. Forgets those that are gone for long.

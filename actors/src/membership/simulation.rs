@@ -152,9 +152,10 @@ impl Simulation {
     /// The name of the node with this number, whatever the simulation.
     pub fn peer(node: usize) -> PeerId {
         let mut name = [0x5a; 32];
-        // Names in another order than numbers.
+        // Names in another order than numbers, which differ at both ends as keys do: lists are compared in parts by the last byte.
         let mixed = (node as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         name[..8].copy_from_slice(&mixed.to_be_bytes());
+        name[24..].copy_from_slice(&mixed.to_be_bytes());
         PeerId::from_bytes(name)
     }
 

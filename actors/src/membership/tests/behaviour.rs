@@ -1,8 +1,11 @@
 //! Groups that form, lose members and get them back.
 
+use std::collections::BTreeSet;
+
 use bowline_messages::membership::{FailureKind, MemberState, MembershipEvent};
 
 use super::super::simulation::{Network, Noted, Simulation, Starvation};
+use super::super::wire::{Node, PARTS};
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -17,6 +20,22 @@ fn everybody_learns_of_everybody_by_joining_one() {
         let simulation = group(count, seed);
         assert!(simulation.is_complete());
     }
+}
+
+#[test]
+fn names_fall_into_all_parts_that_lists_are_compared_in() {
+    let part = |node| Node { peer: Simulation::peer(node), life: 1, renewal: 0 }.digest().0;
+    assert_eq!((0..4 * PARTS).map(part).collect::<BTreeSet<_>>().len(), PARTS);
+}
+
+#[test]
+fn a_list_of_many_pages_is_compared_to_its_end_though_more_come_and_pages_are_lost() {
+    // Hardly any news is passed on: who is not met by chance is found by comparison.
+    let config = MembershipConfig { news_max: 8, gossip_times: 1, ..MembershipConfig::default() };
+    let network = Network { loss_permille: 50, ..Network::default() };
+    let mut simulation = Simulation::new(Instant::now(), config, network, 18);
+    simulation.add_group(120, SECOND * 2);
+    assert!(simulation.run_until(20 * SECOND, Simulation::is_complete), "a page that is lost takes no 15 s");
 }
 
 #[test]
