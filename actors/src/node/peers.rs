@@ -230,7 +230,8 @@ impl PeersActor {
         }
     }
 
-    /// Ends a session that was there for the network's sake alone, unless the peer keeps it: then it is the peer's to end.
+    /// Ends a session that was there for the network's sake alone, unless the peer keeps it: then it is the peer's to end, and this side does not
+    /// seek the peer any more.
     fn release(&self, peer: PeerId, ctx: &mut Context<Self>) {
         let Some((session, incarnation)) =
             self.table.peers.borrow().get(&peer).map(|entry| (entry.session.clone(), entry.ledger.incarnation()))
@@ -242,8 +243,14 @@ impl PeersActor {
             let kept = report.is_ok_and(|status| status.links.iter().any(|link| !link.info.initiator));
             let table = &actor.table;
             let same = table.peers.borrow().get(&peer).is_some_and(|entry| entry.ledger.incarnation() == incarnation);
-            if same && !kept && table.sought(&peer).is_none() && !table.is_used(&peer) {
+            if !same || table.sought(&peer).is_some() || table.is_used(&peer) {
+                return;
+            }
+            if !kept {
                 actor.end(&peer, SessionEnd::ClosedHere);
+            } else if let Some(entry) = table.peers.borrow().get(&peer) {
+                // Once for each link that the network does not need any more.
+                entry.session.do_send(GivenAddresses(Vec::new()));
             }
         }));
     }

@@ -254,6 +254,28 @@ fn who_is_reached_through_others_can_be_given_a_link_for_the_network() {
     });
 }
 
+/// Both sides of a link for the network's sake let it go at their own time: who does first does not go on dialling the one that keeps it.
+#[test]
+fn who_is_let_go_and_keeps_the_session_is_not_dialled_any_more() {
+    actix::System::new().block_on(async {
+        let ((a, _), (b, _)) = (node(41), node(42));
+        let nobody: EndpointAddress = "tcp://127.0.0.1:1".parse().unwrap();
+        a.peers().do_send(HealingRequest::Connect { peer: b.id(), addresses: vec![nobody.to_string()] });
+        b.connect(a.id(), a.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap()).await.unwrap();
+        let status = || async { a.sessions(Some(b.id())).await.unwrap().pop().unwrap() };
+        let linked = || async { status().await.links.iter().any(|link| link.state.is_usable()) };
+        let dialled = || async { status().await.dials.iter().any(|dial| dial.address == nobody) };
+        until("the peer has made a link", linked).await;
+        assert!(dialled().await);
+        a.peers().do_send(HealingRequest::Release { peer: b.id() });
+        until("it is not dialled any more", || async { !dialled().await }).await;
+        assert!(linked().await, "the session is the peer's");
+        for node in [a, b] {
+            node.shutdown(Duration::ZERO).await;
+        }
+    });
+}
+
 #[test]
 fn two_nodes_talk_over_tcp_and_survive_kills() {
     actix::System::new().block_on(async {
