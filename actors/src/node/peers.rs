@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::services::{EndSession, Services};
 use crate::session::actor::{
     AddAddresses, CloseSession, FallbackAddress, GivenAddresses, InterfaceState, OwnAddresses, SessionActor,
-    SessionGroup, StatusQuery,
+    SessionGroup, StatusQuery, TryAtOnce,
 };
 use crate::session::handle::{Receipt, SessionHandle};
 use crate::session::ledger::Ledger;
@@ -308,6 +308,9 @@ impl Handler<ConnectPeer> for PeersActor {
         self.seek(connect.peer, whatever_the_way, ctx);
         let peers = self.table.peers.borrow();
         let entry = peers.get(&connect.peer).ok_or(ConnectError::ShuttingDown)?;
+        if !whatever_the_way {
+            entry.session.do_send(TryAtOnce);
+        }
         Ok(SessionHandle::new(entry.ledger.clone()))
     }
 }

@@ -301,4 +301,8 @@ impl Admission for Gate {
             Refusal::from(&refusal)
         })
     }
+
+    fn acceptances(&self) -> u64 {
+        self.0.trust.borrow().acceptances()
+    }
 }

@@ -12,7 +12,7 @@ use bowline_messages::config::{TrustConfig, TrustPolicy};
 use bowline_messages::event::{Event, EventKind};
 use bowline_messages::membership::{MemberInfo, MemberState};
 use bowline_messages::network::{Concern, GroupPacket};
-use bowline_messages::session::{Inbox, Outgoing, ReceiptState, SessionEnd};
+use bowline_messages::session::{DialStatus, Inbox, Outgoing, ReceiptState, SessionEnd};
 use bowline_messages::topology::HealingRequest;
 use bowline_messages::{EndpointAddress, MessageClass, PeerId, TransportKind};
 use bytes::Bytes;
@@ -249,6 +249,36 @@ fn who_is_reached_through_others_can_be_given_a_link_for_the_network() {
         a.peers().do_send(HealingRequest::Release { peer: c.id() });
         assert!(a.session(c.id()).await.unwrap().is_some(), "it is wanted for something else");
         for node in [a, b, c] {
+            node.shutdown(Duration::ZERO).await;
+        }
+    });
+}
+
+/// A peer that has not accepted this one yet refuses it, and lets its source cool down. Once it has, the next command goes through.
+#[test]
+fn who_is_accepted_after_it_was_refused_connects_at_once() {
+    actix::System::new().block_on(async {
+        let picky = Trust::new(
+            &TrustConfig { policy: TrustPolicy::Allow, ..TrustConfig::default() },
+            [],
+            [],
+            Default::default(),
+        );
+        let (a, _) = node(51);
+        let b = start(NodeParts::new(Arc::new(Identity::from_seed(&[52; 32])), picky)).unwrap();
+        let addresses = b.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        a.connect(b.id(), addresses.clone()).await.unwrap();
+        let dials = || async { a.sessions(Some(b.id())).await.unwrap().pop().map(|session| session.dials) };
+        let failed =
+            |dials: Option<Vec<_>>| dials.is_some_and(|dials| dials.iter().any(|dial: &DialStatus| dial.failures > 6));
+        until("it is refused again and again", || async { failed(dials().await) }).await;
+        b.services().allow(a.id()).unwrap();
+        let session = a.connect(b.id(), addresses).await.unwrap();
+        let receipt = session.send(Outgoing::new(MessageClass::Critical, &b"hello"[..])).unwrap();
+        // The cool-down would have taken a minute.
+        let settled = tokio::time::timeout(Duration::from_secs(30), receipt.settled()).await;
+        assert_eq!(settled, Ok(ReceiptState::Acknowledged));
+        for node in [a, b] {
             node.shutdown(Duration::ZERO).await;
         }
     });

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use requests::{
     AddAddresses, CloseSession, FallbackAddress, FindLinkActor, GivenAddresses, InterfaceState, OwnAddresses,
-    StatusQuery,
+    StatusQuery, TryAtOnce,
 };
 
 use super::budgets::Budgets;

@@ -55,6 +55,8 @@ struct Target {
     /// An attempt is under way, and over by then at the latest.
     dialling: Option<Instant>,
     timeout: Duration,
+    /// The next attempt is made whatever failed before.
+    at_once: bool,
     /// Whether the peer tells this address, whoever gave it.
     told: bool,
     /// Neither the peer nor anybody here names this address any longer. It is not dialled; an attempt that is under way and the wait after failures are
@@ -83,6 +85,8 @@ pub struct DialOrder {
     pub binding: Binding,
     /// How long it may take.
     pub timeout: Duration,
+    /// It is made whatever failed before.
+    pub at_once: bool,
 }
 
 /// Keeps links to one peer established.
@@ -138,6 +142,7 @@ impl Keeper {
             unproven: false,
             dialling: None,
             timeout,
+            at_once: false,
             told: source == Source::Learnt,
             withdrawn: false,
         };
@@ -228,7 +233,8 @@ impl Keeper {
             if let Some(target) = self.targets.get_mut(&address) {
                 target.dialling = Some(now + target.timeout + FORGOTTEN_AFTER);
                 room -= 1;
-                orders.push(DialOrder { timeout: target.timeout, binding: target.binding.clone(), address });
+                let at_once = std::mem::take(&mut target.at_once);
+                orders.push(DialOrder { timeout: target.timeout, binding: target.binding.clone(), at_once, address });
             }
         }
         orders
@@ -267,7 +273,9 @@ impl Keeper {
             if !std::mem::take(&mut target.unproven) {
                 target.failures = target.failures.saturating_add(1);
             }
-            target.next = now + backoff(target.failures).mul_f64(jitter);
+            // One that the user asked for meanwhile is still to be made.
+            let pause = if target.at_once { Duration::ZERO } else { backoff(target.failures).mul_f64(jitter) };
+            target.next = now + pause;
             if timed_out {
                 target.timeout = target.timeout.mul_f64(TIMEOUT_EXPIRED).min(TIMEOUT_BOUNDS.1);
             }
@@ -278,6 +286,14 @@ impl Keeper {
     pub fn on_network_change(&mut self, now: Instant) {
         for target in self.targets.values_mut() {
             target.failures = 0;
+            target.next = target.next.min(now);
+        }
+    }
+
+    /// The user asks for the peer: the addresses given are dialled now, whatever failed before.
+    pub fn try_at_once(&mut self, now: Instant) {
+        for target in self.targets.values_mut().filter(|target| target.source == Source::Given) {
+            target.at_once = true;
             target.next = target.next.min(now);
         }
     }

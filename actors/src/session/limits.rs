@@ -41,6 +41,8 @@ pub enum Outcome {
     Proven,
     /// The handshake failed, timed out or was refused for a reason that lies with the other side: its source cools down.
     Failed,
+    /// The peer has proven who it is, and may not have a session: its source cools down until somebody is accepted ([`InboundLimits::pardon`]).
+    Stranger,
     /// It ended for no fault of the other side.
     Released,
 }
@@ -58,6 +60,8 @@ struct Attempts {
     /// When the latest connections began, oldest first; as many as are allowed a minute.
     begun: VecDeque<Instant>,
     cool_until: Option<Instant>,
+    /// It cools down for nothing but being a stranger.
+    stranger: bool,
     last: Instant,
 }
 
@@ -139,6 +143,7 @@ impl InboundLimits {
             open: 0,
             begun: VecDeque::new(),
             cool_until: None,
+            stranger: false,
             last: now,
         });
         self.quiet.remove(&(attempts.last, source));
@@ -157,11 +162,23 @@ impl InboundLimits {
         let Some(attempts) = self.sources.get_mut(&source) else { return };
         attempts.open = attempts.open.saturating_sub(1);
         attempts.last = now;
-        if outcome == Outcome::Failed {
-            attempts.cool_until = Some(now + self.config.cool_down);
+        match outcome {
+            Outcome::Failed | Outcome::Stranger => {
+                let failed = attempts.cool_until.is_some_and(|until| now < until) && !attempts.stranger;
+                attempts.stranger = outcome == Outcome::Stranger && !failed;
+                attempts.cool_until = Some(now + self.config.cool_down);
+            }
+            Outcome::Proven | Outcome::Released => {}
         }
         if attempts.open == 0 {
             self.quiet.insert((now, source));
+        }
+    }
+
+    /// Somebody is accepted from now on: strangers that cool down may try again.
+    pub fn pardon(&mut self) {
+        for attempts in self.sources.values_mut().filter(|attempts| attempts.stranger) {
+            (attempts.cool_until, attempts.stranger) = (None, false);
         }
     }
 

@@ -171,6 +171,8 @@ pub struct Trust {
     /// Refused by a command of this process's life.
     shunned: BTreeSet<PeerId>,
     kept: TrustSnapshot,
+    /// How often peers came to be accepted that were not before.
+    acceptances: u64,
     /// Whether `kept` changed in a way that has to be written soon: exclusions and peers met, not every step of a score.
     unsaved: bool,
     /// Whether a score moved since the snapshot was last taken to be saved.
@@ -196,6 +198,7 @@ impl Trust {
             named: BTreeSet::new(),
             shunned: BTreeSet::new(),
             kept,
+            acceptances: 0,
             unsaved: false,
             moved: false,
         }
@@ -213,14 +216,20 @@ impl Trust {
         self.allowed = config.allow.iter().copied().chain(allowed).collect();
         self.denied = config.deny.iter().copied().chain(denied).collect();
         self.named.retain(|peer| !self.denied.contains(peer));
+        self.acceptances += 1;
     }
 
     /// Accepts a peer from now on: the user named it. A deny list and an exclusion still win; for one that is denied the command has no
     /// effect, now or later.
     pub fn allow(&mut self, peer: PeerId) {
-        if !self.is_denied(&peer) {
-            self.named.insert(peer);
+        if !self.is_denied(&peer) && self.named.insert(peer) {
+            self.acceptances += 1;
         }
+    }
+
+    /// How often peers came to be accepted that may not have been before.
+    pub const fn acceptances(&self) -> u64 {
+        self.acceptances
     }
 
     /// Takes back that a command accepted a peer; what the configuration says about it stays.
@@ -303,6 +312,7 @@ impl Trust {
         let excluded = self.kept.excluded.remove(peer).is_some();
         self.unsaved |= excluded;
         self.kept.scores.remove(peer);
+        self.acceptances += 1;
         excluded
     }
 

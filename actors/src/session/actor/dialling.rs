@@ -62,7 +62,7 @@ impl SessionActor {
     }
 
     fn dial_one(&mut self, order: DialOrder, ctx: &mut Context<Self>) {
-        let DialOrder { address, binding, timeout } = order;
+        let DialOrder { address, binding, timeout, at_once } = order;
         let peer = self.group.ledger.peer();
         let Some(dialer) = self.services().dialer(address.kind()) else {
             self.on_dial_failed(&address, false, &format!("there is no transport {}", address.kind()));
@@ -72,8 +72,16 @@ impl SessionActor {
         let with_ticket = ticket.is_some();
         let mode = ticket.map_or(DialMode::Full, DialMode::Attach);
         let link = self.group.ledger.next_link();
-        let dial =
-            Dial { peer, address: address.clone(), binding, link, mode, handshake: None, timeout: Some(timeout) };
+        let dial = Dial {
+            peer,
+            address: address.clone(),
+            binding,
+            link,
+            mode,
+            handshake: None,
+            timeout: Some(timeout),
+            at_once,
+        };
         let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| {
             match answer {
                 Ok(Ok(link)) => {

@@ -67,6 +67,14 @@ impl Handler<AddAddresses> for SessionActor {
     }
 }
 
+impl Handler<TryAtOnce> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: TryAtOnce, _: &mut Self::Context) {
+        self.keeper().try_at_once(clock::now());
+    }
+}
+
 impl Handler<FallbackAddress> for SessionActor {
     type Result = ();
 

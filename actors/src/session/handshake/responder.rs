@@ -28,6 +28,11 @@ pub trait Admission {
     /// # Errors
     /// Why not.
     fn admit(&mut self, peer: &PeerId) -> Result<(), Refusal>;
+
+    /// Grows whenever peers may be let in that were not before: who was turned away for that deserves another try. Default: that never changes.
+    fn acceptances(&self) -> u64 {
+        0
+    }
 }
 
 /// What the responder does next.

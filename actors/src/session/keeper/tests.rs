@@ -35,6 +35,27 @@ fn given_addresses_are_dialled_at_once_up_to_the_number_wanted() {
 }
 
 #[test]
+fn what_the_user_asks_for_is_tried_at_once_and_once() {
+    let now = Instant::now();
+    let mut keeper = keeper(2);
+    keeper.add(now, address("tcp://a:1"), Source::Given, Binding::Any);
+    for _ in 0..8 {
+        keeper.on_failure(now, &address("tcp://a:1"), false);
+    }
+    assert_eq!(keeper.orders(now, &[]), []);
+    keeper.try_at_once(now);
+    assert!(keeper.orders(now, &[])[0].at_once);
+    keeper.on_failure(now, &address("tcp://a:1"), false);
+    let later = keeper.deadline(&[]).unwrap();
+    assert!(later > now && !keeper.orders(later, &[])[0].at_once);
+    // While an attempt is under way: the next one follows when that has failed.
+    keeper.try_at_once(later);
+    assert_eq!(keeper.orders(later, &[]), []);
+    keeper.on_failure(later, &address("tcp://a:1"), false);
+    assert!(keeper.orders(later, &[])[0].at_once);
+}
+
+#[test]
 fn a_way_through_others_is_dialled_only_while_no_direct_link_works() {
     let now = Instant::now();
     let mut keeper = keeper(4);

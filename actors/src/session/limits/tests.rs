@@ -66,6 +66,21 @@ fn a_failed_attempt_cools_its_source_down_for_a_minute() {
 }
 
 #[test]
+fn a_stranger_need_not_cool_down_any_more_when_somebody_is_accepted() {
+    let (mut limits, now) = limits();
+    let both = [1, 2].map(|n| [(); 2].map(|()| limits.admit(ip(n), now).unwrap()));
+    for (slots, last) in both.into_iter().zip([Outcome::Stranger, Outcome::Failed]) {
+        let [first, second] = slots;
+        limits.release(first, last, now);
+        limits.release(second, Outcome::Stranger, now);
+    }
+    assert_eq!((limits.admit(ip(1), now), limits.admit(ip(2), now)), (Err(Refusal::CoolDown), Err(Refusal::CoolDown)));
+    limits.pardon();
+    assert!(limits.admit(ip(1), now).is_ok());
+    assert_eq!(limits.admit(ip(2), now), Err(Refusal::CoolDown), "it had failed before");
+}
+
+#[test]
 fn a_source_is_a_slash_64_and_an_ipv4_address_however_it_is_written() {
     let v6 = |text: &str| Source::from(IpAddr::V6(text.parse::<Ipv6Addr>().unwrap()));
     assert_eq!(v6("2001:db8:1:2::1"), v6("2001:db8:1:2:ffff:ffff:ffff:ffff"));

@@ -47,6 +47,10 @@ impl TransportActor {
             return Err(Refusal::TooManyConnections);
         }
         let since = clock::now();
+        let acceptances = self.parts.admission.borrow().acceptances();
+        if std::mem::replace(&mut self.acceptances, acceptances) != acceptances {
+            self.limits.pardon();
+        }
         let slot = self.limits.admit(from, since)?;
         match self.guard(Direction::Inbound, None) {
             Some(guard) => Ok(Visitor { from, slot, guard, since }),
@@ -126,6 +130,7 @@ fn outcome_of(error: &EstablishError) -> Outcome {
         | EstablishError::Refused(Refusal::Busy | Refusal::ShuttingDown | Refusal::UnsupportedVersion { .. }) => {
             Outcome::Released
         }
+        EstablishError::Refused(Refusal::NotAllowed) => Outcome::Stranger,
         EstablishError::Transport(_) | EstablishError::Handshake(_) | EstablishError::Refused(_) => Outcome::Failed,
     }
 }
@@ -159,5 +164,9 @@ impl Admission for SharedAdmission {
 
     fn admit(&mut self, peer: &PeerId) -> Result<(), Refusal> {
         self.0.borrow_mut().admit(peer)
+    }
+
+    fn acceptances(&self) -> u64 {
+        self.0.borrow().acceptances()
     }
 }

@@ -7,6 +7,7 @@ use actix::fut::wrap_future;
 use actix::{ActorFutureExt, Handler, Message, ResponseActFuture};
 use bowline_messages::link::Binding;
 use bowline_messages::repair::DialFailure;
+use bowline_messages::wire::Refusal;
 use bowline_messages::{EndpointAddress, EventKind, LinkId, PeerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -37,6 +38,8 @@ pub struct Dial {
     pub handshake: Option<Arc<HandshakeConfig>>,
     /// How long it may take; `None` means as configured.
     pub timeout: Option<Duration>,
+    /// The user asked for it: it is tried even when the host or the transport is left alone for now.
+    pub at_once: bool,
 }
 
 /// Which handshake to do.
@@ -105,6 +108,8 @@ enum Blame {
     Transport,
     /// Nobody: what was asked for cannot be done.
     Request,
+    /// Nobody: the remote host works, and does not take this node in, or not yet.
+    Unwelcome,
 }
 
 impl DialError {
@@ -117,6 +122,7 @@ impl DialError {
                 | HandshakeError::LinkNumber(_)
                 | HandshakeError::NoRandomness
                 | HandshakeError::Over => Blame::Request,
+                HandshakeError::Refused(Refusal::NotAllowed | Refusal::CoolDown) => Blame::Unwelcome,
                 HandshakeError::Refused(_)
                 | HandshakeError::Unexpected(_)
                 | HandshakeError::Packet(_)
@@ -157,7 +163,7 @@ impl DialError {
                 match self.blame() {
                     Blame::Transport => DialFailure::Local,
                     Blame::Host if matches!(self, Self::Handshake(_)) => handshake,
-                    Blame::Host | Blame::Request => DialFailure::Elsewhere,
+                    Blame::Host | Blame::Request | Blame::Unwelcome => DialFailure::Elsewhere,
                 }
             }
         }
@@ -182,7 +188,7 @@ impl Handler<Dial> for TransportActor {
     type Result = ResponseActFuture<Self, Result<EstablishedLink, DialError>>;
 
     fn handle(&mut self, dial: Dial, _: &mut Self::Context) -> Self::Result {
-        let guard = match self.begin_dial(dial.address.host()) {
+        let guard = match self.begin_dial(dial.address.host(), dial.at_once) {
             Ok(guard) => guard,
             Err(error) => return Box::pin(wrap_future(std::future::ready(Err(error)))),
         };
@@ -199,13 +205,16 @@ impl Handler<Dial> for TransportActor {
 }
 
 impl TransportActor {
-    fn begin_dial(&mut self, host: &str) -> Result<ConnectionGuard, DialError> {
+    fn begin_dial(&mut self, host: &str, at_once: bool) -> Result<ConnectionGuard, DialError> {
         let place = self.pool(host)?;
         // Asked last: an attempt that the breaker allows has to be made.
         if self.connections.available_permits() == 0 {
             return Err(DialError::TooManyConnections);
         }
-        self.breakers.attempt(host, clock::now()).map_err(DialError::Paused)?;
+        let allowed = self.breakers.attempt(host, clock::now());
+        if !at_once {
+            allowed.map_err(DialError::Paused)?;
+        }
         self.guard(Direction::Outbound, Some(place)).ok_or(DialError::TooManyConnections)
     }
 
@@ -233,6 +242,7 @@ impl TransportActor {
         match error.blame() {
             Blame::Host => self.breakers.on_host_failure(host, now),
             Blame::Transport => self.breakers.on_transport_failure(now),
+            Blame::Unwelcome => self.breakers.on_success(host),
             Blame::Request => {}
         }
         self.count_handshake(Direction::Outbound, "failed", now.saturating_duration_since(since));

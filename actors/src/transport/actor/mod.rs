@@ -152,6 +152,8 @@ pub struct TransportActor {
     name: String,
     listeners: BTreeMap<EndpointAddress, ListenerSlot>,
     limits: InboundLimits,
+    /// How often somebody had been accepted when the limits were asked last.
+    acceptances: u64,
     breakers: Breakers,
     random: ChaCha12Rng,
     connections: Arc<Semaphore>,
@@ -172,6 +174,7 @@ impl TransportActor {
             name: parts.transport.kind().to_string(),
             listeners: BTreeMap::new(),
             limits: InboundLimits::new(parts.limits),
+            acceptances: 0,
             breakers: Breakers::new(BreakerConfig { failures: config.breaker_failures, open: config.breaker_open }),
             random: ChaCha12Rng::seed_from_u64(parts.seed),
             connections: Arc::new(Semaphore::new(config.connections_max)),

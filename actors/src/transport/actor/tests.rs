@@ -91,6 +91,29 @@ async fn a_peer_that_is_not_allowed_is_told_so() {
 }
 
 #[actix::test]
+async fn who_is_not_accepted_yet_does_not_leave_the_host_alone_and_is_let_in_as_soon_as_it_is() {
+    let [a, b] = [1, 2].map(|seed| Node::start(seed, Rc::new(TcpTransport::default())));
+    let address = b.listen("tcp://127.0.0.1:0").await;
+    b.rules.borrow_mut().deny = Some(a.peer());
+    let mut dialled = a.dial(&b, &address).await.unwrap();
+    let mut buffers = LaneBuffers::default();
+    while buffers.is_empty() {
+        poll_fn(|cx| dialled.link.poll_read(cx, &mut buffers)).await.unwrap();
+    }
+    while b.status().await.handshakes_inbound > 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..6 {
+        let error = a.dial(&b, &address).await.unwrap_err();
+        assert!(matches!(error, DialError::Handshake(HandshakeError::Refused(Refusal::CoolDown))), "{error:?}");
+    }
+    assert!(a.status().await.hosts_paused.is_empty());
+    *b.rules.borrow_mut() = Rules { deny: None, acceptances: 1 };
+    a.dial(&b, &address).await.unwrap();
+    assert_eq!(b.next_link().await.established.peer, a.peer());
+}
+
+#[actix::test]
 async fn silent_strangers_are_counted_refused_and_forgotten() {
     tokio::time::pause();
     let case = Pair::with(|parts| parts.config.handshakes_max = 2).await;
@@ -159,6 +182,13 @@ async fn a_host_that_keeps_failing_is_left_alone_for_a_while() {
     }
     assert!(matches!(case.a.dial(&case.b, &case.address).await, Err(DialError::Paused(_))));
     assert_eq!(case.a.status().await.hosts_paused, ["b"]);
+    case.b.listen("memory://b").await;
+    case.a.dial_at_once(&case.b, &case.address).await.expect("the user asks for it");
+    assert!(case.a.status().await.hosts_paused.is_empty());
+    assert!(case.b.transport.send(Unlisten { address: case.address.clone() }).await.unwrap());
+    for _ in 0..5 {
+        case.a.dial(&case.b, &case.address).await.unwrap_err();
+    }
     case.b.listen("memory://b").await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     case.a.dial(&case.b, &case.address).await.unwrap();
@@ -342,6 +372,23 @@ impl Node {
         peer: PeerId,
         address: &EndpointAddress,
     ) -> impl Future<Output = Result<EstablishedLink, DialError>> + 'static {
+        self.dial_with(peer, address, false)
+    }
+
+    fn dial_at_once(
+        &self,
+        to: &Self,
+        address: &EndpointAddress,
+    ) -> impl Future<Output = Result<EstablishedLink, DialError>> + 'static {
+        self.dial_with(to.peer(), address, true)
+    }
+
+    fn dial_with(
+        &self,
+        peer: PeerId,
+        address: &EndpointAddress,
+        at_once: bool,
+    ) -> impl Future<Output = Result<EstablishedLink, DialError>> + 'static {
         let link = (0..2).map(LinkId).find(|link| may_number(*link, &self.peer(), &peer)).unwrap();
         let dial = Dial {
             peer,
@@ -351,6 +398,7 @@ impl Node {
             mode: DialMode::Full,
             handshake: None,
             timeout: None,
+            at_once,
         };
         let dialling = self.transport.send(dial);
         async move { dialling.await.unwrap() }
@@ -383,6 +431,7 @@ fn handshake_config() -> HandshakeConfig {
 #[derive(Default)]
 struct Rules {
     deny: Option<PeerId>,
+    acceptances: u64,
 }
 
 impl Admission for Rules {
@@ -392,6 +441,10 @@ impl Admission for Rules {
 
     fn admit(&mut self, peer: &PeerId) -> Result<(), Refusal> {
         if self.deny == Some(*peer) { Err(Refusal::NotAllowed) } else { Ok(()) }
+    }
+
+    fn acceptances(&self) -> u64 {
+        self.acceptances
     }
 }
 
