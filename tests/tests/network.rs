@@ -163,6 +163,30 @@ fn three_in_a_row_know_and_reach_each_other() {
     });
 }
 
+/// One side asks for the other whatever the way before the other dials: what it sent through others in vain finds the direct way, and is not needed.
+#[test]
+fn two_alone_have_no_link_through_others() {
+    sim::run(async {
+        let simulation = network(11, &[("a", "b")]).await;
+        let s = &simulation;
+        until(s, "the network is whole", secs(10), || is_whole(s, &["a", "b"])).await;
+        let (a, b) = (s.handle("a").unwrap(), s.handle("b").unwrap());
+        b.disconnect(a.id()).await.unwrap();
+        a.disconnect(b.id()).await.unwrap();
+        s.run_for(secs(5)).await;
+        a.connect(b.id(), []).await.unwrap();
+        s.run_for(Duration::from_millis(700)).await;
+        b.connect(a.id(), ["tcp://a".parse().unwrap()]).await.unwrap();
+        for _ in 0..200 {
+            s.run_for(Duration::from_millis(50)).await;
+            for (from, to) in [("a", "b"), ("b", "a")] {
+                assert!(!ways(s, from, to).await.contains(&"mesh".to_owned()), "{}", s.log().text());
+            }
+        }
+        assert_eq!(ways(s, "a", "b").await, ["tcp"]);
+    });
+}
+
 /// Two groups of four, each of whose members has a link to each other one, and a node that joins the two.
 const JOINED: [(&str, &str); 14] = [
     ("a1", "a2"),

@@ -84,6 +84,11 @@ impl SessionActor {
         };
         let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| {
             match answer {
+                // Begun while nothing else worked. What waited on the way may have come over the very link that works now.
+                Ok(Ok(_)) if actor.machine.is_reached_directly() && actor.keeper().is_fallback(&address) => {
+                    actor.machine.on_dial_failed(clock::now(), &address, "a direct link works");
+                    actor.keeper().on_failure(clock::now(), &address, false);
+                }
                 Ok(Ok(link)) => {
                     actor.keeper().on_connected(clock::now(), &address);
                     if let Err(refused) = actor.join(link, Some(&address), ctx) {
