@@ -13,10 +13,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::core::Core;
+use super::net::Net;
 use super::sweep::Sweep;
 
 /// Not reached.
 const FAR: u32 = u32::MAX;
+/// Sources of a sweep that are left to the deepest nodes when there is a net.
+const DEEPEST: usize = 32;
 /// What it costs to sweep from so many nodes, in searches: a sweep carries news through every node once for each depth at which they come.
 /// Measured on meshes, scale-free and small-world graphs of 100 to 100,000 nodes.
 fn sweep_cost(sources: usize, longest: u32) -> f64 {
@@ -32,6 +35,13 @@ pub(super) struct Diameter {
     open: Vec<Open>,
     narrow: Sweep<1>,
     wide: Sweep<4>,
+    net: Net,
+    /// Where a sweep begins.
+    sources: Vec<u32>,
+    /// How far the farthest end is from each of them.
+    farthest: Vec<u32>,
+    taken: Vec<u32>,
+    around: Vec<(u32, u32)>,
     /// Searches from one node since the last [`Diameter::start`].
     pub(super) searches: u32,
     /// Sweeps since then.
@@ -112,34 +122,79 @@ impl Diameter {
                 _ => settled as f64 / f64::from(searches - 2),
             };
             if left as f64 > pace * sweep_cost(left, longest) {
-                return self.sweep_deep(core, longest);
+                return self.sweep_deep(core, part, longest);
             }
             from = if rim { next.rim } else { next.middle };
             rim = !rim;
         }
     }
 
-    /// Searches from the deep nodes that are left, many at a time.
-    fn sweep_deep(&mut self, core: &Core, known: u32) -> u32 {
+    /// Searches from many nodes at a time: from a net over the deep nodes that are left, or from these.
+    fn sweep_deep(&mut self, core: &Core, part: Range<u32>, known: u32) -> u32 {
         let mut longest = known;
+        let mut nets = true;
         self.open.sort_unstable_by_key(|open| (std::cmp::Reverse(open.depth()), open.node));
         loop {
-            let deep = self.open.iter().take_while(|open| open.is_deep(longest)).count().min(Sweep::<4>::SOURCES);
+            let deep = self.open.iter().take_while(|open| open.is_deep(longest)).count();
             if deep == 0 {
                 return longest;
             }
-            self.sweeps += 1;
             // What no deeper node can reach by a longer path is no target.
             let deepest = self.open[0].depth();
             let targets = self.open.iter().take_while(|open| open.depth() + deepest > longest).count();
-            longest = if deep <= Sweep::<1>::SOURCES {
-                self.narrow.run(core, &self.open[..targets], deep, longest)
+            self.open.truncate(targets);
+            self.choose_sources(core, deep, nets, longest);
+            self.sweeps += 1;
+            let (sources, targets) = (&self.sources[..], &self.open[..]);
+            if sources.len() <= Sweep::<1>::SOURCES {
+                self.narrow.run(core, part.clone(), sources, targets, &mut self.farthest);
             } else {
-                self.wide.run(core, &self.open[..targets], deep, longest)
-            };
-            self.open.drain(..deep);
-            self.open.retain(|open| open.reach() > longest);
+                self.wide.run(core, part.clone(), sources, targets, &mut self.farthest);
+            }
+            for (source, farthest) in sources.iter().zip(&self.farthest) {
+                longest = longest.max(farthest + core.height[*source as usize]);
+            }
+            if deep <= sources.len() {
+                return longest;
+            }
+            self.close_near_sources(core, longest);
+            let left = self.open.iter().filter(|open| open.is_deep(longest)).count();
+            nets = nets && deep - left > 2 * self.sources.len();
         }
+    }
+
+    fn choose_sources(&mut self, core: &Core, deep: usize, nets: bool, longest: u32) {
+        let deep = self.open[..deep].iter().map(|open| open.node);
+        self.sources.clear();
+        if nets && deep.len() > Sweep::<4>::SOURCES {
+            self.net.choose(core, deep.clone(), Sweep::<4>::SOURCES - DEEPEST, longest / 4);
+            self.sources.extend(&self.net.nodes);
+        }
+        self.taken.clear();
+        self.taken.extend(&self.sources);
+        self.taken.sort_unstable();
+        let room = Sweep::<4>::SOURCES - self.sources.len();
+        let taken = &self.taken;
+        self.sources.extend(deep.filter(|node| taken.binary_search(node).is_err()).take(room));
+    }
+
+    /// Leaves out what cannot be an end of a longer path after a sweep.
+    fn close_near_sources(&mut self, core: &Core, longest: u32) {
+        self.around.clear();
+        for (source, farthest) in self.sources.iter().zip(&self.farthest) {
+            let farthest = core.height[*source as usize].max(*farthest);
+            if let Some(steps) = longest.checked_sub(farthest) {
+                self.around.push((*source, steps));
+            }
+        }
+        self.net.settle(core, &mut self.around);
+        self.sources.sort_unstable();
+        let (net, sources) = (&self.net, &self.sources);
+        self.open.retain(|open| {
+            open.reach() > longest
+                && !net.settles(open.node, open.height)
+                && sources.binary_search(&open.node).is_err()
+        });
     }
 
     /// Distances from a node to all of its component; returns how far the farthest end is in what hangs on another node.

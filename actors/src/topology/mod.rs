@@ -29,6 +29,7 @@ mod edge_list;
 pub mod healing;
 mod layout;
 pub mod link_state;
+mod net;
 mod rows;
 mod sweep;
 #[cfg(test)]
