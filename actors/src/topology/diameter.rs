@@ -9,6 +9,7 @@
 //! Searches from a deep node with the highest bound (at the rim) and from the node with the lowest (in the middle) take turns. Where they
 //! settle less than a sweep would for the same work, the deep nodes are searched up to 256 at a time ([`Sweep`]).
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -18,8 +19,13 @@ use super::sweep::Sweep;
 
 /// Not reached.
 const FAR: u32 = u32::MAX;
-/// Sources of a sweep that are left to the deepest nodes when there is a net.
-const DEEPEST: usize = 32;
+/// Sources of a sweep that are left to the deepest nodes when there is a net: they are the likeliest ends of longer paths.
+const DEEPEST: usize = 16;
+/// The first net is at most so many times narrower than the longest path found. A wider one would settle nothing: the nodes in the middle are
+/// half as far from everything as those at the ends, so that less than half is left, and rarely are that many in the middle.
+const WIDTH_SHARE: u32 = 4;
+/// A net that does not settle so many deep nodes for each source is the last one.
+const NET_GAIN: usize = 2;
 /// What it costs to sweep from so many nodes, in searches: a sweep carries news through every node once for each depth at which they come.
 /// Measured on meshes, scale-free and small-world graphs of 100 to 100,000 nodes.
 fn sweep_cost(sources: usize, longest: u32) -> f64 {
@@ -34,14 +40,17 @@ pub(super) struct Diameter {
     queue: Vec<u32>,
     open: Vec<Open>,
     narrow: Sweep<1>,
+    middle: Sweep<2>,
     wide: Sweep<4>,
     net: Net,
     /// Where a sweep begins.
     sources: Vec<u32>,
     /// How far the farthest end is from each of them.
     farthest: Vec<u32>,
-    taken: Vec<u32>,
+    /// How near other nodes have to be to them to be settled with them.
     around: Vec<(u32, u32)>,
+    /// The open nodes that are deep: how deep, and which.
+    deep: Vec<(u32, u32)>,
     /// Searches from one node since the last [`Diameter::start`].
     pub(super) searches: u32,
     /// Sweeps since then.
@@ -89,6 +98,7 @@ impl Diameter {
         self.queue.resize(core.rows.len() + 1, 0);
         (self.searches, self.sweeps) = (0, 0);
         self.narrow.start(core.rows.len());
+        self.middle.start(core.rows.len());
         self.wide.start(core.rows.len());
     }
 
@@ -129,72 +139,85 @@ impl Diameter {
         }
     }
 
-    /// Searches from many nodes at a time: from a net over the deep nodes that are left, or from these.
+    /// Searches from many nodes at a time, from a net over the deep nodes or from these themselves, until none is left.
     fn sweep_deep(&mut self, core: &Core, part: Range<u32>, known: u32) -> u32 {
         let mut longest = known;
-        let mut nets = true;
-        self.open.sort_unstable_by_key(|open| (std::cmp::Reverse(open.depth()), open.node));
+        let mut widest = longest / WIDTH_SHARE;
+        let mut nets = widest > 0;
         loop {
-            let deep = self.open.iter().take_while(|open| open.is_deep(longest)).count();
+            // What the deepest node can reach by no longer path is no end of one.
+            let deepest = self.open.iter().map(|open| open.depth()).max().unwrap_or(0);
+            self.open.retain(|open| open.depth() + deepest > longest);
+            self.deep.clear();
+            self.deep.extend(self.open.iter().filter(|open| open.is_deep(longest)).map(|open| (open.depth(), open.node)));
+            let deep = self.deep.len();
             if deep == 0 {
                 return longest;
             }
-            // What no deeper node can reach by a longer path is no target.
-            let deepest = self.open[0].depth();
-            let targets = self.open.iter().take_while(|open| open.depth() + deepest > longest).count();
-            self.open.truncate(targets);
-            self.choose_sources(core, deep, nets, longest);
-            self.sweeps += 1;
-            let (sources, targets) = (&self.sources[..], &self.open[..]);
-            if sources.len() <= Sweep::<1>::SOURCES {
-                self.narrow.run(core, part.clone(), sources, targets, &mut self.farthest);
-            } else {
-                self.wide.run(core, part.clone(), sources, targets, &mut self.farthest);
-            }
-            for (source, farthest) in sources.iter().zip(&self.farthest) {
+            self.choose_sources(core, nets, widest);
+            self.sweep(core, part.clone());
+            for (source, farthest) in self.sources.iter().zip(&self.farthest) {
                 longest = longest.max(farthest + core.height[*source as usize]);
             }
-            if deep <= sources.len() {
+            if deep <= self.sources.len() {
                 return longest;
             }
-            self.close_near_sources(core, longest);
+            widest = widest.min(self.close_near_sources(core, longest));
             let left = self.open.iter().filter(|open| open.is_deep(longest)).count();
-            nets = nets && deep - left > 2 * self.sources.len();
+            nets = nets && widest > 0 && deep - left > NET_GAIN * self.sources.len();
         }
     }
 
-    fn choose_sources(&mut self, core: &Core, deep: usize, nets: bool, longest: u32) {
-        let deep = self.open[..deep].iter().map(|open| open.node);
+    /// Where the next sweep begins: at all of the deep nodes, if there is room, or else at a net over them and at the deepest.
+    fn choose_sources(&mut self, core: &Core, nets: bool, widest: u32) {
+        const ROOM: usize = Sweep::<4>::SOURCES;
         self.sources.clear();
-        if nets && deep.len() > Sweep::<4>::SOURCES {
-            self.net.choose(core, deep.clone(), Sweep::<4>::SOURCES - DEEPEST, longest / 4);
-            self.sources.extend(&self.net.nodes);
+        if self.deep.len() > ROOM {
+            self.deep.sort_unstable_by_key(|(depth, node)| (Reverse(*depth), *node));
+            if nets {
+                self.net.choose(core, &self.deep, ROOM - DEEPEST, widest);
+                self.sources.extend(&self.net.nodes);
+            }
         }
-        self.taken.clear();
-        self.taken.extend(&self.sources);
-        self.taken.sort_unstable();
-        let room = Sweep::<4>::SOURCES - self.sources.len();
-        let taken = &self.taken;
-        self.sources.extend(deep.filter(|node| taken.binary_search(node).is_err()).take(room));
+        let (room, net) = (ROOM - self.sources.len(), &self.net);
+        let chosen = self.sources.len();
+        let deepest = self.deep.iter().map(|(_, node)| *node).filter(|node| chosen == 0 || !net.has(*node));
+        self.sources.extend(deepest.take(room));
     }
 
-    /// Leaves out what cannot be an end of a longer path after a sweep.
-    fn close_near_sources(&mut self, core: &Core, longest: u32) {
+    /// Sweeps from the sources to all open nodes.
+    fn sweep(&mut self, core: &Core, part: Range<u32>) {
+        self.sweeps += 1;
+        let (sources, open, farthest) = (&self.sources[..], &self.open[..], &mut self.farthest);
+        if sources.len() <= Sweep::<1>::SOURCES {
+            self.narrow.run(core, part, sources, open, farthest);
+        } else if sources.len() <= Sweep::<2>::SOURCES {
+            self.middle.run(core, part, sources, open, farthest);
+        } else {
+            self.wide.run(core, part, sources, open, farthest);
+        }
+    }
+
+    /// Leaves out what cannot be an end of a longer path after a sweep: the sources, what is near enough to them, and what was open for a
+    /// shorter one. Says how near that is, on average.
+    fn close_near_sources(&mut self, core: &Core, longest: u32) -> u32 {
         self.around.clear();
+        let mut sum = 0;
         for (source, farthest) in self.sources.iter().zip(&self.farthest) {
+            // Seen from another node the source is an end, too.
             let farthest = core.height[*source as usize].max(*farthest);
-            if let Some(steps) = longest.checked_sub(farthest) {
+            let steps = longest.saturating_sub(farthest);
+            sum += steps as usize;
+            if farthest <= longest {
                 self.around.push((*source, steps));
             }
         }
         self.net.settle(core, &mut self.around);
         self.sources.sort_unstable();
         let (net, sources) = (&self.net, &self.sources);
-        self.open.retain(|open| {
-            open.reach() > longest
-                && !net.settles(open.node, open.height)
-                && sources.binary_search(&open.node).is_err()
-        });
+        let done = |open: &Open| net.settles(open.node, open.height) || sources.binary_search(&open.node).is_ok();
+        self.open.retain(|open| open.reach() > longest && !done(open));
+        (sum / self.sources.len()) as u32
     }
 
     /// Distances from a node to all of its component; returns how far the farthest end is in what hangs on another node.

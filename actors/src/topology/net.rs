@@ -11,6 +11,7 @@ pub(super) struct Net {
     longer: Vec<u64>,
     /// How many steps more a node's surroundings are covered, plus one; 0: not covered.
     left: Vec<u32>,
+    width: u32,
     layer: Vec<u32>,
     next: Vec<u32>,
     /// The nodes that were chosen.
@@ -20,12 +21,12 @@ pub(super) struct Net {
 impl Net {
     /// Chooses at most `room` nodes, such that one is near every one of `deep`, as near as so many nodes can be, but not nearer than
     /// `widest` steps where it takes more.
-    pub(super) fn choose(&mut self, core: &Core, deep: impl Iterator<Item = u32> + Clone, room: usize, widest: u32) {
+    pub(super) fn choose(&mut self, core: &Core, deep: &[(u32, u32)], room: usize, widest: u32) {
         self.ways.clear();
         self.ways.resize(core.rows.len(), 1);
         for width in 1..=widest {
             self.lengthen(core);
-            if self.cover(core, deep.clone(), room, width) {
+            if self.cover(core, deep, room, width) {
                 return;
             }
         }
@@ -44,11 +45,12 @@ impl Net {
 
     /// Covers the nodes one after another, each by the node that is reached from it by climbing so many steps to where most ways lead. Says
     /// whether there was room.
-    fn cover(&mut self, core: &Core, deep: impl Iterator<Item = u32>, room: usize, width: u32) -> bool {
+    fn cover(&mut self, core: &Core, deep: &[(u32, u32)], room: usize, width: u32) -> bool {
         self.left.clear();
         self.left.resize(core.rows.len(), 0);
         self.nodes.clear();
-        for end in deep {
+        self.width = width;
+        for &(_, end) in deep {
             if self.left[end as usize] > 0 {
                 continue;
             }
@@ -86,6 +88,11 @@ impl Net {
             }
         }
         std::mem::swap(&mut self.layer, &mut self.next);
+    }
+
+    /// Whether a node was chosen, after [`Net::choose`].
+    pub(super) fn has(&self, node: u32) -> bool {
+        self.left[node as usize] > self.width
     }
 
     /// Nobody within `steps` of a node is an end of a longer path, for each of `around`: remembers how far that goes from every node.
