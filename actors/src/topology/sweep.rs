@@ -14,19 +14,39 @@ const PULL_SHARE: usize = 6;
 pub(super) struct Sweep<const WORDS: usize> {
     /// Sources that have reached a node.
     seen: Vec<[u64; WORDS]>,
-    /// Those that reached it in the last step.
-    now: Vec<[u64; WORDS]>,
-    /// Those that reach it in this step.
+    /// While nodes tell: those that reach it in this step. While they ask: those that had reached it before the last step.
     next: Vec<[u64; WORDS]>,
-    /// Whether something older still stands in `next`.
-    stale: bool,
-    /// Nodes that sources reached in the last step.
+    /// While nodes tell: those that reached it in the last step.
+    now: Vec<[u64; WORDS]>,
+    /// While nodes tell: who has news.
     frontier: Vec<u32>,
-    /// Those that sources reach in this step.
+    /// While they tell: who will have.
     reached: Vec<u32>,
-    /// Nodes that miss a source, or did so two steps ago.
-    asking: Vec<u32>,
+    /// While they ask: who missed a source one step ago.
+    asking: Vec<Asking>,
     arrivals: Arrivals<WORDS>,
+}
+
+/// A node that asks, and whom.
+#[derive(Debug, Clone, Copy)]
+struct Asking {
+    node: u32,
+    /// The first of its neighbours, and itself where there are fewer.
+    first: [u32; 4],
+    /// Where the others begin in the rows.
+    more: u32,
+    /// Where they end.
+    end: u32,
+}
+
+impl Asking {
+    fn of(core: &Core, node: u32) -> Self {
+        let (start, row) = (core.rows.start[node as usize], core.rows.row(node));
+        let count = row.len().min(4);
+        let mut first = [node; 4];
+        first[..count].copy_from_slice(&row[..count]);
+        Self { node, first, more: start + count as u32, end: start + row.len() as u32 }
+    }
 }
 
 /// Which sources came to the targets when.
@@ -49,12 +69,14 @@ impl<const WORDS: usize> Default for Arrivals<WORDS> {
 }
 
 impl<const WORDS: usize> Arrivals<WORDS> {
-    /// Some sources came to a node, which now has seen so many.
+    /// Some sources came to a node: those that it has seen and did not know.
     #[inline(always)]
-    fn note(&mut self, node: u32, end: usize, new: [u64; WORDS], seen: [u64; WORDS]) {
+    fn note(&mut self, node: u32, end: usize, known: &[u64; WORDS], seen: &[u64; WORDS]) {
         if self.target[node as usize] {
-            self.missing -= usize::from(seen == self.all);
-            self.by_distance[end] = or(self.by_distance[end], new);
+            self.missing -= usize::from(!differ(seen, &self.all));
+            for ((came, known), seen) in self.by_distance[end].iter_mut().zip(known).zip(seen) {
+                *came |= seen & !known;
+            }
         }
     }
 
@@ -95,19 +117,26 @@ impl<const WORDS: usize> Sweep<WORDS> {
         targets: &[Open],
         farthest: &mut Vec<u32>,
     ) {
-        self.set_out(core, part.clone(), sources);
+        self.set_out(core, sources);
         let tallest = self.aim(targets);
+        // How many nodes have news, and whether they are telling.
+        let (mut news, mut telling) = (sources.len(), true);
         let mut depth = 0;
-        while self.arrivals.missing > 0 && !self.frontier.is_empty() {
+        while self.arrivals.missing > 0 && news > 0 {
             depth += 1;
             self.arrivals.by_distance.resize(depth + tallest + 1, [0; WORDS]);
-            if self.frontier.len() > part.len() / PULL_SHARE {
-                self.pull(core, depth);
+            if news > part.len() / PULL_SHARE {
+                if std::mem::take(&mut telling) {
+                    self.asking.clear();
+                    self.asking.extend(part.clone().map(|node| Asking::of(core, node)));
+                }
+                news = self.ask(core, depth);
             } else {
-                self.push(core, depth);
+                if !std::mem::replace(&mut telling, true) {
+                    self.gather_news(part.clone());
+                }
+                news = self.tell(core, depth);
             }
-            std::mem::swap(&mut self.now, &mut self.next);
-            std::mem::swap(&mut self.frontier, &mut self.reached);
         }
         for target in targets {
             self.arrivals.target[target.node as usize] = false;
@@ -116,16 +145,13 @@ impl<const WORDS: usize> Sweep<WORDS> {
     }
 
     /// Puts the sources where they begin.
-    fn set_out(&mut self, core: &Core, part: Range<u32>, sources: &[u32]) {
+    fn set_out(&mut self, core: &Core, sources: &[u32]) {
         for bits in [&mut self.seen, &mut self.now, &mut self.next] {
             bits.clear();
             bits.resize(core.rows.len(), [0; WORDS]);
         }
-        self.stale = false;
         self.frontier.clear();
         self.frontier.extend(sources);
-        self.asking.clear();
-        self.asking.extend(part);
         self.arrivals.all = [0; WORDS];
         for (bit, source) in sources.iter().enumerate() {
             let mask = 1 << (bit % 64);
@@ -149,40 +175,49 @@ impl<const WORDS: usize> Sweep<WORDS> {
         tallest as usize
     }
 
-    /// Carries the bits one edge further: everybody who still misses any asks all neighbours.
-    fn pull(&mut self, core: &Core, depth: usize) {
-        let (seen, now, next) = (&mut self.seen[..], &self.now[..], &mut self.next[..]);
-        let (reached, arrivals) = (&mut self.reached, &mut self.arrivals);
-        reached.clear();
-        let mut kept = 0;
+    /// Carries the bits one edge further: everybody who misses any asks all neighbours. Says how many have news then.
+    fn ask(&mut self, core: &Core, depth: usize) -> usize {
+        let (seen, next, arrivals) = (&self.seen[..], &mut self.next[..], &mut self.arrivals);
+        let (mut news, mut kept) = (0, 0);
         for at in 0..self.asking.len() {
-            let w = self.asking[at];
-            let known = seen[w as usize];
-            let mut new = [0; WORDS];
-            for &v in core.rows.row(w) {
-                new = or(new, now[v as usize]);
+            let asking = self.asking[at];
+            let w = asking.node as usize;
+            let known = seen[w];
+            let [a, b, c, d] = asking.first.map(|v| &seen[v as usize]);
+            let mut all: [u64; WORDS] = std::array::from_fn(|word| known[word] | (a[word] | b[word]) | (c[word] | d[word]));
+            for &v in &core.rows.to[asking.more as usize..asking.end as usize] {
+                all = or(all, seen[v as usize]);
             }
-            new = and_not(new, known);
-            next[w as usize] = new;
-            if any(new) {
-                let known = or(known, new);
-                seen[w as usize] = known;
-                reached.push(w);
-                arrivals.note(w, depth + core.height[w as usize] as usize, new, known);
+            next[w] = all;
+            // Who has all now still has to write it into the other buffer.
+            self.asking[kept] = asking;
+            kept += usize::from(differ(&known, &arrivals.all));
+            if differ(&known, &all) {
+                news += 1;
+                arrivals.note(asking.node, depth + core.height[w] as usize, &known, &all);
             }
-            // A node that has all stays until nothing stands in `now` and `next`.
-            self.asking[kept] = w;
-            kept += usize::from(known != arrivals.all || any(now[w as usize]));
         }
         self.asking.truncate(kept);
-        self.stale = true;
+        std::mem::swap(&mut self.seen, &mut self.next);
+        news
     }
 
-    /// Carries the bits one edge further: those who have news tell them to their neighbours.
-    fn push(&mut self, core: &Core, depth: usize) {
-        if std::mem::take(&mut self.stale) {
-            self.next.fill([0; WORDS]);
+    /// Finds out who has news, after asking.
+    fn gather_news(&mut self, part: Range<u32>) {
+        self.frontier.clear();
+        for w in part {
+            let (seen, next) = (self.seen[w as usize], &mut self.next[w as usize]);
+            let new = and_not(seen, *next);
+            *next = [0; WORDS];
+            self.now[w as usize] = new;
+            if any(new) {
+                self.frontier.push(w);
+            }
         }
+    }
+
+    /// Carries the bits one edge further: those who have news tell them to their neighbours. Says how many have news then.
+    fn tell(&mut self, core: &Core, depth: usize) -> usize {
         let (seen, now, next) = (&mut self.seen[..], &mut self.now[..], &mut self.next[..]);
         self.reached.clear();
         for &v in &self.frontier {
@@ -200,10 +235,14 @@ impl<const WORDS: usize> Sweep<WORDS> {
             now[v as usize] = [0; WORDS];
         }
         for &w in &self.reached {
-            let (seen, new) = (&mut seen[w as usize], next[w as usize]);
-            *seen = or(*seen, new);
-            self.arrivals.note(w, depth + core.height[w as usize] as usize, new, *seen);
+            let seen = &mut seen[w as usize];
+            let known = *seen;
+            *seen = or(known, next[w as usize]);
+            self.arrivals.note(w, depth + core.height[w as usize] as usize, &known, seen);
         }
+        std::mem::swap(&mut self.now, &mut self.next);
+        std::mem::swap(&mut self.frontier, &mut self.reached);
+        self.frontier.len()
     }
 }
 
@@ -215,6 +254,12 @@ fn or<const WORDS: usize>(a: [u64; WORDS], b: [u64; WORDS]) -> [u64; WORDS] {
 #[inline(always)]
 fn and_not<const WORDS: usize>(a: [u64; WORDS], b: [u64; WORDS]) -> [u64; WORDS] {
     std::array::from_fn(|word| a[word] & !b[word])
+}
+
+/// Whether any bit differs.
+#[inline(always)]
+fn differ<const WORDS: usize>(a: &[u64; WORDS], b: &[u64; WORDS]) -> bool {
+    a.iter().zip(b).fold(0, |some, (a, b)| some | (a ^ b)) != 0
 }
 
 #[inline(always)]
