@@ -149,7 +149,8 @@ impl Diameter {
             let deepest = self.open.iter().map(|open| open.depth()).max().unwrap_or(0);
             self.open.retain(|open| open.depth() + deepest > longest);
             self.deep.clear();
-            self.deep.extend(self.open.iter().filter(|open| open.is_deep(longest)).map(|open| (open.depth(), open.node)));
+            self.deep
+                .extend(self.open.iter().filter(|open| open.is_deep(longest)).map(|open| (open.depth(), open.node)));
             let deep = self.deep.len();
             if deep == 0 {
                 return longest;

@@ -184,7 +184,8 @@ impl<const WORDS: usize> Sweep<WORDS> {
             let w = asking.node as usize;
             let known = seen[w];
             let [a, b, c, d] = asking.first.map(|v| &seen[v as usize]);
-            let mut all: [u64; WORDS] = std::array::from_fn(|word| known[word] | (a[word] | b[word]) | (c[word] | d[word]));
+            let mut all: [u64; WORDS] =
+                std::array::from_fn(|word| known[word] | (a[word] | b[word]) | (c[word] | d[word]));
             for &v in &core.rows.to[asking.more as usize..asking.end as usize] {
                 all = or(all, seen[v as usize]);
             }

@@ -214,3 +214,115 @@ fn sweeps_find_the_diameter_where_bounds_do_not() {
     }
     assert!(swept >= 5, "{swept}");
 }
+
+/// Numbers that look random.
+fn numbers(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed.wrapping_mul(2) + 1;
+    move |below| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    }
+}
+
+/// A ring with links to the next but one, of which one in `rewired` leads elsewhere: it has no middle.
+fn small_world(nodes: usize, rewired: usize, seed: u64) -> Vec<(usize, usize)> {
+    let mut random = numbers(seed);
+    let mut end = |near: usize| if rewired > 0 && random(rewired) == 0 { random(nodes) } else { near % nodes };
+    (0..nodes).flat_map(|v| [(v, end(v + 1)), (v, end(v + 2))]).collect()
+}
+
+/// A torus of `nodes` nodes, or one of the next smaller number that is a multiple of its width.
+fn torus(nodes: usize, width: usize) -> Vec<(usize, usize)> {
+    let nodes = nodes / width * width;
+    (0..nodes).flat_map(|v| [(v, v / width * width + (v + 1) % width), (v, (v + width) % nodes)]).collect()
+}
+
+/// Trees and tails on a graph of so many nodes.
+fn with_tails(mut edges: Vec<(usize, usize)>, nodes: usize, tails: &[usize], seed: u64) -> Vec<(usize, usize)> {
+    let mut random = numbers(seed);
+    let mut count = nodes;
+    for length in tails {
+        let mut on = random(count);
+        for _ in 0..*length {
+            edges.push((on, count));
+            on = count;
+            count += 1;
+        }
+    }
+    edges
+}
+
+/// The longest shortest path by a search from every node.
+fn longest(graph: &StableUnGraph<(), ()>) -> u32 {
+    let rows: Vec<Vec<usize>> = graph.node_indices().map(|v| graph.neighbors(v).map(|w| w.index()).collect()).collect();
+    let mut longest = 0;
+    for from in 0..rows.len() {
+        let mut distance = vec![u32::MAX; rows.len()];
+        distance[from] = 0;
+        let mut queue = vec![from];
+        let mut head = 0;
+        while let Some(&v) = queue.get(head) {
+            head += 1;
+            longest = longest.max(distance[v]);
+            for &w in &rows[v] {
+                if distance[w] == u32::MAX {
+                    distance[w] = distance[v] + 1;
+                    queue.push(w);
+                }
+            }
+        }
+    }
+    longest
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
+
+    /// Large enough, and alike enough from everywhere, that there are more deep nodes than a sweep has room for, so that nets come in. How
+    /// long tails are decides how near the first paths found come to the longest.
+    #[test]
+    fn nets_leave_no_longer_path_out(
+        nodes in 500..1_500_usize,
+        kind in 0..4_usize,
+        tails in vec(0..9_usize, 0..30),
+        seed in any::<u32>(),
+    ) {
+        let seed = u64::from(seed);
+        let edges = match kind {
+            0 => small_world(nodes, 10, seed),
+            1 => small_world(nodes, 4, seed),
+            2 => small_world(nodes, 0, seed),
+            _ => torus(nodes, 20 + nodes % 7),
+        };
+        let mut graph = StableUnGraph::<(), ()>::default();
+        let edges = with_tails(edges, nodes, &tails, seed);
+        for _ in 0..=edges.iter().map(|(u, v)| *u.max(v)).max().unwrap_or(0) {
+            graph.add_node(());
+        }
+        for (u, v) in edges {
+            graph.add_edge(node(u), node(v), ());
+        }
+        let mut analyser = Analyser::new();
+        prop_assert_eq!(analyser.analyse(&graph).diameter_max_over_components, longest(&graph));
+    }
+}
+
+/// A small world is settled by a net and one more sweep or two, not by a sweep for every 256 of the deep nodes.
+#[test]
+fn a_small_world_takes_few_sweeps() {
+    let mut swept = 0;
+    for seed in 0..4 {
+        let nodes = 3_000;
+        let mut graph = StableUnGraph::<(), ()>::default();
+        for _ in 0..nodes {
+            graph.add_node(());
+        }
+        for (u, v) in small_world(nodes, 10, seed) {
+            graph.add_edge(node(u), node(v), ());
+        }
+        let mut analyser = Analyser::new();
+        assert_eq!(analyser.analyse(&graph).diameter_max_over_components, longest(&graph));
+        swept += analyser.effort().1;
+    }
+    assert!((4..=12).contains(&swept), "{swept}");
+}
