@@ -7,7 +7,8 @@
 //! real-world undirected graphs", 2013). When no deep node is open, the longest path found is the diameter.
 //!
 //! Searches from a deep node with the highest bound (at the rim) and from the node with the lowest (in the middle) take turns. Where they
-//! settle less than a sweep would for the same work, the deep nodes are searched up to 256 at a time ([`Sweep`]).
+//! settle less than a sweep would for the same work, up to 256 nodes are searched from at a time ([`Sweep`]): the deep ones or, where
+//! these are more, a [`Net`] over them. What is known of a node of the net bounds all around it, by the same rule.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -21,8 +22,8 @@ use super::sweep::Sweep;
 const FAR: u32 = u32::MAX;
 /// Sources of a sweep that are left to the deepest nodes when there is a net: they are the likeliest ends of longer paths.
 const DEEPEST: usize = 16;
-/// The first net is at most so many times narrower than the longest path found. A wider one would settle nothing: the nodes in the middle are
-/// half as far from everything as those at the ends, so that less than half is left, and rarely are that many in the middle.
+/// The longest path found is at least so many times as long as the first net is wide. A node settles what is as near as it is nearer to everything
+/// than that path is long: half its length in the very middle, half of that on average.
 const WIDTH_SHARE: u32 = 4;
 /// A net that does not settle so many deep nodes for each source is the last one.
 const NET_GAIN: usize = 2;

@@ -13,7 +13,7 @@
 //! | [`drawing`] | graphs as Graphviz text and as SVG |
 //!
 //! How [`Analyser`] works, in order: `layout` renumbers the graph breadth-first, `core` takes off its trees, then over the rest `triangles`,
-//! `cuts` (bridge nodes and bridges) and `diameter`, which has `sweep` search from many nodes at once.
+//! `cuts` (bridge nodes and bridges) and `diameter`, which has `sweep` search from many nodes at once, `net` saying from which.
 
 pub mod actor;
 mod analysis;

@@ -8,19 +8,23 @@ use super::core::Core;
 pub(super) struct Net {
     /// Walks from a node of as many steps as the net is wide.
     ways: Vec<u64>,
+    /// Walks of one step more.
     longer: Vec<u64>,
     /// How many steps more a node's surroundings are covered, plus one; 0: not covered.
     left: Vec<u32>,
+    /// How wide the net is: every node that it covers is within so many steps.
     width: u32,
+    /// Nodes whose neighbours are to be covered next.
     layer: Vec<u32>,
+    /// The neighbours that were.
     next: Vec<u32>,
     /// The nodes that were chosen.
     pub(super) nodes: Vec<u32>,
 }
 
 impl Net {
-    /// Chooses at most `room` nodes, such that one is near every one of `deep`, as near as so many nodes can be, but not nearer than
-    /// `widest` steps where it takes more.
+    /// Chooses at most `room` nodes, such that one is near every one of `deep` (how deep, and which; the deepest first), as near as so many
+    /// nodes allow. Where even `widest` steps are too near for so few, only the deepest have one near.
     pub(super) fn choose(&mut self, core: &Core, deep: &[(u32, u32)], room: usize, widest: u32) {
         self.ways.clear();
         self.ways.resize(core.rows.len(), 1);
