@@ -97,6 +97,10 @@ pub struct Membership {
     /// After whom the next part of the list is asked for, and whom it was asked for last.
     pub(super) sync_after: Option<PeerId>,
     pub(super) sync_with: Option<PeerId>,
+    /// Whom this node asked last to take it in: such a one may send the beginning of its list.
+    pub(super) invited: VecDeque<PeerId>,
+    /// When the comparison with that one began.
+    pub(super) sync_since: Instant,
     /// Lists are to be compared again soon after this comparison.
     pub(super) sync_again: bool,
     /// After whom the packet that is being handled asks for members, and what its sender knows.
@@ -105,7 +109,7 @@ pub struct Membership {
     /// When its number grew last.
     pub(super) raised: Option<Instant>,
     pub(super) superseded: bool,
-    timers: BTreeMap<(Instant, u64), Due>,
+    pub(super) timers: BTreeMap<(Instant, u64), Due>,
     timers_set: u64,
     gossip_set: bool,
     question_set: bool,
@@ -145,6 +149,8 @@ impl Membership {
             seeds: BTreeMap::new(),
             sync_after: None,
             sync_with: None,
+            invited: VecDeque::new(),
+            sync_since: now,
             sync_again: false,
             asked: (None, None),
             renewed: None,
@@ -374,13 +380,7 @@ impl Membership {
                 self.gossip(now);
                 self.set_gossip(now);
             }
-            Due::Sync => {
-                // One that was put off by an earlier one is not due any more.
-                if self.sync_at <= now {
-                    self.set_sync(now + self.config.sync_interval);
-                    self.sync(now);
-                }
-            }
+            Due::Sync => self.sync(now),
             Due::Retry => {
                 self.retry(now);
                 self.set_timer(now + self.config.retry_interval, Due::Retry);
@@ -461,9 +461,10 @@ impl Membership {
         }
     }
 
-    /// Sets the timer of the next comparison.
+    /// Sets the timer of the next comparison. There is one at a time, whatever pages come.
     pub(super) fn set_sync(&mut self, at: Instant) {
         self.sync_at = at;
+        self.timers.retain(|_, due| *due != Due::Sync);
         self.set_timer(at, Due::Sync);
     }
 

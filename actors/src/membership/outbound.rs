@@ -16,6 +16,8 @@ use super::wire::{Draft, Node, Statement};
 const JOIN_WAIT_MAX: u32 = 32;
 /// How often in a row a member that is heard anyway is not asked.
 const SPARED_IN_A_ROW: u8 = 2;
+/// A comparison with one member takes so many of the intervals between comparisons at most.
+const ENDLESS_AFTER: u32 = 4;
 /// How many peers are tried to be joined at once.
 const JOINS_AT_ONCE: usize = 3;
 
@@ -31,7 +33,10 @@ impl Membership {
         }
         match header.message {
             Message::Feed => self.send_page(header),
-            Message::Announce => self.send_with(header, self.sync_after, vec![self.own], false),
+            Message::Announce => {
+                let after = self.sync_after.filter(|_| self.sync_with == Some(header.dst.peer));
+                self.send_with(header, after, vec![self.own], false);
+            }
             Message::Ping(_)
             | Message::Ack(_)
             | Message::PingReq { .. }
@@ -88,6 +93,15 @@ impl Membership {
 
     /// Asks somebody to take this node in, and for members from the first one on.
     pub(super) fn announce(&mut self, now: Instant, to: Node) {
+        self.invited.push_back(to.peer);
+        if self.invited.len() > JOINS_AT_ONCE {
+            self.invited.pop_front();
+        }
+        self.ask(now, to);
+    }
+
+    /// Asks for members, and in a comparison of lists with that one for those from where that is.
+    fn ask(&mut self, now: Instant, to: Node) {
         let wants = self.swim.announce(to);
         self.process(now, wants, None);
     }
@@ -143,33 +157,53 @@ impl Membership {
         // What this one has before that place is asked for soon.
         self.sync_again |= self.sync_after.is_some();
         match self.choose(1, is_trusted).first() {
-            Some(to) => self.ask(now, *to),
-            None => (self.sync_with, self.sync_after, self.sync_again) = (None, None, false),
+            Some(to) => {
+                self.begin_sync(now, to.peer);
+                self.ask(now, *to);
+            }
+            None => self.end_sync(now),
         }
     }
 
-    fn ask(&mut self, now: Instant, to: Node) {
-        self.sync_with = Some(to.peer);
-        self.set_sync(now + self.config.probe_interval);
-        self.announce(now, to);
+    fn end_sync(&mut self, now: Instant) {
+        (self.sync_with, self.sync_after) = (None, None);
+        self.set_sync(now + self.config.sync_interval);
+        if std::mem::take(&mut self.sync_again) {
+            self.sync_soon(now);
+        }
+    }
+
+    fn begin_sync(&mut self, now: Instant, with: PeerId) {
+        (self.sync_with, self.sync_since) = (Some(with), now);
+        self.await_page(now);
+    }
+
+    /// Another member is asked when no answer comes. As with questions, a node that is slow itself waits longer.
+    fn await_page(&mut self, now: Instant) {
+        self.set_sync(now + self.config.probe_interval * self.doubt.times());
     }
 
     /// A part of somebody's list came. There may be more of it that this node does not know.
     pub(super) fn on_page(&mut self, now: Instant, from: Node, after: Option<PeerId>) {
-        // Somebody to be joined was asked too.
-        if self.sync_with.is_some_and(|peer| peer != from.peer) {
-            return;
-        }
-        // Later parts follow each other, so it ends.
-        if after > self.sync_after {
-            self.sync_after = after;
-            self.ask(now, from);
-        } else if self.sync_with.take().is_some() {
-            self.sync_after = None;
-            self.set_sync(now + self.config.sync_interval);
-            if std::mem::take(&mut self.sync_again) {
-                self.sync_soon(now);
+        match self.sync_with {
+            Some(peer) if peer == from.peer => {}
+            None if after.is_some() && self.invited.contains(&from.peer) => {
+                // Once: the next list is that of somebody who is chosen here.
+                self.invited.retain(|peer| *peer != from.peer);
+                self.begin_sync(now, from.peer);
             }
+            // Others were asked too, and some were not asked at all.
+            Some(_) | None => return,
+        }
+        // Nobody keeps this node from the lists of others with parts without end.
+        let endless = now.saturating_duration_since(self.sync_since) >= self.config.sync_interval * ENDLESS_AFTER;
+        if after.is_none() || endless {
+            self.end_sync(now);
+        } else if after > self.sync_after {
+            // Later parts follow each other, so it ends. One that came before was asked for twice.
+            self.sync_after = after;
+            self.await_page(now);
+            self.ask(now, from);
         }
     }
 

@@ -297,7 +297,7 @@ impl Handler<ConnectPeer> for PeersActor {
             return Err(ConnectError::Itself);
         }
         self.services.allow(connect.peer).map_err(ConnectError::NotAllowed)?;
-        let whatever_the_way = connect.addresses.is_empty();
+        let asked: Vec<_> = connect.addresses.iter().map(|(address, _)| address.clone()).collect();
         {
             let mut wanted = self.table.wanted.borrow_mut();
             let known = wanted.entry(connect.peer).or_default();
@@ -305,11 +305,11 @@ impl Handler<ConnectPeer> for PeersActor {
             known.extend(connect.addresses);
         }
         // A command of the user's, a handful in the life of a session.
-        self.seek(connect.peer, whatever_the_way, ctx);
+        self.seek(connect.peer, asked.is_empty(), ctx);
         let peers = self.table.peers.borrow();
         let entry = peers.get(&connect.peer).ok_or(ConnectError::ShuttingDown)?;
-        if !whatever_the_way {
-            entry.session.do_send(TryAtOnce);
+        if !asked.is_empty() {
+            entry.session.do_send(TryAtOnce(asked));
         }
         Ok(SessionHandle::new(entry.ledger.clone()))
     }

@@ -255,7 +255,7 @@ impl Keeper {
     /// The peer speaks on the link that an attempt led to: it succeeded.
     pub fn on_proven(&mut self, now: Instant, address: &EndpointAddress) {
         if let Some(target) = self.targets.get_mut(address).filter(|target| target.unproven) {
-            target.unproven = false;
+            (target.unproven, target.at_once) = (false, false);
             // Should the link die at once, the next attempt is immediate; those after it are not: a peer that lets us in only to
             // throw us out is not to be dialled without a pause.
             let brief = target.connected.replace(now).is_some_and(|before| now < before + BRIEF);
@@ -290,11 +290,13 @@ impl Keeper {
         }
     }
 
-    /// The user asks for the peer: the addresses given are dialled now, whatever failed before.
-    pub fn try_at_once(&mut self, now: Instant) {
-        for target in self.targets.values_mut().filter(|target| target.source == Source::Given) {
-            target.at_once = true;
-            target.next = target.next.min(now);
+    /// The user asks for the peer at these addresses: they are dialled now, whatever failed before.
+    pub fn try_at_once(&mut self, now: Instant, addresses: &[EndpointAddress]) {
+        for address in addresses {
+            if let Some(target) = self.targets.get_mut(address) {
+                target.at_once = true;
+                target.next = target.next.min(now);
+            }
         }
     }
 

@@ -410,7 +410,7 @@ impl Session {
         }
     }
 
-    /// Takes a step; `false` when the table of F1 has none such: our own mistake, which is logged and changes nothing.
+    /// Takes a step; `false` when the table of states has none such: our own mistake, which is logged and changes nothing.
     fn take_step(&mut self, now: Instant, id: LinkId, step: LinkStep, reason: Option<LinkFailure>) -> bool {
         let Some(mut path) = self.paths.remove(&id) else { return false };
         let taken = path.step(step);

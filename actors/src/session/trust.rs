@@ -320,6 +320,8 @@ impl Trust {
     pub fn forget_peer(&mut self, peer: &PeerId) -> bool {
         let known = self.kept.met.remove(peer);
         self.unsaved |= known;
+        // Its place is free for another.
+        self.acceptances += u64::from(known);
         known
     }
 

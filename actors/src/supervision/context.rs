@@ -91,7 +91,7 @@ impl<A: Actor<Context = Self>> Context<A> {
         self.cell.as_ref().map_or(0, |cell| cell.restarts())
     }
 
-    /// How many messages this life was given: what did not change since the last look has brought nothing new.
+    /// How many messages this life was given. What futures and timers of the actor did does not count.
     #[must_use]
     pub fn handled(&self) -> u64 {
         self.handled

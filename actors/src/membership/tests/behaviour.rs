@@ -35,7 +35,7 @@ fn a_list_of_many_pages_is_compared_to_its_end_though_more_come_and_pages_are_lo
     let network = Network { loss_permille: 50, ..Network::default() };
     let mut simulation = Simulation::new(Instant::now(), config, network, 18);
     simulation.add_group(120, SECOND * 2);
-    assert!(simulation.run_until(20 * SECOND, Simulation::is_complete), "a page that is lost takes no 15 s");
+    assert!(simulation.run_until(30 * SECOND, Simulation::is_complete), "a page that is lost takes no 15 s");
 }
 
 #[test]

@@ -324,3 +324,30 @@ fn somebody_who_is_not_admitted_is_nobody() {
     assert_eq!(machine.refused()[&Refusal::NotAdmitted], 2);
     assert_eq!(machine.active(), 1);
 }
+
+#[test]
+fn a_list_without_end_is_left_for_those_of_others_and_pages_leave_no_timers_behind() {
+    let mut simulation = Simulation::new(Instant::now(), MembershipConfig::default(), Network::default(), 3);
+    simulation.add_group(3, SECOND);
+    simulation.run(5 * SECOND);
+    let (start, liar) = (simulation.now(), node(1));
+    let name = |part: u32| {
+        let mut name = [0; 32];
+        name[..4].copy_from_slice(&part.to_be_bytes());
+        PeerId::from_bytes(name)
+    };
+    let held = simulation.with(0, |machine| {
+        machine.sync_with = None;
+        machine.on_page(start, liar, Some(name(1)));
+        assert_eq!(machine.sync_with, None, "nobody asked for it");
+        machine.announce(start, liar);
+        let parts = (1..=200).filter(|part| {
+            machine.on_page(start + SECOND * *part / 2, liar, Some(name(*part)));
+            machine.sync_with == Some(liar.peer)
+        });
+        let held = parts.count();
+        assert!(machine.timers.len() < 20, "{} timers", machine.timers.len());
+        held
+    });
+    assert!((110..130).contains(&held.unwrap()), "{held:?} of 200 half seconds");
+}

@@ -46,6 +46,8 @@ impl SessionActor {
         {
             self.with_machine(|machine, parts| machine.let_go(now, id, "a direct link works", parts));
             self.carry_out(ctx);
+            // What was on it leaves with the next turn.
+            self.group.ledger.wake();
         }
     }
 
@@ -85,14 +87,15 @@ impl SessionActor {
         let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| {
             match answer {
                 // Begun while nothing else worked. What waited on the way may have come over the very link that works now.
-                Ok(Ok(_)) if actor.machine.is_reached_directly() && actor.keeper().is_fallback(&address) => {
-                    actor.machine.on_dial_failed(clock::now(), &address, "a direct link works");
-                    actor.keeper().on_failure(clock::now(), &address, false);
-                }
                 Ok(Ok(link)) => {
-                    actor.keeper().on_connected(clock::now(), &address);
+                    let (id, now) = (link.established.link, clock::now());
+                    actor.keeper().on_connected(now, &address);
                     if let Err(refused) = actor.join(link, Some(&address), ctx) {
                         actor.on_dial_failed(&address, false, &refused);
+                    } else if actor.machine.is_reached_directly() && actor.keeper().is_fallback(&address) {
+                        // Begun while nothing else worked. What waited on the way may have come over the very link that works now.
+                        actor.with_machine(|machine, parts| machine.let_go(now, id, "a direct link works", parts));
+                        actor.carry_out(ctx);
                     }
                 }
                 // Of what it refuses to try the transport does not report; of everything else it did.
@@ -112,7 +115,7 @@ impl SessionActor {
                 }
                 Err(_) => actor.on_dial_failed(&address, false, "the transport is being restarted"),
             }
-            // The worker was polled before this; the next attempt needs a timer.
+            // The worker goes by messages and wakes; what became of a dial is neither.
             actor.group.ledger.wake();
         });
         ctx.spawn(attempt);

@@ -70,8 +70,10 @@ impl Handler<AddAddresses> for SessionActor {
 impl Handler<TryAtOnce> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, _: TryAtOnce, _: &mut Self::Context) {
-        self.keeper().try_at_once(clock::now());
+    fn handle(&mut self, TryAtOnce(addresses): TryAtOnce, _: &mut Self::Context) {
+        let stands = |address: &EndpointAddress| self.machine.links().any(|l| l.initiator && l.remote == *address);
+        let missing: Vec<_> = addresses.into_iter().filter(|address| !stands(address)).collect();
+        self.keeper().try_at_once(clock::now(), &missing);
     }
 }
 

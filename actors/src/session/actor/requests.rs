@@ -7,10 +7,10 @@ use super::*;
 #[rtype(result = "()")]
 pub struct AddAddresses(pub Vec<(EndpointAddress, Binding)>);
 
-/// The user asks for the peer: the addresses given are dialled now, whatever failed before. To the session actor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+/// The user asks for the peer at these addresses: they are dialled now, whatever failed before. To the session actor.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct TryAtOnce;
+pub struct TryAtOnce(pub Vec<EndpointAddress>);
 
 /// The peer can be reached through others: a link there is made while no direct one works. To the session actor.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

@@ -43,13 +43,13 @@ fn what_the_user_asks_for_is_tried_at_once_and_once() {
         keeper.on_failure(now, &address("tcp://a:1"), false);
     }
     assert_eq!(keeper.orders(now, &[]), []);
-    keeper.try_at_once(now);
+    keeper.try_at_once(now, &[address("tcp://a:1")]);
     assert!(keeper.orders(now, &[])[0].at_once);
     keeper.on_failure(now, &address("tcp://a:1"), false);
     let later = keeper.deadline(&[]).unwrap();
     assert!(later > now && !keeper.orders(later, &[])[0].at_once);
     // While an attempt is under way: the next one follows when that has failed.
-    keeper.try_at_once(later);
+    keeper.try_at_once(later, &[address("tcp://a:1")]);
     assert_eq!(keeper.orders(later, &[]), []);
     keeper.on_failure(later, &address("tcp://a:1"), false);
     assert!(keeper.orders(later, &[])[0].at_once);

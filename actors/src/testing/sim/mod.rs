@@ -38,16 +38,19 @@ use crate::transport::memory::{Change, MemoryNetwork, Path};
 /// # Panics
 /// When the operating system has no resources for a runtime.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
+    run_on(tokio::runtime::Builder::new_current_thread().enable_io(), future)
+}
+
+/// As [`run`], for what opens no socket: the operating system need not be asked before each step of the clock.
+pub(crate) fn run_without_sockets<T>(future: impl Future<Output = T>) -> T {
+    run_on(&mut tokio::runtime::Builder::new_current_thread(), future)
+}
+
+fn run_on<T>(builder: &mut tokio::runtime::Builder, future: impl Future<Output = T>) -> T {
     crate::supervision::report_contained_panics_quietly();
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            // Nothing here waits for the operating system, which would be asked before each step of the clock.
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime without sockets needs nothing of the operating system")
-    };
-    actix::System::with_tokio_rt(runtime).block_on(future)
+    let runtime = builder.enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime needs an event queue of the operating system and nothing else");
+    actix::System::with_tokio_rt(move || runtime).block_on(future)
 }
 
 /// Why a simulation could not do what it was asked to. Always the test's mistake.

@@ -104,7 +104,7 @@ pub struct Calm {
 
 /// Measures everything; each part on nodes of its own, and for so long where time matters.
 pub(super) fn measure(seed: u64, lasts: Duration, network: bool) -> Result<Calm, SoakError> {
-    use crate::testing::sim::run;
+    use crate::testing::sim::run_without_sockets as run;
     Ok(Calm {
         throughput: run(throughput(seed, lasts, network))?,
         spread: run(spread(seed, lasts, PolicyName::LoadBalanced, network))?,

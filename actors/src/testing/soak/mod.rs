@@ -70,7 +70,7 @@ impl SoakError {
 /// # Errors
 /// [`SoakError`].
 pub fn run(plan: &Plan, mut progress: impl FnMut(Duration)) -> Result<Report, SoakError> {
-    let mut report = super::sim::run(async {
+    let mut report = super::sim::run_without_sockets(async {
         let mut week = week::Week::new(plan)?;
         week.run(&mut progress).await?;
         let now = week.world.shared.now();

@@ -24,6 +24,8 @@ struct Visitor {
     slot: Slot,
     guard: ConnectionGuard,
     since: Instant,
+    /// How often somebody had been accepted by then.
+    acceptances: u64,
 }
 
 impl TransportActor {
@@ -53,7 +55,7 @@ impl TransportActor {
         }
         let slot = self.limits.admit(from, since)?;
         match self.guard(Direction::Inbound, None) {
-            Some(guard) => Ok(Visitor { from, slot, guard, since }),
+            Some(guard) => Ok(Visitor { from, slot, guard, since, acceptances }),
             None => {
                 self.limits.release(slot, Outcome::Released, since);
                 Err(Refusal::TooManyConnections)
@@ -91,6 +93,12 @@ impl TransportActor {
         let now = clock::now();
         let outcome = match &result {
             Ok(_) => Outcome::Proven,
+            // It may have been accepted while it was being turned away.
+            Err(EstablishError::Refused(Refusal::NotAllowed))
+                if self.parts.admission.borrow().acceptances() != visitor.acceptances =>
+            {
+                Outcome::Released
+            }
             Err(error) => outcome_of(error),
         };
         self.limits.release(visitor.slot, outcome, now);
