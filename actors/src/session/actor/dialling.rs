@@ -86,7 +86,6 @@ impl SessionActor {
         };
         let attempt = dialer.send(dial).into_actor(self).map(move |answer, actor, ctx| {
             match answer {
-                // Begun while nothing else worked. What waited on the way may have come over the very link that works now.
                 Ok(Ok(link)) => {
                     let (id, now) = (link.established.link, clock::now());
                     actor.keeper().on_connected(now, &address);
