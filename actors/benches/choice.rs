@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use bowline_actors::session::policy::{Candidate, Chooser, Damping, Forecast, Needs, Tuning, Wanted};
+use bowline_actors::session::policy::{Candidate, Chooser, Damping, Forecast, Needs, Smoothing, Wanted};
 use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 const ROUNDS: usize = 9;
@@ -30,7 +30,7 @@ fn nanoseconds(policy: PolicyName) -> f64 {
     let start = Instant::now();
     let links: Vec<Candidate> = (0..LINKS).map(|id| link(start, id)).collect();
     let mut chooser = Chooser::new(Damping::default(), Needs::default(), 1);
-    let wanted = Wanted { policy, class: MessageClass::Critical, bytes: Some(100) };
+    let wanted = Wanted { policy, class: MessageClass::Critical, bytes: Some(100), apart: false };
     let mut round = || {
         let began = Instant::now();
         for _ in 0..CHOICES {
@@ -42,7 +42,7 @@ fn nanoseconds(policy: PolicyName) -> f64 {
 }
 
 fn link(start: Instant, id: u32) -> Candidate {
-    let mut forecast = Forecast::new(Tuning::default());
+    let mut forecast = Forecast::new(Smoothing::default());
     for step in 0..10 {
         let delay = Duration::from_millis(u64::from(10 + (id * 7 + step) % 13));
         forecast.on_delivered(start + Duration::from_millis(100) * step, delay);

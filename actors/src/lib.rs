@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // Tests may read the clock of the machine.
 
+mod bucket;
 pub mod clock;
 pub mod health;
 pub mod link;

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
-use bowline_actors::session::policy::{Candidate, Chooser, Damping, Forecast, Needs, Tuning, Wanted};
+use bowline_actors::session::policy::{Candidate, Chooser, Damping, Forecast, Needs, Smoothing, Wanted};
 use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 const LINKS: u32 = 8;
@@ -13,7 +13,7 @@ const CHOICES: u32 = 1_000;
 
 fn links(start: Instant) -> Vec<Candidate> {
     let link = |id: u32| {
-        let mut forecast = Forecast::new(Tuning::default());
+        let mut forecast = Forecast::new(Smoothing::default());
         for step in 0..10 {
             let delay = Duration::from_millis(u64::from(10 + (id * 7 + step) % 13));
             forecast.on_delivered(start + Duration::from_millis(100) * step, delay);
@@ -37,7 +37,7 @@ fn no_policy_allocates_for_a_choice_once_it_has_chosen() {
     for policy in PolicyName::ALL {
         let mut chooser = Chooser::new(Damping::default(), Needs::default(), 1);
         for class in MessageClass::ALL {
-            let wanted = Wanted { policy, class, bytes: Some(100) };
+            let wanted = Wanted { policy, class, bytes: Some(100), apart: false };
             // The first choice by a policy that learns makes its memory.
             black_box(chooser.choose(start, wanted, &links));
             let seen = measure(|| {
@@ -59,7 +59,7 @@ fn a_plan_is_made_once_a_second_at_most() {
     let links = links(start);
     for policy in PLANNING {
         let mut chooser = Chooser::new(Damping::default(), Needs::default(), 1);
-        let wanted = Wanted { policy, class: MessageClass::Critical, bytes: Some(100) };
+        let wanted = Wanted { policy, class: MessageClass::Critical, bytes: Some(100), apart: false };
         black_box(chooser.choose(start, wanted, &links));
         let mut choices_that_allocated = 0;
         for step in 1..=CHOICES {

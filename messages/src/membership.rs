@@ -162,6 +162,11 @@ pub enum MembershipEvent {
         /// How often until now.
         times: u32,
     },
+    /// This node's trust refuses it, because it was excluded or denied or is not listed any more: it is nobody here, whatever others say.
+    ShutOut {
+        /// Who.
+        peer: PeerId,
+    },
     /// Others had excluded this node; it is back under a new number.
     Excluded {
         /// Who told it.

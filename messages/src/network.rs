@@ -1,6 +1,8 @@
 //! What nodes tell each other beside their sessions: who is there, what the network looks like, how to get to those without a link.
 //! Carried by datagrams of sessions, each to the actor whose concern it is.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Message;
@@ -81,6 +83,15 @@ impl Concern {
     }
 }
 
+/// SurroundingsActor → TopologyActor, MembershipActor: whom this node's trust refuses has changed. Whoever is among the excluded counts for nobody
+/// any more; whoever is not, again.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct ExcludedChanged {
+    /// All peers that the user denies or that were excluded for what they did.
+    pub excluded: Arc<BTreeSet<PeerId>>,
+}
+
 /// From a session to the actor whose concern it is: a datagram came. Best effort: one that finds no room is dropped and counted.
 #[derive(Debug, Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
@@ -104,6 +115,8 @@ pub struct Neighbour {
     pub loss_ppm: u32,
     /// What that link carries, in bytes a second; `None`: not measured.
     pub bandwidth: Option<u64>,
+    /// How long ago something last arrived over any of its links.
+    pub idle: Duration,
     /// Whether any link is direct. `false`: all of them go through other peers.
     pub direct: bool,
     /// Whether that link answers. One that was asked twice in vain may be dead, and is no way for packets of others.

@@ -269,10 +269,39 @@ pub struct PartitionReport {
     pub recovery: Option<RecoveryStep>,
     /// Proofs against each peer that has any, by kind.
     pub evidence: Vec<(PeerId, EvidenceKind, u32)>,
+    /// The proofs themselves.
+    #[serde(default)]
+    pub proofs: Vec<ProofReport>,
     /// Peers that are excluded.
     pub excluded: Vec<PeerId>,
     /// Figures since the node started.
     pub metrics: PartitionMetrics,
+}
+
+/// A proof of misbehaviour, with what somebody needs who wants to check it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofReport {
+    /// Who misbehaved.
+    pub peer: PeerId,
+    /// How.
+    pub kind: EvidenceKind,
+    /// What it signed: two statements that contradict each other, or one that is enough.
+    pub statements: Vec<StatementReport>,
+}
+
+/// A statement that a peer signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementReport {
+    /// The first part of its number: the life of the peer.
+    pub incarnation: u64,
+    /// The second part: its place in that life.
+    pub count: u64,
+    /// What it says, in words.
+    pub says: String,
+    /// The bytes that are signed, as hexadecimal digits. Before them stands the label of the purpose, `bowline v1 partition` and a zero byte.
+    pub signed: String,
+    /// The peer's signature of label and bytes, Ed25519, as hexadecimal digits.
+    pub signature: String,
 }
 
 /// To the application of a group: it is to take on nothing new. It answers when it has finished what it began.

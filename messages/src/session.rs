@@ -157,8 +157,11 @@ pub struct LinkStatus {
     pub in_flight_bytes: usize,
     /// Bytes that may be in flight on it at once.
     pub window_bytes: usize,
-    /// Score under each policy that has one, lower is better (expected seconds to delivery); `None` means not measured.
+    /// Expected seconds to delivery of a small message, with an allowance for variation; `None` means not measured.
     pub expected_delay: Option<f64>,
+    /// What it is worth to the policy of each class.
+    #[serde(default)]
+    pub scores: Vec<ClassScore>,
     /// The penalty for having failed lately, 0 to 1, decaying.
     pub flap_penalty: f64,
     /// What the health monitor made of it last; `None` for a link without traffic.
@@ -216,6 +219,31 @@ pub struct DialStatus {
     /// How long until the next attempt, when there is none under way.
     #[serde(with = "crate::config::duration")]
     pub next_in: std::time::Duration,
+}
+
+/// What a link is worth for the messages of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ClassScore {
+    /// The class.
+    pub class: MessageClass,
+    /// Which links it is compared with.
+    pub rank: LinkRank,
+    /// The score by the policy of the class: 0 (worst) to 1 (best), its failures of late counted in; `None` when not measured.
+    pub score: Option<f64>,
+}
+
+/// Ranks of links: whatever the scores, one of a higher rank is chosen before one of a lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkRank {
+    /// Suspected to be dead.
+    Suspected,
+    /// Misses a requirement of the class, or is predicted to fail.
+    Missing,
+    /// Not measured yet.
+    Unmeasured,
+    /// Measured.
+    Measured,
 }
 
 /// Which link a class uses now, and why.

@@ -1,6 +1,6 @@
 //! The shape of the network: what nodes say of themselves and their links, alerts, recommendations and the health report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -109,6 +109,14 @@ pub struct TransportHealth {
     pub well: u32,
 }
 
+/// Node → TopologyActor: who belonged to the network and is gone without a word, as the membership has it. Told every few seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Message)]
+#[rtype(result = "()")]
+pub struct MembersSeen {
+    /// Members that are down and remembered. Those that left in good order are not among them.
+    pub down: BTreeSet<PeerId>,
+}
+
 /// `bowline`, node → TopologyActor: asks for the [`HealthReport`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
 #[rtype(result = "Box<HealthReport>")]
@@ -147,6 +155,17 @@ impl Figure {
             Self::Nodes => "number of nodes",
         }
     }
+
+    /// A value of it as people write it.
+    pub fn in_words(self, value: f64) -> String {
+        match self {
+            Self::SeparationRisk | Self::Clustering | Self::BridgeLoad => format!("{:.0} %", value * 100.0),
+            Self::Diameter | Self::AverageDegree | Self::Nodes => {
+                format!("{value:.1}").trim_end_matches(".0").to_owned()
+            }
+            Self::ReferenceRisk => format!("{value:.2}"),
+        }
+    }
 }
 
 impl fmt::Display for Figure {
@@ -163,7 +182,7 @@ pub enum AlertLevel {
     Recommend,
     /// Something is wrong.
     Alert,
-    /// Work that can wait should wait.
+    /// Work that can wait should wait. Which work that is only the application knows: nothing is paused by itself.
     Pause,
 }
 
@@ -209,6 +228,55 @@ pub struct Alert {
     pub nodes: Vec<PeerId>,
 }
 
+impl Alert {
+    /// What it says, in one sentence with the figure, the limit and the nodes; `name` is what the reader calls a node.
+    pub fn sentence(&self, name: impl Fn(&PeerId) -> String) -> String {
+        let share = |share: f64| format!("{:.0} %", share * 100.0);
+        let (value, limit) = (self.value, self.limit);
+        let names = |introduction: &str| {
+            let names: Vec<String> = self.nodes.iter().map(&name).collect();
+            if names.is_empty() { String::new() } else { format!("{introduction}{}", names.join(", ")) }
+        };
+        match self.kind {
+            AlertKind::AnomalyDetected { figure } => {
+                let side = if value > limit { "more" } else { "less" };
+                let (now, usual) = (figure.in_words(value), figure.in_words(limit));
+                format!("the {figure} is {now}, unusually {side}: as a rule it stays within {usual}")
+            }
+            AlertKind::PartitionRisk => format!(
+                "the loss of one node would separate {} of all pairs of nodes (limit {}){}",
+                share(value),
+                share(limit),
+                names("; bridge nodes, the worst first: ")
+            ),
+            AlertKind::PartitionRiskAhead => format!(
+                "as it is going, the loss of one node will soon separate {} of all pairs of nodes (limit {}){}",
+                share(value),
+                share(limit),
+                names("; bridge nodes, the worst first: ")
+            ),
+            AlertKind::ReferencePartitionRisk => format!(
+                "the partition risk by the reference's formula is {value:.2} (limit {limit:.2}){}",
+                names("; bridge nodes, the worst first: ")
+            ),
+            AlertKind::HighDiameter => format!("the farthest nodes are {value:.0} links apart, more than {limit:.0}"),
+            AlertKind::LowClustering => format!(
+                "only {} of the pairs of a node's neighbours know each other, less than {}",
+                share(value),
+                share(limit)
+            ),
+            AlertKind::BridgeOverloaded { peer } => {
+                format!(
+                    "bridge node {} is {} busy passing on for others (limit {})",
+                    name(&peer),
+                    share(value),
+                    share(limit)
+                )
+            }
+        }
+    }
+}
+
 /// What is recommended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -251,16 +319,25 @@ pub enum OverallStatus {
     Critical,
 }
 
-/// The network's shape in figures.
+/// The network's shape in figures: of the part of it that this node is in, unless something else is said.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TopologySummary {
     /// Nodes.
     pub nodes: u32,
     /// Links, each counted once.
     pub edges: u32,
-    /// Parts without a path between them.
+    /// Parts without a path between them of everything that is announced, this node's own included.
     pub components: u32,
-    /// The longest shortest path of the largest part.
+    /// Nodes in the other parts. Anybody can announce nodes that nobody has met, so these alone are no alert.
+    pub nodes_elsewhere: u32,
+    /// Whether members of the network are in another part: it has fallen apart.
+    pub torn: bool,
+    /// Members that are down, did not leave in good order, and are not in this node's part; at most 64.
+    pub missing: Vec<PeerId>,
+    /// How many there are.
+    pub missing_all: u32,
+    /// The longest shortest path.
     pub diameter: u32,
     /// Neighbours of a node, on average.
     pub average_degree: f64,
@@ -268,13 +345,17 @@ pub struct TopologySummary {
     pub clustering: f64,
     /// The same over all nodes.
     pub clustering_all: f64,
+    /// Clusters (communities): groups of nodes with more links inside than between them. None: not looked for yet, or too many nodes.
+    pub clusters: Option<u32>,
+    /// How clear the clusters are: the share of links inside them less what it would be at random.
+    pub modularity: Option<f64>,
     /// The largest share of pairs of nodes that one node's loss separates.
     pub separation_risk: f64,
     /// Where the trend takes that within the horizon; none without a trend.
     pub separation_risk_ahead: Option<f64>,
     /// The reference's partition risk.
     pub reference_risk: f64,
-    /// Nodes that the network falls apart without, those that separate most first, at most 64. They are critical: load is not shed there.
+    /// Nodes that the network falls apart without, those that separate most first, at most 64. They are critical: whoever sheds load should spare them.
     pub bridge_nodes: Vec<PeerId>,
     /// How many there are.
     pub bridge_nodes_all: u32,
@@ -406,6 +487,29 @@ pub struct NetworkGraph {
     pub nodes: Vec<GraphNode>,
     /// Every link that both of its ends announce.
     pub links: Vec<GraphLink>,
+    /// Nodes that signed two different announcements under one number, each with the proof. The last sixteen.
+    #[serde(default)]
+    pub two_faced: Vec<Equivocation>,
+}
+
+/// Proof that a node told some one thing and others another: both announcements carry one number, and its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Equivocation {
+    /// The node.
+    pub peer: PeerId,
+    /// The announcement that came first.
+    pub first: SignedBytes,
+    /// The other one.
+    pub second: SignedBytes,
+}
+
+/// An announcement and its signature, as hexadecimal digits. Signed are the words `bowline v1 link state`, a zero byte and the body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedBytes {
+    /// What was signed.
+    pub body: String,
+    /// The signature.
+    pub signature: String,
 }
 
 /// A node in the graph.
@@ -416,6 +520,15 @@ pub struct GraphNode {
     /// What it says of itself.
     #[serde(flatten)]
     pub facts: NodeFacts,
+    /// How long ago its last announcement came.
+    #[serde(with = "crate::config::duration")]
+    pub last_seen: Duration,
+    /// Links that it has.
+    pub connections: u32,
+    /// The share of pairs of its neighbours that are neighbours of each other; 0 with fewer than two neighbours.
+    pub clustering: f64,
+    /// Its cluster, a number that means something within one report only; none before the first look at clusters, and in another part of the network.
+    pub cluster: Option<u32>,
 }
 
 /// A link in the graph, as bad as the worse of its ends says.
@@ -430,8 +543,62 @@ pub struct GraphLink {
     pub bandwidth: u64,
     /// Share lost, in millionths.
     pub loss_ppm: u32,
+    /// How long ago something last arrived over it, by the end that waited longer, as of what that end said last.
+    #[serde(with = "crate::config::duration")]
+    pub last_active: Duration,
     /// What it costs to send over it.
     pub cost: u32,
     /// Whether it is there only because the network's shape needed it.
     pub healing: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(kind: AlertKind, value: f64, limit: f64, nodes: &[u8]) -> String {
+        let nodes = nodes.iter().map(|number| PeerId::from_bytes([*number; 32])).collect();
+        let alert = Alert { kind, level: AlertLevel::Alert, value, limit, nodes };
+        alert.sentence(|peer| format!("n{}", peer.as_bytes()[0]))
+    }
+
+    #[test]
+    fn every_alert_is_a_sentence_with_its_figure_its_limit_and_its_nodes() {
+        let peer = PeerId::from_bytes([7; 32]);
+        let strange = |figure| AlertKind::AnomalyDetected { figure };
+        let all = [
+            (
+                said(strange(Figure::Nodes), 20.0, 28.5, &[]),
+                "the number of nodes is 20, unusually less: as a rule it stays within 28.5",
+            ),
+            (
+                said(strange(Figure::Clustering), 0.9, 0.52, &[]),
+                "the clustering is 90 %, unusually more: as a rule it stays within 52 %",
+            ),
+            (
+                said(AlertKind::PartitionRisk, 0.53, 0.4, &[1, 2]),
+                "the loss of one node would separate 53 % of all pairs of nodes (limit 40 %); bridge nodes, the worst first: n1, n2",
+            ),
+            (
+                said(AlertKind::PartitionRiskAhead, 0.3, 0.25, &[]),
+                "as it is going, the loss of one node will soon separate 30 % of all pairs of nodes (limit 25 %)",
+            ),
+            (
+                said(AlertKind::ReferencePartitionRisk, 0.21, 0.2, &[3]),
+                "the partition risk by the reference's formula is 0.21 (limit 0.20); bridge nodes, the worst first: n3",
+            ),
+            (said(AlertKind::HighDiameter, 9.0, 8.0, &[]), "the farthest nodes are 9 links apart, more than 8"),
+            (
+                said(AlertKind::LowClustering, 0.12, 0.3, &[]),
+                "only 12 % of the pairs of a node's neighbours know each other, less than 30 %",
+            ),
+            (
+                said(AlertKind::BridgeOverloaded { peer }, 0.9, 0.8, &[7]),
+                "bridge node n7 is 90 % busy passing on for others (limit 80 %)",
+            ),
+        ];
+        for (said, wanted) in all {
+            assert_eq!(said, wanted);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::{self, Data, Query};
 use actix_web::{App, HttpResponse, HttpServer};
+use bowline_messages::MessageClass;
 use bowline_messages::health::{Advice, Quality};
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -21,7 +22,7 @@ use crate::exit::{Exit, Failure};
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The transports that there may be.
-const TRANSPORTS: [&str; 5] = ["tcp", "tls", "quic", "ws", "wss"];
+const TRANSPORTS: [&str; 6] = ["tcp", "tls", "quic", "ws", "wss", "mesh"];
 
 #[derive(Clone)]
 struct Shared {
@@ -98,6 +99,10 @@ fn sample(status: &StatusReport) {
             links.entry((transport.into(), state.into())).or_default();
         }
     }
+    for failed in status.sessions.iter().flat_map(|session| &session.failed) {
+        let state = format!("{:?}", failed.state).to_lowercase();
+        *links.entry((failed.info.transport.to_string(), state)).or_default() += 1;
+    }
     for ((transport, state), count) in links {
         gauge!("bowline_links", "transport" => transport, "state" => state).set(count as f64);
     }
@@ -107,7 +112,7 @@ fn sample(status: &StatusReport) {
     }
 }
 
-/// The health of all links over one transport. What was not measured is not a number.
+/// The health of all links over one transport, and the best score of one of them by class. What was not measured is not a number.
 fn sample_health(transport: &'static str, links: &[&LinkReport]) {
     let mean = |of: fn(&Quality) -> Option<f64>| {
         let measured: Vec<f64> = links.iter().filter_map(|link| link.quality.as_ref().and_then(of)).collect();
@@ -117,6 +122,12 @@ fn sample_health(transport: &'static str, links: &[&LinkReport]) {
     gauge!("bowline_link_jitter_seconds", "transport" => transport).set(mean(|q| q.jitter_ms) / 1e3);
     gauge!("bowline_link_loss_ratio", "transport" => transport).set(mean(|q| q.loss));
     gauge!("bowline_link_stability_ratio", "transport" => transport).set(mean(|q| q.stability));
+    for class in MessageClass::ALL {
+        let of_class = links.iter().flat_map(|link| &link.scores).filter(|score| score.class == class);
+        let best = of_class.filter_map(|score| score.score).fold(f64::NAN, f64::max);
+        let class = format!("{class:?}").to_lowercase();
+        gauge!("bowline_link_score_ratio", "transport" => transport, "class" => class).set(best);
+    }
     for (advice, name) in [(Advice::Keep, "keep"), (Advice::Mistrust, "mistrust"), (Advice::Leave, "leave")] {
         let count = links.iter().filter(|link| link.opinion.as_ref().is_some_and(|o| o.advice == advice)).count();
         gauge!("bowline_links_advised", "transport" => transport, "advice" => name).set(count as f64);

@@ -140,6 +140,7 @@ fn describe() {
     describe_gauge!("bowline_link_loss_ratio", "Share of samples missed on links with traffic, the mean by transport.");
     describe_gauge!("bowline_link_jitter_seconds", "Jitter of links with traffic, the mean by transport.");
     describe_gauge!("bowline_link_stability_ratio", "How steady links with traffic are, the mean by transport.");
+    describe_gauge!("bowline_link_score_ratio", "The best score of a link, by transport and class: 0 to 1.");
     describe_gauge!("bowline_links_advised", "Links with traffic, by transport and advice: keep, mistrust, leave.");
     describe_counter!("bowline_links_up_total", "Links that joined a session, by transport.");
     describe_counter!("bowline_dials_failed_total", "Dials that failed, by transport.");

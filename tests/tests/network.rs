@@ -269,6 +269,31 @@ fn a_session_whose_direct_link_is_cut_goes_on_over_the_mesh_and_comes_back() {
     });
 }
 
+/// The only way between two is gone for a moment, and then the one who says something is: what its link tried meanwhile was kept on the way, and arrives.
+#[test]
+fn what_a_peer_says_while_another_is_away_arrives_when_it_is_back_although_the_former_is_gone() {
+    sim::run(async {
+        let simulation = network(7, &ROW).await;
+        let s = &simulation;
+        close(s, "a", "c");
+        until(s, "the network is whole", secs(10), || is_whole(s, &["a", "b", "c"])).await;
+        s.handle("a").unwrap().connect(s.peer_id("c").unwrap(), []).await.unwrap();
+        say(s, "a", "c", 0).await;
+        until(s, "it arrives", secs(5), || async { heard(s, "c") == [0] }).await;
+        s.change("b", "c", "tcp", Direction::Both, &Change::RefuseDials(true));
+        s.change("b", "c", "tcp", Direction::Both, &Change::Reset);
+        say(s, "a", "c", 1).await;
+        s.run_for(secs(1)).await;
+        let stored = part(s, "b").routes(s.peer_id("c").unwrap()).await.unwrap().stored;
+        assert!(stored > 0);
+        s.kill_process("a").unwrap();
+        assert_eq!(heard(s, "c"), [0]);
+        s.change("b", "c", "tcp", Direction::Both, &Change::RefuseDials(false));
+        until(s, "it arrives", secs(8), || async { heard(s, "c") == [0, 1] }).await;
+        assert_eq!(came_over(s, "c", "mesh"), 2);
+    });
+}
+
 #[test]
 fn who_leaves_who_fails_and_who_comes_back_are_told_apart() {
     sim::run(async {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use actix::{Actor, Handler, Message};
 use bowline_messages::config::MembershipConfig;
 use bowline_messages::membership::{MemberInfo, MembershipEvent};
-use bowline_messages::network::GroupPacket;
+use bowline_messages::network::{ExcludedChanged, GroupPacket};
 use bowline_messages::{Incarnation, PeerId};
 use bytes::Bytes;
 
@@ -69,6 +69,11 @@ impl Kept {
         let machine = RefCell::new(Membership::new(now, config, me, life, keys, seed));
         Self { machine, neighbours: RefCell::default() }
     }
+
+    /// Whether somebody is a member, as far as this node knows. Not from within what [`MembershipParts`] has told.
+    pub fn is_member(&self, peer: &PeerId) -> bool {
+        self.machine.try_borrow().is_ok_and(|machine| machine.is_member(peer))
+    }
 }
 
 impl fmt::Debug for Kept {
@@ -88,10 +93,16 @@ pub struct MembershipParts {
     pub events: Rc<dyn Fn(MembershipEvent)>,
 }
 
-/// Peers with which there is a session now, all of them, from the node: those that are new are joined, those that are missing do not answer.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
+/// How sessions stand now, all of them, from the node. Who is reached that was not is joined. Who was reached and is silent does not answer; who
+/// was reached and is neither has no session any more: that was ended in good order, and says nothing against it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Message)]
 #[rtype(result = "()")]
-pub struct Neighbours(pub Vec<PeerId>);
+pub struct Neighbours {
+    /// Peers with which there is a session that has a link.
+    pub reached: Vec<PeerId>,
+    /// Peers with which there is a session that has none.
+    pub silent: Vec<PeerId>,
+}
 
 /// Joins the group of a peer, which has to be reachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
@@ -187,8 +198,8 @@ impl Handler<GroupPacket> for MembershipActor {
 impl Handler<Neighbours> for MembershipActor {
     type Result = ();
 
-    fn handle(&mut self, Neighbours(now_there): Neighbours, ctx: &mut Self::Context) {
-        let now_there: BTreeSet<PeerId> = now_there.into_iter().collect();
+    fn handle(&mut self, Neighbours { reached, silent }: Neighbours, ctx: &mut Self::Context) {
+        let now_there: BTreeSet<PeerId> = reached.into_iter().collect();
         let before = self.parts.kept.neighbours.replace(now_there.clone());
         self.with_machine(ctx, |now, machine| {
             for peer in now_there.difference(&before) {
@@ -196,9 +207,20 @@ impl Handler<Neighbours> for MembershipActor {
             }
             for peer in before.difference(&now_there) {
                 machine.forget_seed(peer);
-                machine.on_unreachable(now, *peer);
+                if silent.contains(peer) {
+                    machine.on_unreachable(now, *peer);
+                }
             }
         });
+    }
+}
+
+impl Handler<ExcludedChanged> for MembershipActor {
+    type Result = ();
+
+    /// Who may be a member is asked of the trust, which knows more than the message: those who are not listed any more, too.
+    fn handle(&mut self, _: ExcludedChanged, ctx: &mut Self::Context) {
+        self.with_machine(ctx, |now, machine| machine.on_admission_changed(now));
     }
 }
 
@@ -244,6 +266,7 @@ const fn name(event: &MembershipEvent) -> &'static str {
         MembershipEvent::Left { .. } => "left",
         MembershipEvent::Returned { .. } => "returned",
         MembershipEvent::Offended { .. } => "offended",
+        MembershipEvent::ShutOut { .. } => "shut_out",
         MembershipEvent::Excluded { .. } => "excluded",
         MembershipEvent::Superseded { .. } => "superseded",
         #[allow(clippy::wildcard_enum_match_arm, reason = "the enum may grow in its crate")]
@@ -292,6 +315,10 @@ mod tests {
         (addresses, told, all)
     }
 
+    fn reached(peer: PeerId) -> Neighbours {
+        Neighbours { reached: vec![peer], ..Neighbours::default() }
+    }
+
     async fn members(address: &Addr<MembershipActor>, state: MemberState) -> usize {
         address.send(WhichMembers).await.unwrap().iter().filter(|member| member.state == state).count()
     }
@@ -310,7 +337,7 @@ mod tests {
         let (addresses, told, _) = start(4);
         let all = addresses.borrow().clone();
         for (_, address) in &all[1..] {
-            address.send(Neighbours(vec![all[0].0])).await.unwrap();
+            address.send(reached(all[0].0)).await.unwrap();
         }
         for (_, address) in &all {
             until(address, MemberState::Alive, 3, Duration::from_secs(20)).await;
@@ -324,24 +351,28 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_session_that_ends_is_a_question_without_an_answer() {
+    async fn a_session_that_lost_its_links_is_a_question_without_an_answer_and_one_that_was_ended_is_none() {
         tokio::time::pause();
         let (addresses, told, _) = start(3);
         let all = addresses.borrow().clone();
         for (_, address) in &all[1..] {
-            address.send(Neighbours(vec![all[0].0])).await.unwrap();
+            address.send(reached(all[0].0)).await.unwrap();
         }
         for (_, address) in &all {
             until(address, MemberState::Alive, 2, Duration::from_secs(20)).await;
         }
         addresses.borrow_mut().remove(0);
         tokio::time::sleep(Duration::from_millis(1100)).await;
-        all[1].1.send(Neighbours(vec![])).await.unwrap();
-        let by = all[1].0;
-        let suspected = told.borrow().iter().any(|(noted_by, event)| {
-            *noted_by == by && matches!(event, MembershipEvent::Suspected { peer, .. } if *peer == all[0].0)
-        });
-        assert!(suspected);
+        // The one ended its session, the other one lost its link.
+        all[2].1.send(Neighbours::default()).await.unwrap();
+        all[1].1.send(Neighbours { silent: vec![all[0].0], ..Neighbours::default() }).await.unwrap();
+        let suspected: Vec<PeerId> = told
+            .borrow()
+            .iter()
+            .filter(|(_, event)| matches!(event, MembershipEvent::Suspected { peer, .. } if *peer == all[0].0))
+            .map(|(by, _)| *by)
+            .collect();
+        assert_eq!(suspected, [all[1].0]);
     }
 
     #[actix::test]

@@ -7,9 +7,11 @@ use bowline_messages::{Incarnation, PeerId};
 use foca::{Message, State};
 
 use super::machine::Membership;
+use super::roster::Pace;
 use super::suspicion::Suspicion;
 use super::wire::{Claim, Node, Packet, SIGNATURE_BYTES, Signature, Statement, WireError, from_direct};
 use super::{Keys, Refusal};
+use crate::bucket::Bucket;
 
 /// Offences of one kind are said once, and again every so many times.
 const OFFENCES_SAID: u32 = 64;
@@ -54,6 +56,10 @@ impl Membership {
         }
         if self.roster.get(&from.peer).is_some_and(|known| !known.window.is_new(from.life, packet.sequence)) {
             return Err(Refusal::Replayed);
+        }
+        // What costs most last: nobody can have signatures checked of those who would find no place.
+        if !self.finds_place(now, &from.peer, true) {
+            return Err(Refusal::Full);
         }
         if !is_genuine(&*self.keys) {
             return Err(Refusal::Forged);
@@ -140,7 +146,7 @@ impl Membership {
                 Err(Refusal::ForgedStatement) => {
                     // Who passes one on has not checked it, or made it: the rest is not worth the time.
                     self.refuse(Refusal::ForgedStatement);
-                    self.on_offence(from, Offence::ForgedStatement);
+                    self.on_offence(now, from, Offence::ForgedStatement);
                     break;
                 }
                 Err(refusal) => self.refuse(refusal),
@@ -163,7 +169,7 @@ impl Membership {
 
     fn take_statement(&mut self, now: Instant, from: PeerId, statement: &Statement) -> Result<(), Refusal> {
         match statement.claim {
-            Claim::Alive { node, number } => self.take_alive(now, node, number, statement),
+            Claim::Alive { node, number } => self.take_alive(now, from, node, number, statement),
             Claim::Accuse { accused, number, accuser } => {
                 self.take_accusation(now, from, accused, number, accuser, statement)
             }
@@ -177,9 +183,19 @@ impl Membership {
         if good { Ok(()) } else { Err(Refusal::ForgedStatement) }
     }
 
-    fn take_alive(&mut self, now: Instant, node: Node, number: u16, statement: &Statement) -> Result<(), Refusal> {
+    fn take_alive(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        node: Node,
+        number: u16,
+        statement: &Statement,
+    ) -> Result<(), Refusal> {
         if node.peer == self.node.peer {
             return self.take_own(node, statement);
+        }
+        if !self.keys.admits(&node.peer) {
+            return Err(Refusal::NotAdmitted);
         }
         if let Some(known) = self.roster.get(&node.peer) {
             let news = (node, number) > (known.node, known.number);
@@ -189,8 +205,11 @@ impl Membership {
             }
             self.is_signed(statement)?;
         } else {
-            if !self.keys.admits(&node.peer) {
-                return Err(Refusal::NotAdmitted);
+            if !self.finds_place(now, &node.peer, false) {
+                return Err(Refusal::Full);
+            }
+            if !self.may_name(now, &from) {
+                return Err(Refusal::TooManyNames);
             }
             self.is_signed(statement)?;
         }
@@ -200,6 +219,27 @@ impl Membership {
         // Also when the number was known from a packet of the member itself: others know neither.
         self.tell(now, *statement);
         Ok(())
+    }
+
+    /// Whether there is a place for somebody, known or not.
+    fn finds_place(&mut self, now: Instant, peer: &PeerId, heard: bool) -> bool {
+        if self.roster.get(peer).is_some() {
+            return true;
+        }
+        if self.roster.records().len() >= self.config.members_max * 2 {
+            self.forget_gone(now);
+        }
+        self.roster.has_room(heard)
+    }
+
+    /// Whether somebody may bring one more name that is not known here: as many as there are places for such, then as many as one node that asks
+    /// them all can find silent.
+    fn may_name(&mut self, now: Instant, from: &PeerId) -> bool {
+        let (places, interval) = (self.config.members_max / 2, self.config.probe_interval);
+        #[allow(clippy::cast_precision_loss)]
+        let full = || Bucket::new(now, 1.0 / interval.as_secs_f64(), places.max(1) as f64);
+        let record = self.roster.get_mut(from);
+        record.is_some_and(|record| record.names.get_or_insert_with(full).take(now, 1.0))
     }
 
     /// Something that this node is said to have said of itself.
@@ -228,6 +268,7 @@ impl Membership {
             return Ok(());
         }
         let accusers_max = self.config.confirmations + 1;
+        let limits = self.accusing(false);
         let counts = self.roster.get(&accuser).is_some_and(|known| known.state().is_active());
         let Some(record) = self.roster.get_mut(&accused.peer).filter(|known| known.state().is_active()) else {
             return Ok(());
@@ -240,12 +281,18 @@ impl Membership {
         if record.suspicion.as_ref().is_some_and(full) {
             return Ok(());
         }
-        self.is_signed(statement)?;
-        let pause = self.accusation_pause();
-        let Some(record) = self.roster.get_mut(&accused.peer) else { return Ok(()) };
-        if !record.may_accuse(accuser, now, pause) {
-            self.on_offence(accuser, Offence::AccusationFlood);
+        if record.is_repeated(&accuser, (accused, number), now, limits.pause) {
             return Err(Refusal::Flood);
+        }
+        self.is_signed(statement)?;
+        let Some(record) = self.roster.get_mut(&accused.peer) else { return Ok(()) };
+        match record.may_accuse(accuser, (accused, number), now, limits) {
+            Pace::Fit => {}
+            Pace::TooSoon => return Err(Refusal::Flood),
+            Pace::Flood => {
+                self.on_offence(now, accuser, Offence::AccusationFlood);
+                return Err(Refusal::Flood);
+            }
         }
         self.suspect(now, accused.peer, accuser, *statement);
         self.tell(now, *statement);
@@ -271,7 +318,7 @@ impl Membership {
         }
         self.is_signed(statement)?;
         if (accused, number) > (self.node, self.number) {
-            self.on_offence(accuser, Offence::ImpossibleAccusation);
+            self.on_offence(now, accuser, Offence::ImpossibleAccusation);
             return Err(Refusal::Pointless);
         }
         self.answer_charge(now, from, accuser);
@@ -300,9 +347,6 @@ impl Membership {
     ) -> bool {
         let peer = node.peer;
         let Some(known) = self.roster.get(&peer).map(|known| (known.node, known.number)) else {
-            if self.roster.records().len() >= self.config.members_max * 2 {
-                self.forget_gone(now);
-            }
             let Some(evicted) = self.roster.take_up(node, number, heard) else { return false };
             if let Some(evicted) = evicted {
                 let _ = self.swim.learn(evicted.node, evicted.number, State::Down);
@@ -334,8 +378,10 @@ impl Membership {
         }
     }
 
-    pub(super) fn on_offence(&mut self, peer: PeerId, offence: Offence) {
-        let Some(times) = self.roster.get_mut(&peer).map(|record| record.offend(offence)) else { return };
+    pub(super) fn on_offence(&mut self, now: Instant, peer: PeerId, offence: Offence) {
+        let memory = self.config.forget_after;
+        let record = self.roster.get_mut(&peer);
+        let Some(times) = record.map(|record| record.history.recent(now, memory).offend(offence)) else { return };
         if times % OFFENCES_SAID == 1 {
             self.emit(MembershipEvent::Offended { peer, offence, times });
         }

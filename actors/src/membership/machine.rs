@@ -27,7 +27,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::doubt::Doubt;
 use super::news::News;
-use super::roster::Roster;
+use super::roster::{Accusing, Roster};
 use super::suspicion::Limits;
 use super::swim::{Swim, Want};
 use super::wire::{Claim, Digests, Node, Signature, Statement};
@@ -97,10 +97,10 @@ pub struct Membership {
     /// After whom the next part of the list is asked for, and whom it was asked for last.
     pub(super) sync_after: Option<PeerId>,
     pub(super) sync_with: Option<PeerId>,
-    /// Whom this node asked last to take it in: such a one may send the beginning of its list.
-    pub(super) invited: VecDeque<PeerId>,
     /// When the comparison with that one began.
     pub(super) sync_since: Instant,
+    /// Whom this node asked last to take it in: such a one may send the beginning of its list.
+    pub(super) invited: VecDeque<PeerId>,
     /// Lists are to be compared again soon after this comparison.
     pub(super) sync_again: bool,
     /// After whom the packet that is being handled asks for members, and what its sender knows.
@@ -149,8 +149,8 @@ impl Membership {
             seeds: BTreeMap::new(),
             sync_after: None,
             sync_with: None,
-            invited: VecDeque::new(),
             sync_since: now,
+            invited: VecDeque::new(),
             sync_again: false,
             asked: (None, None),
             renewed: None,
@@ -296,6 +296,11 @@ impl Membership {
         })
     }
 
+    /// Whether somebody belongs to the group, suspected ones too.
+    pub fn is_member(&self, peer: &PeerId) -> bool {
+        self.roster.get(peer).is_some_and(|known| known.state().is_active())
+    }
+
     /// How many members there are beside this node.
     pub const fn active(&self) -> usize {
         self.roster.active()
@@ -351,6 +356,11 @@ impl Membership {
     /// How soon nobody accuses the same member again: an honest node asks once in an interval.
     pub(super) fn accusation_pause(&self) -> Duration {
         self.config.probe_interval * 3 / 4
+    }
+
+    /// How often anybody accuses the same member.
+    pub(super) fn accusing(&self, own: bool) -> Accusing {
+        Accusing { interval: self.config.probe_interval, pause: self.accusation_pause(), own }
     }
 
     fn suspicion_deadlines(&self) -> impl Iterator<Item = (Instant, PeerId)> + '_ {

@@ -84,6 +84,9 @@ pub enum Refusal {
     /// There is no room for one more member.
     #[error("no room")]
     Full,
+    /// Its sender brings more names that are not known here than there could be.
+    #[error("too many names")]
+    TooManyNames,
     /// The sender knows an earlier name of this node; it was told the new one. What it says about others was taken.
     #[error("for an earlier name of this node")]
     EarlierName,

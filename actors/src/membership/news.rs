@@ -62,6 +62,11 @@ impl News {
         self.items.retain(|topic, _| !matches!(topic, Topic::Accuse(of, _) if *of == accused));
     }
 
+    /// Stops telling anything about a member, or on its word.
+    pub fn drop_subject(&mut self, peer: PeerId) {
+        self.items.retain(|_, (statement, _)| statement.claim.subject() != peer && statement.claim.author() != peer);
+    }
+
     /// Puts into a packet what fits, but nothing that its receiver has said itself. What was told `times` times is not told any
     /// more.
     pub fn fill(&mut self, draft: &mut Draft, to: PeerId, times: u32) {

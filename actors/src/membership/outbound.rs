@@ -165,7 +165,7 @@ impl Membership {
         }
     }
 
-    fn end_sync(&mut self, now: Instant) {
+    pub(super) fn end_sync(&mut self, now: Instant) {
         (self.sync_with, self.sync_after) = (None, None);
         self.set_sync(now + self.config.sync_interval);
         if std::mem::take(&mut self.sync_again) {

@@ -9,9 +9,16 @@ use bowline_messages::membership::{Failure, MemberState, Offence};
 use super::suspicion::Suspicion;
 use super::window::Window;
 use super::wire::{Claim, Digests, Node, PARTS, Signature, Statement};
+use crate::bucket::Bucket;
 
 /// How many accusers of one member are remembered with the time of their last accusation.
 const RECENT_ACCUSERS: usize = 8;
+/// How often in a row a node accuses the same member, which answers each time; afterwards once in [`ACCUSED_EVERY`].
+const ACCUSED_IN_A_ROW: u32 = 8;
+/// In intervals: a member that answers every time is not dead, so nobody is in a hurry to accuse it again.
+const ACCUSED_EVERY: u32 = 4;
+/// How many times as many are no flood yet: what was sent at its time comes late, and all at once, to a node that was stopped or lost packets.
+const ACCUSED_LATE: u32 = 2;
 
 /// What is known about one member.
 #[derive(Debug, Clone)]
@@ -37,8 +44,32 @@ pub struct Record {
     pub history: History,
     /// When it was told last that it is suspected.
     pub told: Option<Instant>,
-    recent_accusers: Vec<(PeerId, Instant)>,
-    offences: BTreeMap<Offence, u32>,
+    /// Names that it may still bring that are not known here.
+    pub(super) names: Option<Bucket>,
+    recent_accusers: Vec<Accuser>,
+}
+
+/// Somebody who accused a member lately.
+#[derive(Debug, Clone)]
+struct Accuser {
+    peer: PeerId,
+    /// When one of its accusations counted last.
+    last: Instant,
+    /// About which name and number the last one was.
+    about: (Node, u16),
+    /// Accusations that it may still make.
+    allowance: Bucket,
+}
+
+/// What an accusation is, by when its author accused the same member before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// One that counts.
+    Fit,
+    /// Too soon after the last one. It may have been on its way for longer.
+    TooSoon,
+    /// One of more than any honest node makes.
+    Flood,
 }
 
 /// A member that is gone.
@@ -53,7 +84,7 @@ pub struct Gone {
 }
 
 /// How a member behaved in the recent past.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
     /// How often it answered too late.
     pub late_answers: u32,
@@ -61,6 +92,7 @@ pub struct History {
     pub helped_answers: u32,
     /// How often it was suspected and answered that.
     pub cleared: u32,
+    offences: BTreeMap<Offence, u32>,
     since: Option<Instant>,
 }
 
@@ -71,6 +103,27 @@ impl History {
             *self = Self { since: Some(now), ..Self::default() };
         }
         self
+    }
+
+    /// Notes an offence and tells how often it was committed by now.
+    pub fn offend(&mut self, offence: Offence) -> u32 {
+        let times = self.offences.entry(offence).or_default();
+        *times = times.saturating_add(1);
+        *times
+    }
+
+    /// All offences.
+    pub fn offences(&self) -> u32 {
+        self.offences.values().fold(0, |sum, times| sum.saturating_add(*times))
+    }
+}
+
+impl Accuser {
+    fn new(peer: PeerId, about: (Node, u16), now: Instant, interval: Duration, in_a_row: u32) -> Self {
+        let per_second = 1.0 / (interval * ACCUSED_EVERY).as_secs_f64();
+        let mut allowance = Bucket::new(now, per_second, f64::from(in_a_row));
+        allowance.take(now, 1.0);
+        Self { peer, last: now, about, allowance }
     }
 }
 
@@ -88,8 +141,8 @@ impl Record {
             gone: None,
             history: History::default(),
             told: None,
+            names: None,
             recent_accusers: Vec::new(),
-            offences: BTreeMap::new(),
         }
     }
 
@@ -104,33 +157,45 @@ impl Record {
         self.proof.map(|signature| Statement { claim, signature })
     }
 
-    /// Whether somebody may accuse it now: not again within `pause`. Notes that it does.
-    pub fn may_accuse(&mut self, accuser: PeerId, now: Instant, pause: Duration) -> bool {
-        if let Some(last) = self.recent_accusers.iter_mut().find(|(peer, _)| *peer == accuser) {
-            let may = now.saturating_duration_since(last.1) >= pause;
-            if may {
-                last.1 = now;
+    /// Whether an accusation came before that was too soon: it is still not worth a look.
+    pub fn is_repeated(&self, accuser: &PeerId, about: (Node, u16), now: Instant, pause: Duration) -> bool {
+        let last = self.recent_accusers.iter().find(|last| last.peer == *accuser);
+        last.is_some_and(|last| last.about == about && now.saturating_duration_since(last.last) < pause)
+    }
+
+    /// Whether somebody may accuse it now: not again within most of an `interval`, nor all the time. Notes that it does.
+    pub fn may_accuse(&mut self, accuser: PeerId, about: (Node, u16), now: Instant, limits: Accusing) -> Pace {
+        if let Some(last) = self.recent_accusers.iter_mut().find(|last| last.peer == accuser) {
+            let soon = now.saturating_duration_since(last.last) < limits.pause;
+            // The same one comes on several ways.
+            if last.about != about && !last.allowance.take(now, 1.0) {
+                return Pace::Flood;
             }
-            return may;
+            last.about = about;
+            if soon {
+                return Pace::TooSoon;
+            }
+            last.last = now;
+            return Pace::Fit;
         }
         if self.recent_accusers.len() >= RECENT_ACCUSERS {
             self.recent_accusers.remove(0);
         }
-        self.recent_accusers.push((accuser, now));
-        true
+        let in_a_row = if limits.own { ACCUSED_IN_A_ROW } else { ACCUSED_IN_A_ROW * ACCUSED_LATE };
+        self.recent_accusers.push(Accuser::new(accuser, about, now, limits.interval, in_a_row));
+        Pace::Fit
     }
+}
 
-    /// Notes an offence and tells how often it was committed by now.
-    pub fn offend(&mut self, offence: Offence) -> u32 {
-        let times = self.offences.entry(offence).or_default();
-        *times = times.saturating_add(1);
-        *times
-    }
-
-    /// All offences.
-    pub fn offences(&self) -> u32 {
-        self.offences.values().fold(0, |sum, times| sum.saturating_add(*times))
-    }
+/// How often somebody may accuse the same member.
+#[derive(Debug, Clone, Copy)]
+pub struct Accusing {
+    /// The interval between two questions.
+    pub interval: Duration,
+    /// How soon nobody accuses it again.
+    pub pause: Duration,
+    /// Whether it is this node that accuses: it keeps away from what others could take for a flood.
+    pub own: bool,
 }
 
 /// All members.
@@ -200,20 +265,24 @@ impl Roster {
         digests
     }
 
+    /// Whether there is a place for somebody who is not known: see [`Roster::take_up`].
+    pub fn has_room(&self, heard: bool) -> bool {
+        let full = self.active >= self.members_max;
+        let unheard = || self.members().filter(|(_, record)| record.heard.is_none());
+        if heard { !full || unheard().next().is_some() } else { !full && unheard().count() < self.members_max / 2 }
+    }
+
     /// Takes somebody up who is not known, as gone; who has to make room is given back. None when there is no room.
     ///
     /// Half of the places are for those that were heard themselves: others can be invented by anybody. One that is heard takes the place of one
     /// that never was.
     pub fn take_up(&mut self, node: Node, number: u16, heard: bool) -> Option<Option<Record>> {
-        let unheard = || self.members().filter(|(_, record)| record.heard.is_none());
+        if !self.has_room(heard) {
+            return None;
+        }
         let full = self.active >= self.members_max;
-        let evicted = match (heard, full) {
-            (true, false) => None,
-            (true, true) => Some(unheard().next().map(|(peer, _)| *peer)?),
-            (false, _) if full || unheard().count() >= self.members_max / 2 => return None,
-            (false, _) => None,
-        };
-        let evicted = evicted.and_then(|peer| self.remove(&peer));
+        let unheard = self.members().find(|(_, record)| record.heard.is_none()).map(|(peer, _)| *peer);
+        let evicted = unheard.filter(|_| full).and_then(|peer| self.remove(&peer));
         self.records.insert(node.peer, Record::new(node, number));
         Some(evicted)
     }
@@ -261,5 +330,57 @@ impl Roster {
             .filter(|(n, (since, _))| *n < surplus || old(*since))
             .map(|(_, (_, node))| *node)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn node(n: u8) -> Node {
+        Node { peer: PeerId::from_bytes([n; 32]), life: 1, renewal: 0 }
+    }
+
+    fn limits(own: bool) -> Accusing {
+        Accusing { interval: SECOND, pause: SECOND * 3 / 4, own }
+    }
+
+    /// What becomes of accusations that come at these moments, each about the next number.
+    fn paces(own: bool, moments: impl IntoIterator<Item = Duration>) -> Vec<Pace> {
+        let (start, mut record) = (Instant::now(), Record::new(node(1), 0));
+        let mut pace =
+            |(number, at): (u16, Duration)| record.may_accuse(node(2).peer, (node(1), number), start + at, limits(own));
+        (0..).zip(moments).map(&mut pace).collect()
+    }
+
+    #[test]
+    fn what_was_sent_at_its_time_and_comes_late_is_no_flood() {
+        // As often as an honest node accuses; all of the first half minute comes at its end.
+        let sent: Vec<Duration> = (0..400).map(|n| SECOND * n).collect();
+        let goes = paces(true, sent.iter().copied());
+        let sent = sent.iter().zip(goes).filter(|(_, pace)| *pace == Pace::Fit).map(|(at, _)| *at);
+        let paces = paces(false, sent.map(|at| at.max(SECOND * 30)));
+        assert!(paces.len() > 100 && !paces.contains(&Pace::Flood), "{paces:?}");
+        assert!(paces.contains(&Pace::TooSoon));
+    }
+
+    #[test]
+    fn who_accuses_as_fast_as_the_accused_answers_floods() {
+        let paces = paces(false, (0..60).map(|n| SECOND * n));
+        assert!(paces[..16].iter().all(|pace| *pace == Pace::Fit) && paces[25..].contains(&Pace::Flood), "{paces:?}");
+    }
+
+    #[test]
+    fn the_same_accusation_on_many_ways_counts_once() {
+        let (start, mut record) = (Instant::now(), Record::new(node(1), 0));
+        let accuser = node(2).peer;
+        assert_eq!(record.may_accuse(accuser, (node(1), 0), start, limits(false)), Pace::Fit);
+        for _ in 0..100 {
+            assert_eq!(record.may_accuse(accuser, (node(1), 1), start + SECOND / 10, limits(false)), Pace::TooSoon);
+        }
+        assert!(record.is_repeated(&accuser, (node(1), 1), start + SECOND / 10, limits(false).pause));
+        assert_eq!(record.may_accuse(accuser, (node(1), 1), start + SECOND, limits(false)), Pace::Fit);
     }
 }

@@ -9,7 +9,7 @@ use foca::State;
 
 use super::classify::{Evidence, classify, revise};
 use super::machine::Membership;
-use super::roster::Gone;
+use super::roster::{Gone, Pace};
 use super::suspicion::Suspicion;
 use super::swim::Want;
 use super::wire::{Claim, Node, Statement};
@@ -21,8 +21,9 @@ impl Membership {
         if record.suspicion.as_ref().is_some_and(|known| known.is_accuser(&self.node.peer)) {
             return;
         }
-        let (node, number, me, pause) = (record.node, record.number, self.node.peer, self.accusation_pause());
-        if !self.roster.get_mut(&peer).is_some_and(|record| record.may_accuse(me, now, pause)) {
+        let (node, number, me, limits) = (record.node, record.number, self.node.peer, self.accusing(true));
+        let Some(record) = self.roster.get_mut(&peer) else { return };
+        if record.may_accuse(me, (node, number), now, limits) != Pace::Fit {
             return;
         }
         let statement = self.sign(Claim::Accuse { accused: node, number, accuser: self.node.peer });
@@ -67,8 +68,7 @@ impl Membership {
         let lost_together = self.lost_together(now, &peer, window);
         let (members, doubt, memory) = (self.roster.active(), self.doubt.share(), self.config.forget_after);
         let Some(record) = self.roster.get_mut(&peer) else { return };
-        let offences = record.offences();
-        let history = *record.history.recent(now, memory);
+        let history = record.history.recent(now, memory).clone();
         let Some(suspicion) = record.suspicion.take() else { return };
         let evidence = Evidence {
             members,
@@ -77,7 +77,7 @@ impl Membership {
             late_answers: history.late_answers,
             helped_answers: history.helped_answers,
             cleared: history.cleared,
-            offences,
+            offences: history.offences(),
             doubt,
         };
         let failure = classify(&evidence);
@@ -104,6 +104,35 @@ impl Membership {
             MemberState::Alive | MemberState::Left => false,
         };
         self.roster.records().iter().filter(|(other, known)| *other != peer && lost(known.state(), known.gone)).count()
+    }
+
+    /// Others may be members than before. Who may not is nobody here from now on, and nothing is passed on about it.
+    pub fn on_admission_changed(&mut self, now: Instant) {
+        self.note_time(now);
+        let known = self.roster.records().values().map(|record| record.node);
+        let refused: Vec<Node> = known.filter(|node| !self.keys.admits(&node.peer)).collect();
+        for node in refused {
+            self.shut_out(now, node);
+        }
+        let keys = &self.keys;
+        self.seeds.retain(|peer, _| keys.admits(peer));
+    }
+
+    fn shut_out(&mut self, now: Instant, node: Node) {
+        let peer = node.peer;
+        let Some(record) = self.roster.remove(&peer) else { return };
+        let _ = self.swim.learn(node, record.number, State::Down);
+        self.swim.forget(node);
+        self.news.drop_subject(peer);
+        // That it does not answer any more is no reason for doubt.
+        self.probe.take_if(|probe| probe.peer == peer);
+        self.invited.retain(|asked| *asked != peer);
+        if self.sync_with == Some(peer) {
+            self.end_sync(now);
+        }
+        if record.state().is_active() {
+            self.emit(MembershipEvent::ShutOut { peer });
+        }
     }
 
     /// A member said good-bye.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::Recipient;
 use bowline_messages::network::{Concern, GroupPacket, Neighbour};
-use bowline_messages::{MessageClass, PeerId};
+use bowline_messages::{Incarnation, MessageClass, PeerId};
 use bytes::Bytes;
 
 use super::peers::PeerTable;
@@ -68,6 +68,16 @@ impl Carrier {
     /// Every peer that is reached at the moment, and how.
     pub fn neighbours(&self) -> Vec<Neighbour> {
         self.table.borrow().standings()
+    }
+
+    /// Peers with which there is a session, and no link to carry it.
+    pub fn silent(&self) -> Vec<PeerId> {
+        self.table.borrow().silent()
+    }
+
+    /// Which of the sessions with a peer there is now.
+    pub(super) fn incarnation(&self, peer: &PeerId) -> Option<Incarnation> {
+        self.table.borrow().ledger(peer).map(|ledger| ledger.incarnation())
     }
 
     /// Brings a datagram to whose concern it is. What nobody here knows or has room for is dropped.

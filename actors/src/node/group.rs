@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use actix::{Addr, Recipient};
 use bowline_messages::PeerId;
+use bowline_messages::event::EventKind;
 use bowline_messages::network::Concern;
+use bowline_messages::partition::PartitionEvent;
 use bowline_messages::supervision::{Restart, Strategy, SupervisionEvent};
 use bytes::Bytes;
 
@@ -40,7 +42,13 @@ pub struct GroupSetup {
 
 /// A running node's part in its group. Cheap to clone; stays on its thread.
 #[derive(Clone)]
-pub struct GroupHandle(Addr<GroupActor>);
+pub struct GroupHandle {
+    participant: Addr<GroupActor>,
+    services: Rc<Services>,
+}
+
+/// Why a peer is excluded that the group's proofs exclude: a pardon lifts an exclusion for this reason and for no other.
+const PROVEN: &str = "its group has proofs against it";
 
 impl GroupHandle {
     /// Has a command carried out, once, on every participant, in the same order everywhere. Gives the application's answer.
@@ -48,11 +56,11 @@ impl GroupHandle {
     /// # Errors
     /// [`CommandError`].
     pub async fn submit(&self, command: Bytes) -> Result<Bytes, CommandError> {
-        if !self.0.connected() {
+        if !self.participant.connected() {
             return Err(CommandError::Gone);
         }
         // An actor that ended meanwhile may have accepted it.
-        self.0.send(Submit(command)).await.unwrap_or(Err(CommandError::Unknown))
+        self.participant.send(Submit(command)).await.unwrap_or(Err(CommandError::Unknown))
     }
 
     /// How it stands.
@@ -60,20 +68,25 @@ impl GroupHandle {
     /// # Errors
     /// [`NodeError::Gone`]: the group is given up on this node.
     pub async fn report(&self) -> Result<GroupReport, NodeError> {
-        self.0.send(GroupQuery).await?.ok_or(NodeError::Gone)
+        self.participant.send(GroupQuery).await?.ok_or(NodeError::Gone)
     }
 
-    /// Forgets the proofs against a peer. It takes part again only when the group is told so.
+    /// Forgets the proofs against a peer, and lets it back in if it was excluded for them. It takes part again only when the group is told so.
     ///
     /// # Errors
     /// [`NodeError::Gone`].
     pub async fn pardon(&self, peer: PeerId) -> Result<(), NodeError> {
-        Ok(self.0.send(Pardon(peer)).await?)
+        self.participant.send(Pardon(peer)).await?;
+        let mut trust = self.services.trust.borrow_mut();
+        if trust.exclusion(&peer) == Some(PROVEN) {
+            trust.readmit(&peer);
+        }
+        Ok(())
     }
 
     /// The actor, for scripts and embedders that go deeper.
     pub const fn actor(&self) -> &Addr<GroupActor> {
-        &self.0
+        &self.participant
     }
 }
 
@@ -106,7 +119,14 @@ pub(super) fn make(
                 let _ = peers.try_send(ConnectPeer { peer, addresses: Vec::new() });
             }
         }),
-        events: Rc::new(move |event| emitting.emit(event)),
+        events: Rc::new(move |event| {
+            if let EventKind::Partition { what: PartitionEvent::Excluded { peer } } = &event
+                && *peer != emitting.local()
+            {
+                emitting.exclude(*peer, PROVEN);
+            }
+            emitting.emit(event);
+        }),
         awake: setup.awake,
         seed,
     };
@@ -114,10 +134,11 @@ pub(super) fn make(
     for concern in [Concern::Partition, Concern::Log, Concern::State, Concern::Command] {
         carrier.set_port(concern, address.clone().recipient());
     }
+    let handle = GroupHandle { participant: address, services: Rc::clone(services) };
     let supervisor = SupervisorSpec::new("group", Strategy::OneForOne)
         .seed(seed)
         .events(events)
         .child(spec.mailbox(GROUP_MAILBOX))
         .on_exceeded(OnExceeded::EndGroup);
-    Ok((supervisor.into_child().0.restart(Restart::Temporary), GroupHandle(address)))
+    Ok((supervisor.into_child().0.restart(Restart::Temporary), handle))
 }

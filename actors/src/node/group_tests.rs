@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Handler};
-use bowline_messages::PeerId;
 use bowline_messages::config::{PartitionConfig, TrustConfig, TrustPolicy};
+use bowline_messages::network::{Concern, GroupPacket};
 use bowline_messages::partition::{PauseApplication, PauseReason, ResumeApplication};
+use bowline_messages::{MessageClass, PeerId};
 use bytes::Bytes;
 
 use super::{GroupHandle, GroupSetup, NodeHandle, NodeParts, start};
 use crate::partition::actor::{CommandError, GroupApplication};
 use crate::partition::group::{GroupConfig, StateMachine, SubmitError};
-use crate::session::identity::Identity;
+use crate::partition::views::{Number, View};
+use crate::partition::wire::{SIGNATURE_BYTES, Signed, Signer, Statement};
+use crate::session::identity::{Identity, SigningContext};
 use crate::session::trust::Trust;
 use crate::supervision::Context;
 
@@ -233,5 +236,69 @@ fn the_actor_of_the_group_is_restarted_and_goes_on_from_what_is_durable() {
         for made in [a, b, c] {
             made.node.shutdown(Duration::ZERO).await;
         }
+    });
+}
+
+#[derive(Debug)]
+struct Key(Arc<Identity>);
+
+impl Signer for Key {
+    fn sign(&self, bytes: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(SigningContext::Partition, bytes)
+    }
+
+    fn verify(&self, peer: &PeerId, bytes: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        Identity::verify(peer, SigningContext::Partition, bytes, signature).is_ok()
+    }
+}
+
+/// Two views of a participant under one number.
+fn contradiction(seed: u8, count: u64) -> [Bytes; 2] {
+    let key = Key(identity(seed));
+    [1, 3].map(|heard| {
+        let view = Statement::View(View { version: 0, heard: vec![heard], split: false, known: Vec::new() });
+        let number = Number { incarnation: 1, count };
+        Signed::new(&key, key.0.peer_id(), number, &view).unwrap().encode().unwrap().into()
+    })
+}
+
+#[test]
+fn who_is_excluded_by_proofs_of_the_group_loses_its_session_until_it_is_pardoned() {
+    actix::System::new().block_on(async {
+        let a = make(61, &[61, 62, 63], None, false);
+        let trust = Trust::new(
+            &TrustConfig { policy: TrustPolicy::Open, ..TrustConfig::default() },
+            [],
+            [],
+            Default::default(),
+        );
+        let liar = start(NodeParts::new(identity(63), trust)).unwrap();
+        let addresses = a.node.listen("tcp://127.0.0.1:0".parse().unwrap()).await.unwrap();
+        liar.connect(a.node.id(), addresses).await.unwrap();
+        until("there is a session", || async { !liar.services().carrier.neighbours().is_empty() }).await;
+        until("there is a session", || async { !a.node.services().carrier.neighbours().is_empty() }).await;
+        for payload in (0..3).flat_map(|count| contradiction(63, count)) {
+            let (to, worth) = (a.node.id(), Duration::from_secs(60));
+            liar.services().carrier.send(&to, Concern::Partition, MessageClass::Critical, payload, worth).unwrap();
+        }
+        let excluded = || a.node.services().trust.borrow().exclusion(&liar.id()).is_some();
+        until("three proofs exclude it", || async { excluded() }).await;
+        until("it has no session", || async { a.node.session(liar.id()).await.unwrap().is_none() }).await;
+        a.group.pardon(liar.id()).await.unwrap();
+        assert!(!excluded());
+
+        // What it was excluded for otherwise no pardon of the group lifts.
+        a.node.services().trust.borrow_mut().exclude(liar.id(), "for a test");
+        a.group.pardon(liar.id()).await.unwrap();
+        assert!(excluded());
+
+        // And nobody excludes itself, whoever has its key.
+        for payload in (0..3).flat_map(|count| contradiction(61, count)) {
+            let packet = GroupPacket { from: identity(62).peer_id(), concern: Concern::Partition, payload };
+            a.group.actor().send(packet).await.unwrap();
+        }
+        assert!(a.node.services().trust.borrow().exclusion(&a.node.id()).is_none());
+        a.node.shutdown(Duration::ZERO).await;
+        liar.shutdown(Duration::ZERO).await;
     });
 }

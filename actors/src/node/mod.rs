@@ -41,4 +41,6 @@ pub use services::{Application, EndSession, Inspector, Services};
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]
+mod network_tests;
+#[cfg(test)]
 mod tests;

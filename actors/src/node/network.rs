@@ -153,8 +153,13 @@ impl Network {
             making;
         let carrier = Rc::clone(&services.carrier);
         let router_address: Rc<RouterAddress> = Rc::default();
-        let state = TopologyState::new(&config.topology, Arc::clone(&services.identity), services.incarnation, seed);
-        let state = Rc::new(state);
+        let members = Rc::new(kept_membership(config, services, seed));
+        let is_member = {
+            let members = Rc::clone(&members);
+            Rc::new(move |peer: &PeerId| members.is_member(peer))
+        };
+        let identity = Arc::clone(&services.identity);
+        let state = Rc::new(TopologyState::new(&config.topology, identity, services.incarnation, is_member, seed));
         let topology_parts = TopologyParts {
             config: config.topology.clone(),
             state: Rc::clone(&state),
@@ -201,9 +206,9 @@ impl Network {
         let (router_spec, router) = ChildSpec::new("router", move || RouterActor::new(router_parts.clone()));
         port.connect(RouterActor::sink(router.clone()));
         *router_address.borrow_mut() = Some(router.clone());
-        let (membership_spec, membership) = membership_child(config, services, Rc::clone(&router_address), seed);
+        let (membership_spec, membership) = membership_child(members, services, Rc::clone(&router_address));
         let surroundings = SurroundingsParts {
-            carrier: Rc::clone(&carrier),
+            services: Rc::clone(services),
             own: own_facts(services, &config.mesh, relayed, Rc::clone(&left)),
             sessions,
             power,
@@ -211,7 +216,7 @@ impl Network {
             every: config.section.look_every,
             topology: topology.clone(),
             routing: router.clone().recipient(),
-            membership: membership.clone().recipient(),
+            membership: membership.clone(),
         };
         let (surroundings_spec, _) =
             ChildSpec::new("surroundings", move || SurroundingsActor::new(surroundings.clone()));
@@ -237,6 +242,7 @@ fn own_facts(
     left: Rc<Cell<Option<f64>>>,
 ) -> Rc<dyn Fn() -> OwnFacts> {
     let services = Rc::clone(services);
+    let relays = mesh.relay_packets_per_second > 0 && mesh.relay_bytes_per_second > 0;
     let most = (f64::from(mesh.relay_packets_per_second.max(1)), mesh.relay_bytes_per_second.max(1) as f64);
     let looked = Cell::new((clock::now(), relayed.get(), 0.0));
     Rc::new(move || {
@@ -250,7 +256,8 @@ fn own_facts(
         }
         let addresses = services.own_addresses().map(|told| told.addresses).unwrap_or_default();
         let power = left.get().unwrap_or(1.0);
-        let kind = if power < 1.0 { NodeKind::Light } else { NodeKind::Full };
+        // Who relays nothing is no way for others either.
+        let kind = if power < 1.0 || !relays { NodeKind::Light } else { NodeKind::Full };
         OwnFacts { facts: NodeFacts { kind, load, power, ..NodeFacts::default() }, addresses }
     })
 }
@@ -261,28 +268,25 @@ fn emitter(services: &Rc<Services>) -> Rc<dyn Fn(EventKind)> {
     Rc::new(move |event| services.emit(event))
 }
 
-/// Who is there: the actor of the membership. What it says to members without a session goes through others, sealed.
-fn membership_child(
-    config: &NetworkConfig,
-    services: &Rc<Services>,
-    router: Rc<RouterAddress>,
-    seed: u64,
-) -> (ChildSpec, Addr<MembershipActor>) {
+/// What outlives the actor of the membership.
+fn kept_membership(config: &NetworkConfig, services: &Rc<Services>, seed: u64) -> KeptMembership {
     let admits = {
         let services = Rc::clone(services);
         Rc::new(move |peer: &PeerId| services.admits(peer))
     };
-    let kept = KeptMembership::new(
-        clock::now(),
-        config.membership.clone(),
-        Arc::clone(&services.identity),
-        services.incarnation,
-        admits,
-        seed,
-    );
+    let identity = Arc::clone(&services.identity);
+    KeptMembership::new(clock::now(), config.membership.clone(), identity, services.incarnation, admits, seed)
+}
+
+/// Who is there: the actor of the membership. What it says to members without a session goes through others, sealed.
+fn membership_child(
+    kept: Rc<KeptMembership>,
+    services: &Rc<Services>,
+    router: Rc<RouterAddress>,
+) -> (ChildSpec, Addr<MembershipActor>) {
     let (carrier, events) = (Rc::clone(&services.carrier), Rc::clone(services));
     let parts = MembershipParts {
-        kept: Rc::new(kept),
+        kept,
         carry: Rc::new(move |to, payload: Bytes| {
             let class = MessageClass::Realtime;
             // The session stands for who wrote it; what goes through others is signed.

@@ -81,6 +81,13 @@ impl PeerTable {
         given.clone().filter(|given| !given.is_empty()).or(for_network).or(given)
     }
 
+    /// Peers with which there is a session that has no link at the moment. Who is neither here nor reached has no session any more: that was
+    /// ended, by one side or the other, and says nothing about the peer.
+    pub(super) fn silent(&self) -> Vec<PeerId> {
+        let peers = self.peers.borrow();
+        peers.iter().filter(|(_, entry)| entry.ledger.standing().is_none()).map(|(peer, _)| *peer).collect()
+    }
+
     /// How each peer is reached that is reached at the moment.
     pub(super) fn standings(&self) -> Vec<Neighbour> {
         self.peers.borrow().values().filter_map(|entry| entry.ledger.standing()).collect()

@@ -268,6 +268,14 @@ impl Services {
         Pressure::of(self.memory.used(), self.session.borrow().memory_bytes)
     }
 
+    /// Excludes a peer for what was proven against it elsewhere; it loses its session.
+    pub(super) fn exclude(&self, peer: PeerId, reason: &str) {
+        self.trust.borrow_mut().exclude(peer, reason);
+        if let Some(incarnation) = self.carrier.incarnation(&peer) {
+            self.end_session(peer, incarnation, SessionEnd::Excluded(reason.to_owned()));
+        }
+    }
+
     /// Takes note of what a peer did. One that is excluded for it loses its session; whose `incarnation` of this side says which.
     pub fn observe(&self, peer: PeerId, incarnation: Incarnation, behaviour: Behaviour) {
         let excluded = {

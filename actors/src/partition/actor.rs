@@ -259,6 +259,17 @@ impl GroupActor {
         then_goes_on: bool,
     ) {
         let medium = Arc::clone(&self.parts.medium);
+        let mut at_hand = medium.lock().unwrap_or_else(PoisonError::into_inner);
+        if at_hand.is_memory() {
+            let written = write(&mut at_hand);
+            match (written, &mut self.group) {
+                (Ok(()), Some(group)) if then_goes_on => group.on_written(),
+                (Ok(()), _) => {}
+                (Err(error), _) => self.fail(ctx, error.to_string()),
+            }
+            return;
+        }
+        drop(at_hand);
         let work = move || write(&mut medium.lock().unwrap_or_else(PoisonError::into_inner));
         let written = async move { tokio::task::spawn_blocking(work).await };
         ctx.spawn(written.into_actor(self).map(move |written, actor: &mut Self, ctx| match written {

@@ -377,7 +377,7 @@ mod tests {
         fn says(&mut self, n: u8, heard: impl IntoIterator<Item = u8>) {
             self.count += 1;
             let heard = heard.into_iter().map(peer).collect();
-            let view = View::new(&self.configuration, &heard, false);
+            let view = View::new(&self.configuration, &heard, false, &BTreeMap::new());
             let number = Number { incarnation: 1, count: self.count };
             self.views.merge(self.now, &self.configuration, peer(n), number, &view);
         }

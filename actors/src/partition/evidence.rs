@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bowline_messages::PeerId;
-use bowline_messages::partition::EvidenceKind;
+use bowline_messages::partition::{EvidenceKind, ProofReport, StatementReport, Term};
 use serde::{Deserialize, Serialize};
 
 use super::lease::LeaseMessage;
-use super::views::Number;
+use super::views::{KNOWN_MAX, Knows, Number};
 use super::wire::{Signed, Signer, Statement};
 
 /// Statements of each peer that are remembered to be compared with later ones.
@@ -63,6 +63,12 @@ impl Proof {
         if proven { Ok(()) } else { Err(ProofError::Nothing) }
     }
 
+    /// As it is shown to people.
+    fn report(&self) -> ProofReport {
+        let statements = [Some(&self.first), self.second.as_ref()].into_iter().flatten().map(show).collect();
+        ProofReport { peer: self.accused(), kind: self.kind, statements }
+    }
+
     /// What makes it this proof and no other: another pair of statements under the same number, or about the same term, is no new misdeed.
     fn about(&self) -> About {
         let term = match self.first.statement() {
@@ -72,6 +78,35 @@ impl Proof {
         let number = if term.is_some() { Number::default() } else { self.first.number };
         (self.kind, number, term.map(|(term, _)| term))
     }
+}
+
+fn show(signed: &Signed) -> StatementReport {
+    let says = match signed.statement() {
+        Ok(Statement::View(view)) => {
+            let heard: u32 = view.heard.iter().map(|byte| byte.count_ones()).sum();
+            let split = if view.split { "the group is split" } else { "the group is not split" };
+            format!("hears {heard} participants ({}), {split}", hex(&view.heard))
+        }
+        Ok(Statement::Lease { packet, .. }) => match granted(&packet.message) {
+            Some((term, holder)) => format!("grants term {term} to {holder}"),
+            None => format!("{:?}", packet.message),
+        },
+        Ok(Statement::Relay(inner)) => match Signed::decode(&inner) {
+            Ok(Signed { origin, number: Number { incarnation, count }, .. }) => {
+                format!("{origin} said something as number {incarnation}.{count}")
+            }
+            Err(_) => "passes on what cannot be read".to_owned(),
+        },
+        Ok(Statement::Proof(proof)) => format!("{} misbehaved", proof.accused()),
+        Err(_) => "nothing that can be read".to_owned(),
+    };
+    let Number { incarnation, count } = signed.number;
+    let (signed, signature) = (hex(&signed.signed_bytes()), hex(&signed.signature()));
+    StatementReport { incarnation, count, says, signed, signature }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a proof is about.
@@ -123,8 +158,10 @@ pub enum Taken {
 /// What has to be found again after a restart: all proofs that are kept, so that exclusion survives and can be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct EvidenceSnapshot {
-    /// The proofs, oldest first.
+    /// The proofs that count.
     pub proofs: Vec<Proof>,
+    /// Those of which a person decided that they do not.
+    pub pardoned: Vec<Proof>,
 }
 
 /// All proofs that a node has.
@@ -135,6 +172,8 @@ pub struct Evidence {
     /// Proofs kept of one peer.
     kept_max: usize,
     proofs: BTreeMap<PeerId, BTreeMap<About, Proof>>,
+    /// Proofs that do not count any more, as a person decided: others have them still, and tell them.
+    pardoned: BTreeMap<PeerId, BTreeMap<About, Proof>>,
     /// Recent statements of participants, to notice that one contradicts another.
     remembered: BTreeMap<PeerId, BTreeMap<Number, Signed>>,
     /// Grants of participants by term.
@@ -145,18 +184,67 @@ impl Evidence {
     /// No proofs; so many exclude, and so many are kept of each peer.
     pub fn new(strikes: u32, kept_max: usize) -> Self {
         let kept_max = kept_max.max(usize::try_from(strikes).unwrap_or(usize::MAX));
-        Self { strikes, kept_max, proofs: BTreeMap::new(), remembered: BTreeMap::new(), grants: BTreeMap::new() }
+        let (proofs, pardoned) = (BTreeMap::new(), BTreeMap::new());
+        Self { strikes, kept_max, proofs, pardoned, remembered: BTreeMap::new(), grants: BTreeMap::new() }
     }
 
     /// What was kept is checked again: a file is no better a witness than a peer. Says how many were proofs.
     pub fn restore(&mut self, signer: &dyn Signer, snapshot: &EvidenceSnapshot) -> usize {
+        for proof in snapshot.pardoned.iter().filter(|proof| proof.verify(signer).is_ok()) {
+            self.forgive(proof.accused(), [(proof.about(), proof.clone())].into());
+        }
         let good = snapshot.proofs.iter().filter(|proof| proof.verify(signer).is_ok());
         good.filter(|proof| self.keep((*proof).clone()) != Taken::Known).count()
     }
 
     /// All proofs, to be kept.
     pub fn snapshot(&self) -> EvidenceSnapshot {
-        EvidenceSnapshot { proofs: self.proofs.values().flat_map(BTreeMap::values).cloned().collect() }
+        let all =
+            |of: &BTreeMap<PeerId, BTreeMap<About, Proof>>| of.values().flat_map(BTreeMap::values).cloned().collect();
+        EvidenceSnapshot { proofs: all(&self.proofs), pardoned: all(&self.pardoned) }
+    }
+
+    /// What this node has against each peer, in a few bytes: for its views. What was pardoned is known, too: it need not be told again.
+    pub fn known(&self) -> BTreeMap<PeerId, Knows> {
+        let mut about: BTreeMap<PeerId, BTreeSet<&About>> = BTreeMap::new();
+        for (peer, of) in self.proofs.iter().chain(&self.pardoned) {
+            about.entry(*peer).or_default().extend(of.keys());
+        }
+        let knows = |of: &BTreeSet<&About>| {
+            let mut digest = [0; 4];
+            let bytes = postcard::to_allocvec(of).unwrap_or_default();
+            blake3::Hasher::new().update(&bytes).finalize_xof().fill(&mut digest);
+            (u8::try_from(of.len()).unwrap_or(u8::MAX), u32::from_le_bytes(digest))
+        };
+        about.iter().map(|(peer, of)| (*peer, knows(of))).collect()
+    }
+
+    /// Proofs that somebody lacks who has `theirs`, against those who still take part. Whom it knows to be excluded it needs no more of; and where nobody is
+    /// excluded for any number of proofs, none are owed.
+    pub fn lacked(&self, theirs: &BTreeMap<PeerId, Knows>, takes_part: impl Fn(&PeerId) -> bool) -> Vec<&Proof> {
+        let enough = u8::try_from(self.strikes).unwrap_or(u8::MAX);
+        let (known, mut lacked) = (self.known(), Vec::new());
+        for (peer, of) in self.proofs.iter().filter(|(peer, _)| takes_part(peer)) {
+            // Of those that did not fit into a view it is not known what its sender has.
+            let (count, seen) = match theirs.get(peer) {
+                Some((count, digest)) => (*count, Some(*digest)),
+                None if theirs.len() < KNOWN_MAX => (0, None),
+                None => continue,
+            };
+            if count < enough && seen != known.get(peer).map(|(_, digest)| *digest) {
+                lacked.extend(of.values().take(usize::from(enough)));
+            }
+        }
+        lacked
+    }
+
+    /// Grants of this term to this peer, as others signed them.
+    pub fn grants_to(&self, holder: PeerId, term: Term) -> impl Iterator<Item = &Signed> {
+        let is_to_it = move |signed: &&Signed| match signed.statement() {
+            Ok(Statement::Lease { packet, .. }) => granted(&packet.message).is_some_and(|(_, to)| to == holder),
+            Ok(_) | Err(_) => false,
+        };
+        self.grants.values().filter_map(move |of| of.get(&term.0)).filter(is_to_it)
     }
 
     /// Compares a statement, whose signature was checked, with what its origin said before. A proof is the outcome when they contradict each other.
@@ -190,7 +278,10 @@ impl Evidence {
     /// # Errors
     /// [`ProofError`] when it is none.
     pub fn take(&mut self, signer: &dyn Signer, proof: Proof) -> Result<Taken, ProofError> {
-        if self.proofs.get(&proof.accused()).is_some_and(|of| of.contains_key(&proof.about())) {
+        let has = |all: &BTreeMap<PeerId, BTreeMap<About, Proof>>| {
+            all.get(&proof.accused()).is_some_and(|of| of.contains_key(&proof.about()))
+        };
+        if has(&self.proofs) || has(&self.pardoned) {
             return Ok(Taken::Known);
         }
         proof.verify(signer)?;
@@ -218,22 +309,37 @@ impl Evidence {
         counts.into_iter().map(|((peer, kind), count)| (peer, kind, count)).collect()
     }
 
-    /// The proofs against a peer, to be shown.
+    /// All proofs, as they are shown to people.
+    pub fn report(&self) -> Vec<ProofReport> {
+        let proofs = self.proofs.keys().flat_map(|peer| self.against(peer));
+        proofs.map(Proof::report).collect()
+    }
+
+    /// The proofs against a peer.
     pub fn against(&self, peer: &PeerId) -> impl Iterator<Item = &Proof> {
         self.proofs.get(peer).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// Forgets the proofs against a peer: the decision of a person.
+    /// Holds the proofs against a peer against it no more: the decision of a person. New ones count.
     pub fn pardon(&mut self, peer: &PeerId) -> bool {
         self.remembered.remove(peer);
         self.grants.remove(peer);
-        self.proofs.remove(peer).is_some()
+        let proofs = self.proofs.remove(peer);
+        proofs.map(|proofs| self.forgive(*peer, proofs)).is_some()
     }
 
     /// Forgets what those said who do not take part any more. Proofs stay.
     pub fn retain(&mut self, takes_part: impl Fn(&PeerId) -> bool) {
         self.remembered.retain(|peer, _| takes_part(peer));
         self.grants.retain(|peer, _| takes_part(peer));
+    }
+
+    fn forgive(&mut self, peer: PeerId, proofs: BTreeMap<About, Proof>) {
+        let of = self.pardoned.entry(peer).or_default();
+        of.extend(proofs);
+        while of.len() > self.kept_max {
+            of.pop_first();
+        }
     }
 
     fn count(&self, peer: &PeerId) -> u32 {
@@ -259,7 +365,6 @@ mod tests {
     use super::super::views::View;
     use super::super::wire::tests::Cheap;
     use super::*;
-    use bowline_messages::partition::Term;
 
     #[test]
     fn what_an_honest_node_says_is_no_evidence() {
@@ -350,6 +455,12 @@ mod tests {
         }
         assert_eq!(Evidence::new(3, 16).restore(&signer, &snapshot), 0);
         assert!(restarted.pardon(&peer(1)) && restarted.excluded().is_empty());
+        // Nobody's telling it again undoes that, nor does another restart; and it says that it need not be told.
+        let mut again = Evidence::new(3, 16);
+        again.restore(&signer, &restarted.snapshot());
+        assert_eq!(again.take(&signer, equivocation(1, 2)), Ok(Taken::Known));
+        assert!(again.excluded().is_empty() && evidence.lacked(&again.known(), |_| true).is_empty());
+        assert_eq!(again.take(&signer, equivocation(1, 9)), Ok(Taken::Strike(1)), "what it does now counts");
     }
 
     #[test]
@@ -361,13 +472,51 @@ mod tests {
         assert_eq!(evidence.against(&peer(1)).count(), 16);
     }
 
+    #[test]
+    fn who_lacks_a_proof_is_owed_it_until_it_has_what_excludes() {
+        let signer = Cheap(peer(5));
+        let (mut one, mut other) = (Evidence::new(3, 16), Evidence::new(3, 16));
+        let lacked = |of: &Evidence, by: &Evidence| of.lacked(&by.known(), |_| true).len();
+        for count in 0..2 {
+            one.take(&signer, equivocation(1, count)).unwrap();
+        }
+        other.take(&signer, equivocation(1, 9)).unwrap();
+        assert_eq!((lacked(&one, &other), lacked(&other, &one)), (2, 1), "each has what the other one lacks");
+        let owed: Vec<Proof> = one.lacked(&other.known(), |_| true).into_iter().cloned().collect();
+        owed.into_iter().for_each(|proof| assert!(other.take(&signer, proof).is_ok()));
+        assert_eq!((lacked(&one, &other), lacked(&other, &one)), (0, 3));
+        one.take(&signer, equivocation(1, 9)).unwrap();
+        assert_eq!((one.known(), lacked(&other, &one)), (other.known(), 0));
+        one.take(&signer, equivocation(1, 10)).unwrap();
+        assert_eq!((lacked(&one, &other), lacked(&other, &one)), (0, 0), "it is excluded by both");
+        assert_eq!(lacked(&one, &Evidence::new(3, 16)), 3, "no more than are needed");
+        assert!(one.lacked(&BTreeMap::new(), |_| false).is_empty(), "nobody is told of strangers");
+    }
+
+    #[test]
+    fn a_proof_that_is_shown_can_be_checked_by_whoever_reads_it() {
+        let mut evidence = Evidence::new(3, 16);
+        evidence.take(&Cheap(peer(5)), equivocation(1, 7)).unwrap();
+        let [proof] = &evidence.report()[..] else { panic!("one proof") };
+        assert_eq!((proof.peer, proof.kind), (peer(1), EvidenceKind::Equivocation));
+        let bytes = |hex: &str| -> Vec<u8> {
+            (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
+        };
+        for statement in &proof.statements {
+            assert_eq!((statement.incarnation, statement.count), (1, 7));
+            let signature = bytes(&statement.signature).try_into().unwrap();
+            assert!(Cheap(peer(5)).verify(&peer(1), &bytes(&statement.signed), &signature));
+        }
+        assert_ne!(proof.statements[0].signed, proof.statements[1].signed);
+    }
+
     fn equivocation(n: u8, count: u64) -> Proof {
         let (first, second) = (sign(n, count, &view(1)), Some(sign(n, count, &view(2))));
         Proof { kind: EvidenceKind::Equivocation, first, second }
     }
 
     fn view(n: u64) -> Statement {
-        Statement::View(View { version: n, heard: vec![1], split: false })
+        Statement::View(View { version: n, heard: vec![1], split: false, known: Vec::new() })
     }
 
     fn grant(term: u64, holder: u8) -> Statement {

@@ -27,12 +27,12 @@ use bowline_messages::PeerId;
 use bowline_messages::config::PartitionConfig;
 use bowline_messages::membership::FailureKind;
 use bowline_messages::partition::{
-    PartitionEvent, PartitionMetrics, PartitionReport, PauseReason, RecoveryStep, Side, Standing, Strategy, Token,
+    PartitionEvent, PartitionMetrics, PartitionReport, PauseReason, RecoveryStep, Side, Standing, Strategy, Term, Token,
 };
 use bytes::Bytes;
 
 use super::detector::{Detector, DetectorOutput};
-use super::evidence::{Evidence, EvidenceSnapshot};
+use super::evidence::{Evidence, EvidenceSnapshot, Proof};
 use super::lease::{Configuration, Contest, ContestOutput, FenceError, LeaseTiming, Memory, Pacing, VersionError};
 use super::metrics;
 use super::recovery::Recovery;
@@ -42,6 +42,11 @@ use super::wire::{Signed, Signer, Statement};
 
 /// Views of others that are passed on with each own one, while the group seems to be split. More spread news faster and cost more.
 const RELAYED: usize = 8;
+
+/// Proofs told to one who lacks them, with each own view. What is lacking then is told with the next one.
+const PROOFS_TOLD: usize = 4;
+/// How often one is told who granted this node a term that it asks for, or holds, too: packets may get lost.
+const GRANTS_TOLD: u32 = 4;
 
 /// What the machine wants done, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,6 +127,10 @@ pub struct Partition {
     newest: BTreeMap<PeerId, Signed>,
     /// After whom the next ones are passed on.
     relayed: Option<PeerId>,
+    /// Whose view is passed on to whom, while the group is whole.
+    turn: usize,
+    /// Who asked for, or holds, a term that was granted to this node, too; and how often it is still told so.
+    rivals: BTreeMap<PeerId, (Term, u32)>,
     beat: Instant,
     escalation: Option<Escalation>,
     /// Where this node seems to be, while the group is split.
@@ -162,6 +171,9 @@ impl Partition {
             evidence,
             newest: BTreeMap::new(),
             relayed: None,
+            // Nodes that start together pass on different ones.
+            turn: me.as_bytes().iter().fold(0, |turn: usize, byte| turn.wrapping_mul(31).wrapping_add((*byte).into())),
+            rivals: BTreeMap::new(),
             beat: now,
             escalation: None,
             side: Side::Minority,
@@ -214,6 +226,7 @@ impl Partition {
         self.views.adopt(&to);
         self.evidence.retain(|peer| to.contains(peer));
         self.newest.retain(|peer, _| to.contains(peer));
+        self.rivals.retain(|peer, _| to.contains(peer));
         self.on_contest(now, outputs);
         let gone = self.evidence.excluded().iter().all(|peer| !to.contains(peer));
         if gone && self.strategy() == Some(Strategy::ByzantineExclusion) {
@@ -273,6 +286,16 @@ impl Partition {
         &self.evidence
     }
 
+    /// Whether the group is held to be split, and that is acted upon.
+    pub const fn is_split(&self) -> bool {
+        self.detector.is_split()
+    }
+
+    /// Something came that its origin did not sign.
+    pub const fn count_refused(&mut self) {
+        self.metrics.refused += 1;
+    }
+
     /// Forgets the proofs against a peer: the decision of a person.
     pub fn pardon(&mut self, now: Instant, peer: &PeerId) -> Vec<PartitionOutput> {
         if self.evidence.pardon(peer) {
@@ -293,6 +316,7 @@ impl Partition {
             strategy: self.escalation.as_ref().and_then(Escalation::current),
             recovery: self.recovery.as_ref().map(Recovery::step),
             evidence: self.evidence.counts(),
+            proofs: self.evidence.report(),
             excluded: self.evidence.excluded().into_iter().collect(),
             metrics: self.metrics.clone(),
         }
@@ -419,20 +443,71 @@ impl Partition {
         if self.configuration().is_quorum(&hears) { Side::Majority } else { Side::Minority }
     }
 
-    /// Tells everybody whom this node hears, and passes on what others said while the group seems to be split: so views come around.
+    /// Tells everybody whom this node hears, and passes on what others said: all of it while the group seems to be split, so that views come around.
     fn say_view(&mut self, now: Instant) {
         let configuration = Arc::clone(self.configuration());
         let everybody: Vec<PeerId> = configuration.participants().iter().copied().collect();
         let heard = self.detector.hears(now, &configuration);
         let split = self.detector.is_split();
-        self.say(&everybody, &Statement::View(View::new(&configuration, &heard, split)));
+        self.say(&everybody, &Statement::View(View::new(&configuration, &heard, split, &self.evidence.known())));
+        self.tell_proofs(now, &everybody);
+        self.tell_grants();
         if !self.detector.is_suspected() && self.views.reporters(now).next().is_none() {
-            return;
+            return self.pass_one_on(&everybody);
         }
         for peer in self.next_relayed() {
             if let Some(Ok(payload)) = self.newest.get(&peer).map(Signed::encode) {
                 self.say(&everybody, &Statement::Relay(payload));
             }
+        }
+    }
+
+    /// Whoever lacks proofs that this node has was down, or cut off, when they were made: it is told them, by and by.
+    fn tell_proofs(&mut self, now: Instant, everybody: &[PeerId]) {
+        let excluded = self.evidence.excluded();
+        for peer in everybody.iter().filter(|peer| !excluded.contains(*peer)) {
+            let Some(theirs) = self.views.proofs_of(now, peer) else { continue };
+            let configuration = self.contest.lease().configuration();
+            let lacked = self.evidence.lacked(theirs, |peer| configuration.contains(peer));
+            let told: Vec<Proof> = lacked.into_iter().take(PROOFS_TOLD).cloned().collect();
+            for proof in told {
+                self.say(&[*peer], &Statement::Proof(proof));
+            }
+        }
+    }
+
+    /// Somebody asks for a term, or holds it, that others granted to this node. A grant goes to one candidate only, so whoever granted it to both is found
+    /// out when one candidate sees the grants of the other.
+    fn on_rival(&mut self, peer: PeerId, term: Term) {
+        let known = self.rivals.get(&peer).is_some_and(|(known, _)| *known == term);
+        if !known && self.evidence.grants_to(self.me, term).next().is_some() {
+            self.rivals.insert(peer, (term, GRANTS_TOLD));
+        }
+    }
+
+    fn tell_grants(&mut self) {
+        let due = self.rivals.iter_mut().filter(|(_, (_, left))| *left > 0);
+        let due = due.map(|(peer, (term, left))| {
+            *left -= 1;
+            (*peer, *term)
+        });
+        for (peer, term) in due.collect::<Vec<_>>() {
+            let grants: Vec<Signed> = self.evidence.grants_to(self.me, term).cloned().collect();
+            for payload in grants.iter().filter_map(|grant| grant.encode().ok()) {
+                self.say(&[peer], &Statement::Relay(payload));
+            }
+        }
+    }
+
+    /// While the group is whole, one view goes to one other participant each time, in turn, however large the group: whoever says one thing to one and another
+    /// to another is found out.
+    fn pass_one_on(&mut self, everybody: &[PeerId]) {
+        self.turn = self.turn.wrapping_add(1);
+        let (count, newest) = (everybody.len().max(1), self.newest.len().max(1));
+        let Some(to) = everybody.get(self.turn % count) else { return };
+        let passed = self.newest.iter().nth(self.turn / count % newest).filter(|(origin, _)| *origin != to);
+        if let Some(Ok(payload)) = passed.map(|(_, signed)| signed.encode()) {
+            self.say(&[*to], &Statement::Relay(payload));
         }
     }
 

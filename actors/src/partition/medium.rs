@@ -1,7 +1,7 @@
 //! Where a participant keeps what it must not forget: nowhere but in memory, or in a folder.
 //!
-//! A folder has a journal and a file of proofs. What is written at once is one frame of the journal: its length, the first 8 bytes of the BLAKE3 digest of its place, its
-//! length and its content, and the records. It is synchronized to the medium before the write is over, and only then it counts here, too. So what a crash
+//! A folder has a journal and a file of proofs. What is written at once is one frame of the journal: its length, the first 8 bytes of the BLAKE3 digest of the
+//! version of the format, its place, its length and its content, and the records. It is synchronized to the medium before the write is over, and only then it counts here, too. So what a crash
 //! left half written can only be the last frame: it is cut off, for nobody was told that it is durable. A bad frame with a good one behind it is damage, and so is
 //! a bad first one: a journal begins as a new file with a whole frame that takes its place by its name, at first with an empty one, and when a snapshot is to be
 //! kept with what all of it adds up to.
@@ -25,6 +25,8 @@ const EVIDENCE: &str = "evidence";
 const HEAD: usize = 4 + SUM;
 /// Bytes of the digest that are kept.
 const SUM: usize = 8;
+/// The version of what is in records. It is part of every sum, so that a journal of another version is not read as something else.
+const VERSION: u8 = 2;
 
 /// Why something could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +103,11 @@ impl Medium {
             }
         };
         Ok((self.life, durable))
+    }
+
+    /// Whether it forgets with the process, and never blocks.
+    pub const fn is_memory(&self) -> bool {
+        matches!(self.place, Place::Memory(_))
     }
 
     /// Makes records durable, in this order. Blocks.
@@ -252,7 +259,13 @@ fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<File, MediumError>
 fn sum(place: u64, length: [u8; 4], content: &[u8]) -> [u8; SUM] {
     let mut sum = [0; SUM];
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&place.to_le_bytes()).update(&length).update(content).finalize_xof().fill(&mut sum);
+    hasher
+        .update(&[VERSION])
+        .update(&place.to_le_bytes())
+        .update(&length)
+        .update(content)
+        .finalize_xof()
+        .fill(&mut sum);
     sum
 }
 
@@ -280,7 +293,7 @@ fn read_journal(path: &Path, bytes: &[u8], durable: &mut Durable) -> Result<usiz
         place += HEAD + content.len();
     }
     if place == 0 || (place + 1..bytes.len()).any(|behind| frame_at(bytes, behind).is_some()) {
-        return Err(damaged(format!("what was written at {place} is damaged")));
+        return Err(damaged(format!("what was written at {place} is damaged, or by another version of this program")));
     }
     Ok(place)
 }

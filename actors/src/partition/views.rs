@@ -20,7 +20,26 @@ pub struct View {
     pub heard: Vec<u8>,
     /// Whether its sender holds the group to be split.
     pub split: bool,
+    /// Which proofs its sender has, so that whoever has others can tell it: at most [`KNOWN_MAX`].
+    pub known: Vec<Known>,
 }
+
+/// Participants at most of which a view says which proofs there are. There are more in no group that still works.
+pub const KNOWN_MAX: usize = 64;
+
+/// Which proofs somebody has against one participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The participant's place in the order of their ids.
+    pub participant: u16,
+    /// How many.
+    pub count: u8,
+    /// A digest of what they are about.
+    pub digest: u32,
+}
+
+/// How many proofs somebody has against a participant, and a digest of what they are about.
+pub type Knows = (u8, u32);
 
 /// A number of a statement: the life of who made it, and a count in this life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -43,8 +62,13 @@ pub enum Merged {
 }
 
 impl View {
-    /// The view of one who heard these.
-    pub fn new(configuration: &Configuration, heard: &BTreeSet<PeerId>, split: bool) -> Self {
+    /// The view of one who heard these and has these proofs.
+    pub fn new(
+        configuration: &Configuration,
+        heard: &BTreeSet<PeerId>,
+        split: bool,
+        proofs: &BTreeMap<PeerId, Knows>,
+    ) -> Self {
         let participants = configuration.participants();
         let mut bits = vec![0; participants.len().div_ceil(8)];
         for (bit, _) in participants.iter().enumerate().filter(|(_, peer)| heard.contains(peer)) {
@@ -52,7 +76,21 @@ impl View {
                 *byte |= 1 << (bit % 8);
             }
         }
-        Self { version: configuration.version(), heard: bits, split }
+        let known = participants.iter().zip(0_u16..).filter_map(|(peer, participant)| {
+            let (count, digest) = *proofs.get(peer)?;
+            Some(Known { participant, count, digest })
+        });
+        Self { version: configuration.version(), heard: bits, split, known: known.take(KNOWN_MAX).collect() }
+    }
+
+    /// Which proofs its sender has; none when it names somebody who is none of the participants, or too many.
+    fn proofs(&self, configuration: &Configuration) -> Option<BTreeMap<PeerId, Knows>> {
+        let participants: Vec<PeerId> = configuration.participants().iter().copied().collect();
+        let of = |known: &Known| {
+            let peer = participants.get(usize::from(known.participant))?;
+            Some((*peer, (known.count, known.digest)))
+        };
+        if self.known.len() > KNOWN_MAX { None } else { self.known.iter().map(of).collect() }
     }
 
     /// Whom it heard; none when it goes by other participants.
@@ -73,6 +111,7 @@ struct Seen {
     at: Instant,
     heard: BTreeSet<PeerId>,
     split: bool,
+    proofs: BTreeMap<PeerId, Knows>,
 }
 
 /// The newest views of all participants: one each, so no more than participants.
@@ -100,10 +139,11 @@ impl Views {
         let Some(heard) = view.peers(configuration).filter(|_| configuration.contains(&origin)) else {
             return Merged::Foreign;
         };
+        let Some(proofs) = view.proofs(configuration) else { return Merged::Foreign };
         if self.seen.get(&origin).is_some_and(|seen| seen.number >= number) {
             return Merged::Known;
         }
-        self.seen.insert(origin, Seen { number, at: now, heard, split: view.split });
+        self.seen.insert(origin, Seen { number, at: now, heard, split: view.split, proofs });
         Merged::New
     }
 
@@ -115,6 +155,11 @@ impl Views {
     /// Whom a participant heard lately, by its own word.
     pub fn heard_by(&self, now: Instant, peer: &PeerId) -> Option<&BTreeSet<PeerId>> {
         self.fresh(now, peer).map(|seen| &seen.heard)
+    }
+
+    /// Which proofs a participant had lately, by its own word.
+    pub fn proofs_of(&self, now: Instant, peer: &PeerId) -> Option<&BTreeMap<PeerId, Knows>> {
+        self.fresh(now, peer).map(|seen| &seen.proofs)
     }
 
     /// Participants that hold the group to be split.
@@ -143,7 +188,7 @@ mod tests {
             let (now, configuration) = (Instant::now(), nine());
             let view = |origin: u8, number: Number| {
                 let bits = (u64::from(origin) * 31 + number.incarnation * 7 + number.count * 13) as u16 & 0x1ff;
-                View { version: 1, heard: bits.to_le_bytes().to_vec(), split: bits & 1 == 1 }
+                View { version: 1, heard: bits.to_le_bytes().to_vec(), split: bits & 1 == 1, known: Vec::new() }
             };
             let take = |order: &[(u8, u64, u64)]| {
                 let mut views = Views::new(EXPIRY);
@@ -160,10 +205,14 @@ mod tests {
         }
 
         #[test]
-        fn any_bits_are_read_without_a_panic(version in 0..3_u64, heard in prop::collection::vec(any::<u8>(), 0..5)) {
+        fn any_bits_are_read_without_a_panic(
+            version in 0..3_u64, heard in prop::collection::vec(any::<u8>(), 0..5), known in prop::collection::vec(0..12_u16, 0..70)
+        ) {
             let mut views = Views::new(EXPIRY);
-            let right = version == 1 && heard.len() == 2;
-            let view = View { version, heard, split: true };
+            let foreign = known.len() > KNOWN_MAX || known.iter().any(|participant| *participant >= 9);
+            let right = version == 1 && heard.len() == 2 && !foreign;
+            let known = known.into_iter().map(|participant| Known { participant, count: 1, digest: 7 }).collect();
+            let view = View { version, heard, split: true, known };
             let merged = views.merge(Instant::now(), &nine(), peer(1), Number::default(), &view);
             prop_assert_eq!(merged, if right { Merged::New } else { Merged::Foreign });
         }
@@ -174,9 +223,10 @@ mod tests {
         let (now, configuration) = (Instant::now(), nine());
         let heard = BTreeSet::from([peer(2), peer(8)]);
         let mut views = Views::new(EXPIRY);
-        let view = View::new(&configuration, &heard, true);
+        let view = View::new(&configuration, &heard, true, &BTreeMap::from([(peer(3), (2, 9))]));
         assert_eq!(views.merge(now, &configuration, peer(1), Number::default(), &view), Merged::New);
         assert_eq!(views.heard_by(now, &peer(1)), Some(&heard));
+        assert_eq!(views.proofs_of(now, &peer(1)), Some(&BTreeMap::from([(peer(3), (2, 9))])));
         assert_eq!(views.reporters(now).collect::<Vec<_>>(), [&peer(1)]);
         assert_eq!(views.heard_by(now + EXPIRY, &peer(1)), None);
         assert_eq!(views.reporters(now + EXPIRY).count(), 0);

@@ -13,7 +13,7 @@ use super::lease::LeasePacket;
 use super::views::{Number, View};
 
 /// The format, the first byte of every payload.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 /// Bytes of a payload at most: what the carrier takes.
 pub const PAYLOAD_BYTES_MAX: usize = bowline_messages::network::DATAGRAM_BYTES_MAX;
 /// Bytes of what a statement says at most: two of them have to fit into one that is a proof.
@@ -47,6 +47,36 @@ pub enum WireError {
     Unsigned,
 }
 
+/// A signature, as it travels: in two halves, since the serializer knows no longer arrays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Signature([[u8; SIGNATURE_BYTES / 2]; 2]);
+
+impl Signature {
+    /// This node's, of these bytes.
+    pub fn new(signer: &dyn Signer, bytes: &[u8]) -> Self {
+        let signed = signer.sign(bytes);
+        let mut signature = Self::default();
+        for (byte, from) in signature.0.as_flattened_mut().iter_mut().zip(signed) {
+            *byte = from;
+        }
+        signature
+    }
+
+    /// Whether this peer gave it for these bytes.
+    pub fn is_of(&self, signer: &dyn Signer, peer: &PeerId, bytes: &[u8]) -> bool {
+        signer.verify(peer, bytes, &self.bytes())
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> [u8; SIGNATURE_BYTES] {
+        let mut bytes = [0; SIGNATURE_BYTES];
+        for (byte, from) in bytes.iter_mut().zip(self.0.as_flattened()) {
+            *byte = *from;
+        }
+        bytes
+    }
+}
+
 /// A statement with its signature, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
@@ -58,7 +88,7 @@ pub struct Signed {
     /// What it says: a [`Statement`] in the `postcard` format.
     pub body: Vec<u8>,
     /// Its origin's signature of all before.
-    signature: [[u8; SIGNATURE_BYTES / 2]; 2],
+    signature: Signature,
 }
 
 /// What a node says.
@@ -91,12 +121,8 @@ impl Signed {
         if body.len() > limit {
             return Err(WireError::TooLong(body.len()));
         }
-        let mut signed = Self { origin, number, body, signature: Default::default() };
-        let signature = signer.sign(&signed.signed_bytes());
-        let (left, right) = signed.signature.split_at_mut(1);
-        for (half, bytes) in left.iter_mut().chain(right).zip(signature.chunks_exact(SIGNATURE_BYTES / 2)) {
-            half.copy_from_slice(bytes);
-        }
+        let mut signed = Self { origin, number, body, signature: Signature::default() };
+        signed.signature = Signature::new(signer, &signed.signed_bytes());
         Ok(signed)
     }
 
@@ -130,11 +156,12 @@ impl Signed {
     /// # Errors
     /// [`WireError::Unsigned`].
     pub fn verify(&self, signer: &dyn Signer) -> Result<(), WireError> {
-        let mut signature = [0; SIGNATURE_BYTES];
-        for (byte, from) in signature.iter_mut().zip(self.signature.as_flattened()) {
-            *byte = *from;
-        }
-        if signer.verify(&self.origin, &self.signed_bytes(), &signature) { Ok(()) } else { Err(WireError::Unsigned) }
+        if self.signature.is_of(signer, &self.origin, &self.signed_bytes()) { Ok(()) } else { Err(WireError::Unsigned) }
+    }
+
+    /// Its origin's signature of its origin, number and body.
+    pub fn signature(&self) -> [u8; SIGNATURE_BYTES] {
+        self.signature.bytes()
     }
 
     /// What it says.
@@ -145,7 +172,8 @@ impl Signed {
         decode(&self.body)
     }
 
-    fn signed_bytes(&self) -> Vec<u8> {
+    /// What its signature is of.
+    pub fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
         bytes.extend_from_slice(self.origin.as_bytes());
         bytes.extend_from_slice(&self.number.incarnation.to_be_bytes());
@@ -224,7 +252,7 @@ pub(super) mod tests {
         #[test]
         fn a_changed_statement_is_refused(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let me = PeerId::from_bytes([1; 32]);
-            let view = View { version: 1, heard: vec![7, 9], split: true };
+            let view = View { version: 1, heard: vec![7, 9], split: true, known: Vec::new() };
             let number = Number { incarnation: 3, count: 4 };
             let signed = Signed::new(&Cheap(me), me, number, &Statement::View(view.clone())).unwrap();
             let mut payload = signed.encode().unwrap();

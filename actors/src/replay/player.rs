@@ -9,12 +9,23 @@ use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 use super::scenario::{Cost, Kind};
 use super::select::{Feedback, Selector};
-use crate::session::policy::{Candidate, Chooser, Damping, Forecast, Health, Needs, Tuning, Wanted};
+use crate::session::policy::{Candidate, Chooser, Damping, Forecast, Health, Needs, Smoothing, Tuning, Wanted};
 
 /// The message whose cost the scenarios state: 64 KiB.
 const MESSAGE_BYTES: usize = 65_536;
 /// The security of a link of which nothing is known but that records are sealed: the session's seal and no other, averaged.
 const SECURITY: f64 = 0.5;
+
+/// What can be set of policies.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Settings {
+    /// Against flapping.
+    pub damping: Damping,
+    /// How forecasts are made.
+    pub smoothing: Smoothing,
+    /// What the policies make of them.
+    pub tuning: Tuning,
+}
 
 /// A policy with what it knows of each link.
 #[derive(Debug)]
@@ -58,7 +69,7 @@ pub fn is_stochastic(policy: PolicyName) -> bool {
 impl Player {
     /// A policy that knows nothing yet of links over these media. `start` is the beginning of second 0.
     pub fn new(start: Instant, policy: PolicyName, kind: Kind, media: &[Medium], seed: u64) -> Self {
-        Self::with(start, policy, kind, media, seed, Damping::default(), Tuning::default())
+        Self::with(start, policy, kind, media, seed, &Settings::default())
     }
 
     /// The same with other parameters than the default ones.
@@ -68,8 +79,7 @@ impl Player {
         kind: Kind,
         media: &[Medium],
         seed: u64,
-        damping: Damping,
-        tuning: Tuning,
+        settings: &Settings,
     ) -> Self {
         let candidate = |(at, medium): (usize, &Medium)| Candidate {
             medium: *medium,
@@ -81,8 +91,8 @@ impl Player {
             start,
             policy,
             kind,
-            chooser: Chooser::new(damping, Needs::default(), seed),
-            forecasts: vec![Forecast::new(tuning); media.len()],
+            chooser: Chooser::new(settings.damping, Needs::default(), seed).tuned(settings.tuning),
+            forecasts: vec![Forecast::new(settings.smoothing); media.len()],
             candidates: media.iter().enumerate().map(candidate).collect(),
             heard: vec![None; media.len()],
         }
@@ -96,7 +106,8 @@ impl Selector for Player {
             // A suspicion is about now: a session clears it with the next answer, and what was not heard of since is not suspected.
             candidate.suspected &= second.checked_sub(1) == *heard;
         }
-        let wanted = Wanted { policy: self.policy, class: MessageClass::Critical, bytes: Some(MESSAGE_BYTES) };
+        let wanted =
+            Wanted { policy: self.policy, class: MessageClass::Critical, bytes: Some(MESSAGE_BYTES), apart: false };
         let (choice, _) = self.chooser.choose(now, wanted, &self.candidates);
         choice.links[0].map_or(0, |link| link.0 as usize)
     }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::forward::{Counters, Forwarder, Output};
 use super::graph::GraphView;
-use super::limits::Bucket;
+use super::limits::Shares;
 use super::parcel::{self, PARCEL};
 use super::wire::{MeshMessage, MeshPacket};
 use crate::clock;
@@ -31,7 +31,7 @@ use crate::session::handshake::{Entropy, HandshakeError};
 use crate::session::identity::Identity;
 use crate::supervision::Context;
 
-use crate::transport::mesh::MeshPort;
+use crate::transport::mesh::{MeshCounters, MeshPort};
 
 /// The view of the network that routes are found in, when it can be looked at.
 pub type View = Rc<dyn Fn(&mut dyn FnMut(&dyn GraphView))>;
@@ -98,6 +98,9 @@ pub struct RoutesReport {
     pub routes: Vec<(Vec<PeerId>, u64)>,
     /// Packets relayed for others so far.
     pub relayed: u64,
+    /// Packets kept so far until there was a way, its own included.
+    #[serde(default)]
+    pub stored: u64,
 }
 
 /// The actor of the mesh.
@@ -108,17 +111,19 @@ pub struct RouterActor {
     /// Neighbours to which there is a way through others.
     told_ways: BTreeSet<PeerId>,
     /// Parcels that may be opened.
-    openings: Bucket,
+    openings: Shares,
     /// What metrics were told.
-    told: Counters,
+    told: Told,
 }
 
 impl RouterActor {
     /// An actor that knows nobody yet.
     pub fn new(parts: RouterParts) -> Self {
         let forwarder = Forwarder::new(parts.identity.peer_id(), parts.config.clone(), (parts.seed)());
-        let openings = Bucket::new(parts.config.openings_per_second.into());
-        Self { parts, forwarder, pump: Pump::new(), told_ways: BTreeSet::new(), openings, told: Counters::default() }
+        let openings = Shares::new(parts.config.openings_per_second);
+        // The port outlives this actor.
+        let told = Told { links: parts.port.counters(), ..Told::default() };
+        Self { parts, forwarder, pump: Pump::new(), told_ways: BTreeSet::new(), openings, told }
     }
 
     /// The way from the mesh's links to the actor at an address.
@@ -157,8 +162,8 @@ impl RouterActor {
                     // Each neighbour fails once: it is left alone from then on.
                     outputs.extend(self.send(now, view, to, packet));
                 }
-                Output::Deliver(packet) if packet.connection == PARCEL => self.open(now, &packet.payload),
-                Output::Deliver(packet) => self.parts.port.deliver(packet),
+                Output::Deliver { by, packet } if packet.connection == PARCEL => self.open(now, by, &packet.payload),
+                Output::Deliver { by, packet } => self.parts.port.deliver(by, packet),
                 Output::Unreachable(peer) => self.parts.port.unreachable(&peer),
                 Output::Vector(tell) => {
                     if let Ok(payload) = MeshMessage::Vector(tell.message).encode() {
@@ -190,20 +195,19 @@ impl RouterActor {
         }
     }
 
-    /// A parcel for this node. Opening one costs two operations on a curve, so only so many are.
-    fn open(&mut self, now: Instant, sealed: &[u8]) {
-        let opened = if self.openings.has(now, 1) {
-            self.openings.take(now, 1);
-            (self.parts.entropy)().ok().and_then(|entropy| parcel::open(&self.parts.identity, sealed, entropy))
-        } else {
-            None
-        };
+    /// A parcel for this node. Opening one costs two operations on a curve, so only so many of those that a neighbour brings are.
+    fn open(&mut self, now: Instant, by: PeerId, sealed: &[u8]) {
+        if !self.openings.admit(now, by) {
+            return tell("parcel_refused", 1);
+        }
+        let opened =
+            (self.parts.entropy)().ok().and_then(|entropy| parcel::open(&self.parts.identity, sealed, entropy));
         match opened {
             // What is signed says itself who it is from.
             Some((concern @ Concern::Membership, payload)) => {
                 self.parts.carrier.arrived(self.parts.identity.peer_id(), concern.code(), &payload);
             }
-            Some(_) | None => metrics::counter!("bowline_mesh_packets_total", "fate" => "no_parcel").increment(1),
+            Some(_) | None => tell("no_parcel", 1),
         }
     }
 
@@ -222,8 +226,10 @@ impl RouterActor {
     }
 
     fn count(&mut self) {
-        let now = self.forwarder.counters();
-        let before = std::mem::replace(&mut self.told, now);
+        let told = Told { packets: self.forwarder.counters(), links: self.parts.port.counters() };
+        let before = std::mem::replace(&mut self.told, told);
+        let (now, links) = (told.packets, told.links);
+        let (before, links_before) = (before.packets, before.links);
         let (packets, bytes) = self.parts.relayed.get();
         let more = (now.relayed - before.relayed, now.relayed_bytes - before.relayed_bytes);
         self.parts.relayed.set((packets + more.0, bytes + more.1));
@@ -237,14 +243,35 @@ impl RouterActor {
             ("limited", now.limited - before.limited),
             ("queue_full", now.queue_full - before.queue_full),
             ("no_way", now.no_way - before.no_way),
+            ("expired", now.expired - before.expired),
+            ("stray", links.stray - links_before.stray),
+            ("call_refused", links.calls_refused - links_before.calls_refused),
+            ("call_malformed", links.calls_malformed - links_before.calls_malformed),
         ];
-        for (fate, count) in fates.into_iter().filter(|(_, count)| *count > 0) {
-            metrics::counter!("bowline_mesh_packets_total", "fate" => fate).increment(count);
+        fates.into_iter().filter(|(_, count)| *count > 0).for_each(|(fate, count)| tell(fate, count));
+        for (what, count) in [
+            ("neighbours_withdrawn", now.withdrawn - before.withdrawn),
+            ("distances_refused", now.distances_refused - before.distances_refused),
+        ] {
+            if count > 0 {
+                metrics::counter!("bowline_mesh_ways_total", "what" => what).increment(count);
+            }
         }
         if now.relayed_bytes > before.relayed_bytes {
             metrics::counter!("bowline_mesh_relayed_bytes_total").increment(now.relayed_bytes - before.relayed_bytes);
         }
     }
+}
+
+/// What metrics were told so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    packets: Counters,
+    links: MeshCounters,
+}
+
+fn tell(fate: &'static str, count: u64) {
+    metrics::counter!("bowline_mesh_packets_total", "fate" => fate).increment(count);
 }
 
 impl fmt::Debug for RouterActor {
@@ -301,7 +328,7 @@ impl Handler<GroupPacket> for RouterActor {
             Ok(MeshMessage::Vector(message)) => {
                 self.work(ctx, |forwarder, now, view| forwarder.on_vector(now, view, from, message));
             }
-            Err(_) => metrics::counter!("bowline_mesh_packets_total", "fate" => "malformed").increment(1),
+            Err(_) => tell("malformed", 1),
         }
     }
 }
@@ -340,6 +367,7 @@ impl Handler<RoutesQuery> for RouterActor {
             let found = self.forwarder.all_routes(view, &peer);
             routes = found.into_iter().map(|route| (route.hops, route.cost)).collect();
         });
-        actix::MessageResult(RoutesReport { routes, relayed: self.forwarder.counters().relayed })
+        let Counters { relayed, stored, .. } = self.forwarder.counters();
+        actix::MessageResult(RoutesReport { routes, relayed, stored })
     }
 }

@@ -4,13 +4,15 @@
 //! better than the best this node ever told others (its *feasibility distance*), or newer. Numbers that only the destination gives
 //! tell what is newer; who is left without a usable offer asks the destination for a new one.
 //!
-//! A neighbour that lies gets traffic, as everywhere distances are believed; so this is a fall-back behind the signed view.
+//! A neighbour that lies gets traffic, as everywhere distances are believed; so this is a fall-back behind the signed view. Peers that it
+//! invents take no room from those that others tell of (`Owners`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
 
+use super::destinations::{Owners, Retired, Told};
 use super::wire::{DISTANCES_MAX, Distance, VectorMessage};
 
 /// Changes are collected for this long before they are told: one message instead of many, and no storm where a link flaps.
@@ -19,6 +21,8 @@ const COLLECT: Duration = Duration::from_millis(100);
 const OFFER_INTERVALS: u32 = 4;
 /// What was told of a peer is remembered for this many intervals after the last offer: longer than old news can be on their way.
 const MEMORY_INTERVALS: u32 = 18;
+/// Peers that had to make room of which it is remembered what was told, for each one that is kept.
+const RETIRED_FOR_EACH: usize = 4;
 /// A request is made again after this long at the latest.
 const ASK_AGAIN: Duration = Duration::from_millis(2_500);
 /// Nodes that pass a request on.
@@ -31,13 +35,6 @@ pub struct Tell {
     pub to: PeerId,
     /// What.
     pub message: VectorMessage,
-}
-
-/// What was told of a destination: the newest number, and the smallest metric under it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Told {
-    seqno: u16,
-    metric: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +63,10 @@ pub struct DistanceVector {
     interval: Duration,
     neighbours: BTreeMap<PeerId, u32>,
     known: BTreeMap<PeerId, Known>,
+    /// By which neighbour each of them came.
+    owners: Owners,
+    /// What was told of those that had to make room.
+    retired: Retired,
     changed: BTreeSet<PeerId>,
     flush: Option<Instant>,
     periodic: Option<Instant>,
@@ -87,6 +88,8 @@ impl DistanceVector {
             interval,
             neighbours: BTreeMap::new(),
             known: BTreeMap::new(),
+            owners: Owners::new(),
+            retired: Retired::new(peers_max.saturating_mul(RETIRED_FOR_EACH)),
             changed: BTreeSet::new(),
             flush: None,
             periodic: None,
@@ -108,6 +111,8 @@ impl DistanceVector {
         for known in self.known.values_mut() {
             known.offers.remove(peer);
         }
+        let known = &self.known;
+        self.owners.on_neighbour_lost(peer, |peer| known.get(peer)?.offers.keys().next().copied());
         self.select_all(now)
     }
 
@@ -133,9 +138,9 @@ impl DistanceVector {
             self.periodic = (!self.neighbours.is_empty()).then_some(now + self.interval);
             self.forget_old(now);
             tells.extend(self.select_all(now));
+            let messages: Vec<VectorMessage> = self.all_distances().collect();
             self.changed.clear();
             self.flush = None;
-            let messages: Vec<VectorMessage> = self.all_distances().collect();
             tells.extend(self.to_all(messages));
         }
         if self.flush.is_some_and(|at| at <= now) {
@@ -181,14 +186,15 @@ impl DistanceVector {
             if distance.metric == Distance::UNREACHABLE {
                 return Vec::new();
             }
-            if self.known.len() >= self.peers_max {
+            if self.known.len() >= self.peers_max && !self.make_room(now, from) {
                 self.refused += 1;
                 return Vec::new();
             }
         }
+        let told = self.retired.take(&peer);
         let forget = now + self.interval * MEMORY_INTERVALS;
         let known = self.known.entry(peer).or_insert_with(|| Known {
-            told: None,
+            told,
             offers: BTreeMap::new(),
             selected: None,
             asked: None,
@@ -204,9 +210,23 @@ impl DistanceVector {
             known.offers.remove(&from);
         } else {
             let until = now + self.interval * OFFER_INTERVALS;
+            if self.owners.of(&peer).is_none_or(|owner| !known.offers.contains_key(&owner)) {
+                self.owners.give(peer, Some(from));
+            }
             known.offers.insert(from, Offer { seqno: distance.seqno, metric: distance.metric, until });
         }
         self.select(now, peer)
+    }
+
+    /// Forgets a peer that nobody tells of any more, or one of the neighbour that told of the most, so that another has room for as many;
+    /// false when that is the one that wants room.
+    fn make_room(&mut self, now: Instant, from: PeerId) -> bool {
+        let Some(peer) = self.owners.give_way(&from) else { return false };
+        if let Some(Known { told: Some(told), .. }) = self.known.remove(&peer) {
+            self.retired.put(peer, told, now + self.interval * MEMORY_INTERVALS);
+            self.change(now, peer);
+        }
+        true
     }
 
     fn on_request(&mut self, now: Instant, from: PeerId, peer: PeerId, seqno: u16, hops: u8) -> Vec<Tell> {
@@ -310,7 +330,10 @@ impl DistanceVector {
         if *peer == self.local {
             return Some(Distance { destination, seqno: self.seqno, metric: 0 });
         }
-        let known = self.known.get(peer)?;
+        let Some(known) = self.known.get(peer) else {
+            let told = self.retired.told(peer)?;
+            return Some(Distance { destination, seqno: told.seqno, metric: Distance::UNREACHABLE });
+        };
         let offer = known.selected.and_then(|by| Some((known.offers.get(&by)?, self.neighbours.get(&by)?)));
         Some(match offer {
             Some((offer, cost)) => {
@@ -323,7 +346,8 @@ impl DistanceVector {
     }
 
     fn all_distances(&self) -> impl Iterator<Item = VectorMessage> {
-        let peers = std::iter::once(&self.local).chain(self.known.keys());
+        let made_room = self.changed.iter().filter(|peer| !self.known.contains_key(*peer) && **peer != self.local);
+        let peers = std::iter::once(&self.local).chain(self.known.keys()).chain(made_room);
         let all: Vec<Distance> = peers.filter_map(|peer| self.distance(peer)).collect();
         let parts: Vec<VectorMessage> =
             all.chunks(DISTANCES_MAX).map(|part| VectorMessage::Update(part.to_vec())).collect();
@@ -341,5 +365,8 @@ impl DistanceVector {
             known.offers.retain(|_, offer| now < offer.until);
         }
         self.known.retain(|_, known| !known.offers.is_empty() || now < known.forget);
+        let known = &self.known;
+        self.owners.retain(|peer| known.contains_key(peer));
+        self.retired.forget_old(now);
     }
 }

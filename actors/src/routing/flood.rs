@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bowline_messages::PeerId;
 
-use super::limits::Bucket;
+use super::limits::{Bucket, Shares};
 use super::wire::MeshPacket;
 
 /// What this node sends everywhere. Who has seen a packet already drops it, so each node sends it on once.
@@ -13,15 +13,14 @@ use super::wire::MeshPacket;
 pub struct Flood {
     hops: u8,
     own: Bucket,
-    others: Bucket,
+    others: Shares,
 }
 
 impl Flood {
     /// Packets go `hops` nodes far. Own packets and those of others have so many a second each, so that others cannot
-    /// silence this node.
+    /// silence this node; neighbours share the latter, so that none silences another.
     pub const fn new(hops: u8, packets_per_second: u32) -> Self {
-        let bucket = Bucket::new(packets_per_second as u64);
-        Self { hops, own: bucket, others: bucket }
+        Self { hops, own: Bucket::new(packets_per_second as u64), others: Shares::new(packets_per_second) }
     }
 
     /// To whom a packet goes that came from `from`, or from here; nobody when that would be too much. The packet is made ready.
@@ -33,15 +32,24 @@ impl Flood {
         neighbours: &BTreeMap<PeerId, u32>,
     ) -> Vec<PeerId> {
         let hops = packet.hops.min(self.hops);
-        let bucket = if from.is_some() { &mut self.others } else { &mut self.own };
         let to: Vec<PeerId> = neighbours.keys().filter(|peer| Some(*peer) != from).copied().collect();
-        if hops == 0 || to.is_empty() || !bucket.has(now, 1) {
+        if hops == 0 || to.is_empty() || !self.admit(now, from) {
             return Vec::new();
         }
-        bucket.take(now, 1);
         packet.flood = true;
         packet.labels.clear();
         packet.hops = hops;
         to
+    }
+
+    fn admit(&mut self, now: Instant, from: Option<&PeerId>) -> bool {
+        if let Some(from) = from {
+            return self.others.admit(now, *from);
+        }
+        let has = self.own.has(now, 1);
+        if has {
+            self.own.take(now, 1);
+        }
+        has
     }
 }

@@ -19,7 +19,7 @@ use super::flood::Flood;
 use super::graph::{GraphView, Route};
 use super::limits::{Budget, RelayLimits};
 use super::routes::{OwnLinks, Routes};
-use super::seen::{Seen, Sight};
+use super::seen::{Arrived, Seen, Sight};
 use super::store::{Store, StoreBounds};
 use super::wire::{ConnectionId, Label, MeshPacket, PacketId, VectorMessage};
 
@@ -27,11 +27,12 @@ use super::wire::{ConnectionId, Label, MeshPacket, PacketId, VectorMessage};
 const BUSY: Duration = Duration::from_millis(20);
 /// A neighbour's cost has to change by more than one part in this many before routes are looked for anew: measured costs are never still.
 const COST_PARTS: u32 = 4;
-/// Nodes more than its route has that a packet may pass, for detours, and as many again by chance.
+/// Nodes more than its route has that a packet may pass, for detours.
 const HOPS_SPARE: u8 = 3;
-const HOPS_DRAWN: u8 = 4;
-/// Own packets a second for which ids are remembered, beside those relayed.
-const OWN_PACKETS: usize = 4096;
+/// Own packets a second for which ids are remembered.
+const OWN_PACKETS: u32 = 4096;
+/// Packets for this node that are remembered of each neighbour, at about 20 bytes.
+const ARRIVED_PACKETS: usize = 4096;
 
 /// A packet of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,10 +60,15 @@ pub enum Output {
         packet: MeshPacket,
     },
     /// A packet for this node has arrived.
-    Deliver(MeshPacket),
+    Deliver {
+        /// The neighbour that brought it; this node itself, when it is its own.
+        by: PeerId,
+        /// The packet.
+        packet: MeshPacket,
+    },
     /// Tell a neighbour distances.
     Vector(Tell),
-    /// There is no way to this peer now, and a packet of this node was dropped for that.
+    /// There is no way to this peer now: a packet of this node was dropped for that, or waits for one.
     Unreachable(PeerId),
 }
 
@@ -89,8 +95,12 @@ pub struct Counters {
     pub queue_full: u64,
     /// Dropped: no way.
     pub no_way: u64,
+    /// Dropped: kept for too long, or for newer ones.
+    pub expired: u64,
     /// Neighbours that were left alone for a while.
     pub withdrawn: u64,
+    /// Distances of peers for which there was no room.
+    pub distances_refused: u64,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +123,8 @@ pub struct Forwarder {
     local: PeerId,
     config: MeshConfig,
     rng: ChaCha20Rng,
+    /// Hop limits come from it.
+    secret: [u8; blake3::KEY_LEN],
     /// Neighbours to which packets go, with the cost of the link.
     links: BTreeMap<PeerId, u32>,
     /// Changes with `links`.
@@ -122,12 +134,27 @@ pub struct Forwarder {
     routes: Routes,
     vector: Option<DistanceVector>,
     flood: Flood,
+    /// Packets of others that were sent on. The limits bound them, so there is always room.
     seen: Seen,
+    /// Packets of this node, which come back where views differ.
+    own: Seen,
+    /// Packets for this node.
+    arrived: Arrived,
     limits: RelayLimits,
     store: Store,
     busy: BTreeMap<PeerId, Busy>,
     queued: usize,
     counters: Counters,
+}
+
+/// What has become of a packet.
+enum Fate {
+    /// It was handed to a carrier, or waits for one.
+    Sent,
+    /// It is kept until there is a way.
+    Stored,
+    /// It is gone.
+    Dropped,
 }
 
 /// Where a packet goes.
@@ -142,12 +169,16 @@ enum Way {
 
 impl Forwarder {
     /// A node without neighbours. Packet ids come from `seed`, which nobody else may know.
-    pub fn new(local: PeerId, config: MeshConfig, seed: [u8; 32]) -> Self {
+    pub fn new(local: PeerId, mut config: MeshConfig, seed: [u8; 32]) -> Self {
+        config.hops_max = config.hops_max.clamp(1, MeshConfig::HOPS_MAX);
         let mut rng = ChaCha20Rng::from_seed(seed);
         let seqno = (rng.next_u32() >> 16) as u16;
+        let mut secret = [0; blake3::KEY_LEN];
+        rng.fill_bytes(&mut secret);
         let hops = usize::from(config.hops_max);
-        let rate = config.relay_packets_per_second as usize + OWN_PACKETS;
-        let seen_most = (config.seen_for.as_millis() as usize).saturating_mul(rate) / 1000;
+        // What a bucket lets pass in that time, its burst of a second included.
+        let most = |rate: u32| (config.seen_for.as_millis() as usize + 1000).saturating_mul(rate as usize) / 1000;
+        let (seen_most, own_most) = (most(config.relay_packets_per_second), most(OWN_PACKETS));
         let total = Budget::new(config.relay_packets_per_second, config.relay_bytes_per_second);
         let each = Budget::new(config.neighbour_packets_per_second, config.neighbour_bytes_per_second);
         let bounds = StoreBounds {
@@ -158,6 +189,7 @@ impl Forwarder {
         Self {
             local,
             rng,
+            secret,
             links: BTreeMap::new(),
             epoch: 0,
             held: BTreeMap::new(),
@@ -167,6 +199,8 @@ impl Forwarder {
                 .then(|| DistanceVector::new(local, seqno, config.vector_peers, config.vector_interval)),
             flood: Flood::new(config.flood_hops, config.flood_packets_per_second),
             seen: Seen::new(config.seen_for, seen_most),
+            own: Seen::new(config.seen_for, own_most),
+            arrived: Arrived::new(ARRIVED_PACKETS),
             limits: RelayLimits::new(total, each),
             store: Store::new(bounds),
             busy: BTreeMap::new(),
@@ -180,17 +214,19 @@ impl Forwarder {
     pub fn on_outgoing(&mut self, now: Instant, view: &dyn GraphView, outgoing: Outgoing) -> Vec<Output> {
         let Outgoing { destination, connection, payload, route, keep } = outgoing;
         let id = PacketId(self.rng.next_u64());
-        let hops = self.config.hops_max;
-        let packet = MeshPacket { flood: false, keep, hops, labels: Vec::new(), destination, connection, id, payload };
+        let labels = Vec::new();
+        let mut packet = MeshPacket { flood: false, keep, hops: 1, labels, destination, connection, id, payload };
+        packet.hops = self.first_hops(&packet, 0);
         let mut outputs = Vec::new();
         if destination == self.local {
             self.counters.delivered += 1;
-            return vec![Output::Deliver(packet)];
+            return vec![Output::Deliver { by: self.local, packet }];
         }
         // Whether there is room for it or not: it comes back only where views differ, and is dropped by its hop limit then.
-        self.seen.on_packet(now, id);
-        if !self.dispatch(now, view, packet, None, Some(route), &mut outputs) {
-            outputs.push(Output::Unreachable(destination));
+        self.own.on_packet(now, id);
+        match self.dispatch(now, view, packet, None, Some(route), &mut outputs) {
+            Fate::Sent => {}
+            Fate::Stored | Fate::Dropped => outputs.push(Output::Unreachable(destination)),
         }
         outputs
     }
@@ -204,14 +240,14 @@ impl Forwarder {
         mut packet: MeshPacket,
     ) -> Vec<Output> {
         if packet.destination == self.local {
-            if self.seen.on_packet(now, packet.id) == Sight::Again {
+            if !self.arrived.on_packet(self.links.contains_key(&from).then_some(from), packet.id) {
                 self.counters.again += 1;
                 return Vec::new();
             }
             self.counters.delivered += 1;
-            return vec![Output::Deliver(packet)];
+            return vec![Output::Deliver { by: from, packet }];
         }
-        packet.hops = packet.hops.saturating_sub(1);
+        packet.hops = self.hops_left(&packet);
         if packet.hops == 0 {
             self.counters.hops += 1;
             return Vec::new();
@@ -221,7 +257,8 @@ impl Forwarder {
             self.counters.limited += 1;
             return Vec::new();
         }
-        match self.seen.on_packet(now, packet.id) {
+        let sight = if self.own.knows(packet.id) { Sight::Again } else { self.seen.on_packet(now, packet.id) };
+        match sight {
             Sight::New => {}
             Sight::Again => {
                 self.counters.again += 1;
@@ -233,9 +270,12 @@ impl Forwarder {
             }
         }
         let mut outputs = Vec::new();
-        if self.dispatch(now, view, packet, Some(from), None, &mut outputs) {
-            self.counters.relayed += 1;
-            self.counters.relayed_bytes += bytes as u64;
+        match self.dispatch(now, view, packet, Some(from), None, &mut outputs) {
+            Fate::Sent | Fate::Stored => {
+                self.counters.relayed += 1;
+                self.counters.relayed_bytes += bytes as u64;
+            }
+            Fate::Dropped => {}
         }
         outputs
     }
@@ -361,8 +401,9 @@ impl Forwarder {
     }
 
     /// What happened so far.
-    pub const fn counters(&self) -> Counters {
-        self.counters
+    pub fn counters(&self) -> Counters {
+        let distances_refused = self.vector.as_ref().map_or(0, DistanceVector::refused);
+        Counters { expired: self.store.expired(), distances_refused, ..self.counters }
     }
 
     /// Bytes held: kept for peers that are away, and waiting for neighbours.
@@ -370,7 +411,7 @@ impl Forwarder {
         (self.store.bytes(), self.queued)
     }
 
-    /// Sends a packet where it has to go; false when it was dropped. `route` says which route a packet of this node takes.
+    /// Sends a packet where it has to go. `route` says which route a packet of this node takes.
     fn dispatch(
         &mut self,
         now: Instant,
@@ -379,51 +420,65 @@ impl Forwarder {
         from: Option<PeerId>,
         route: Option<u8>,
         outputs: &mut Vec<Output>,
-    ) -> bool {
+    ) -> Fate {
         match self.way(now, view, &mut packet, from, route.unwrap_or(0)) {
             Way::To(to, labels) => {
                 if route.is_some() {
-                    packet.hops = self.first_hops(labels.len());
+                    packet.hops = self.first_hops(&packet, labels.len());
                 }
                 packet.labels = labels;
                 packet.flood = false;
                 self.send(to, packet, outputs);
-                true
+                Fate::Sent
             }
             Way::Everywhere(neighbours) => {
                 self.counters.flooded += 1;
                 for to in neighbours {
                     self.send(to, packet.clone(), outputs);
                 }
-                true
+                Fate::Sent
             }
             Way::None if packet.keep => {
                 // By one node only: how long a packet can be under way stays bounded, and with it how long it has to be remembered.
                 packet.keep = false;
                 packet.flood = false;
                 packet.labels.clear();
-                let stored = self.store.put(now, packet);
+                let stored = self.store.put(now, from, packet);
                 *(if stored { &mut self.counters.stored } else { &mut self.counters.no_way }) += 1;
-                stored
+                if stored { Fate::Stored } else { Fate::Dropped }
             }
             Way::None => {
                 self.counters.no_way += 1;
-                false
+                Fate::Dropped
             }
         }
     }
 
-    /// The hop limit of a packet of this node: with a little to spare for detours, and never the same, or it would tell the first relay that
-    /// the packet begins here.
-    fn first_hops(&mut self, labels: usize) -> u8 {
+    /// The hop limit of a packet of this node. It is drawn once for each link, or the highest of a few packets would tell the first relay
+    /// that they begin here.
+    fn first_hops(&self, packet: &MeshPacket, labels: usize) -> u8 {
         let most = self.config.hops_max;
-        let draw = (self.rng.next_u32() % u32::from(HOPS_DRAWN)) as u8;
         match u8::try_from(labels).unwrap_or(u8::MAX) {
-            // The way was found by distance: how long it is is not known.
-            0 if most > 2 * HOPS_DRAWN => most - draw,
-            0 => most,
-            labels => labels.saturating_add(1 + HOPS_SPARE + draw).min(most),
+            // The way was found by distance: how long it is is not known, so the draw comes on top of what it may be.
+            0 => most + self.draw(b"first", packet) % most,
+            // Each relay takes off one hop and one label, so that what is spare is the same all the way.
+            labels => labels.saturating_add(1 + HOPS_SPARE),
         }
+    }
+
+    /// Nodes that a packet of somebody else may pass behind this one. Of what has the highest limit there is, every other link keeps it
+    /// here: so nobody can be sure that it begins at the node before.
+    fn hops_left(&self, packet: &MeshPacket) -> u8 {
+        let highest = 2 * self.config.hops_max - 1;
+        let keeps = packet.hops == highest && packet.labels.is_empty() && self.draw(b"keeps", packet).is_multiple_of(2);
+        if keeps { highest } else { packet.hops.saturating_sub(1) }
+    }
+
+    /// A number that is always the same for a link, and that nobody else can know.
+    fn draw(&self, what: &[u8; 5], packet: &MeshPacket) -> u8 {
+        let mut hash = blake3::Hasher::new_keyed(&self.secret);
+        hash.update(what).update(packet.destination.as_bytes()).update(&packet.connection.0);
+        hash.finalize().as_bytes()[0]
     }
 
     fn way(
@@ -520,6 +575,7 @@ impl Forwarder {
             return;
         }
         self.epoch += 1;
+        self.arrived.on_neighbour_lost(peer);
         let links = &self.links;
         self.limits.retain(|peer| links.contains_key(peer));
         if let Some(vector) = &mut self.vector {

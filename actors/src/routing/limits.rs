@@ -22,6 +22,16 @@ impl Bucket {
         Self { per_second, paid: None }
     }
 
+    /// The same with another rate: what was taken stays taken.
+    const fn at(self, per_second: u64) -> Self {
+        Self { per_second, ..self }
+    }
+
+    /// Whether anything that was taken is not paid for.
+    fn owes(&self, now: Instant) -> bool {
+        self.paid.is_some_and(|paid| now < paid)
+    }
+
     /// Whether so much may be taken now.
     pub fn has(&self, now: Instant, amount: u64) -> bool {
         self.per_second > 0 && self.after(now, amount) <= now + BURST
@@ -97,9 +107,71 @@ impl RelayLimits {
     }
 }
 
+/// A rate that neighbours share. Half of it is divided evenly among those that use it, so that neither one of them nor many together
+/// take what another needs; the other half is for whoever comes first. Each has at least one a second.
+#[derive(Debug)]
+pub struct Shares {
+    per_second: u64,
+    free: Bucket,
+    /// Of those who owe something: what was paid for is the same as nothing.
+    neighbours: BTreeMap<PeerId, Bucket>,
+}
+
+impl Shares {
+    /// So many a second for all together; nothing at all when it is 0.
+    pub const fn new(per_second: u32) -> Self {
+        let per_second = per_second as u64;
+        Self { per_second, free: Bucket::new(per_second / 2), neighbours: BTreeMap::new() }
+    }
+
+    /// Asks for one that a neighbour brought.
+    pub fn admit(&mut self, now: Instant, by: PeerId) -> bool {
+        if self.per_second == 0 {
+            return false;
+        }
+        self.neighbours.retain(|_, bucket| bucket.owes(now));
+        let own = self.neighbours.get(&by).copied();
+        let users = self.neighbours.len() + usize::from(own.is_none());
+        let share = (self.per_second.div_ceil(2) / users as u64).max(1);
+        let mut own = own.unwrap_or(Bucket::new(share)).at(share);
+        if own.has(now, 1) {
+            own.take(now, 1);
+            self.neighbours.insert(by, own);
+            return true;
+        }
+        let free = self.free.has(now, 1);
+        if free {
+            self.free.take(now, 1);
+        }
+        free
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shared_rate_is_used_up_by_nobody() {
+        let start = Instant::now();
+        let mut shares = Shares::new(100);
+        let mut take = |now, by, tries: usize| (0..tries).filter(|_| shares.admit(now, peer(by))).count();
+        assert_eq!(take(start, 1, 1000), 100, "whoever is alone has all of it");
+        assert_eq!(take(start, 2, 1000), 25, "and the next one its share");
+        // Nine that take whatever they get, and one that asks five times a second.
+        let mut got = (0, 0);
+        for step in 1..=50 {
+            let now = start + Duration::from_millis(step * 200);
+            got.0 += (1..10).map(|by| take(now, by, 100)).sum::<usize>();
+            got.1 += take(now, 100, 1);
+        }
+        assert_eq!(got.1, 50);
+        assert!((900..1250).contains(&got.0), "ten seconds and the bursts of newcomers: {}", got.0);
+        assert_eq!(shares.neighbours.len(), 10);
+        assert!(shares.admit(start + Duration::from_secs(60), peer(3)));
+        assert_eq!(shares.neighbours.len(), 1, "who owes nothing is forgotten");
+        assert!(!Shares::new(0).admit(start, peer(1)));
+    }
 
     fn peer(n: u8) -> PeerId {
         PeerId::from_bytes([n; 32])

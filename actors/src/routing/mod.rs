@@ -13,6 +13,7 @@
 //! | [`wire`] | packets and distances as bytes |
 
 pub mod actor;
+mod destinations;
 mod disjoint;
 pub mod distance_vector;
 pub mod flood;

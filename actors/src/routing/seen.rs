@@ -1,7 +1,9 @@
 //! Which packets have passed already. Bounded in number and time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+
+use bowline_messages::PeerId;
 
 use super::wire::PacketId;
 
@@ -36,7 +38,7 @@ impl Seen {
     /// A packet has come.
     pub fn on_packet(&mut self, now: Instant, id: PacketId) -> Sight {
         self.turn(now);
-        if self.young.contains(&id) || self.old.contains(&id) {
+        if self.knows(id) {
             return Sight::Again;
         }
         if self.young.len() >= self.most {
@@ -44,6 +46,11 @@ impl Seen {
         }
         self.young.insert(id);
         Sight::New
+    }
+
+    /// Whether a packet was here. It is not remembered for that.
+    pub fn knows(&self, id: PacketId) -> bool {
+        self.young.contains(&id) || self.old.contains(&id)
     }
 
     /// Packets that are remembered.
@@ -67,9 +74,78 @@ impl Seen {
     }
 }
 
+/// The last packets for this node, so many of each neighbour that brought them: no limit on relaying counts them, so what one brings must
+/// not push out what others did. A packet that is forgotten too soon and comes again does no harm: the link that it belongs to knows it.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Packets of one neighbour.
+    each: usize,
+    all: BTreeSet<PacketId>,
+    /// `None`: all those who are no neighbours, or not any more.
+    neighbours: BTreeMap<Option<PeerId>, VecDeque<PacketId>>,
+}
+
+impl Arrived {
+    /// Nothing has come yet.
+    pub const fn new(each: usize) -> Self {
+        Self { each, all: BTreeSet::new(), neighbours: BTreeMap::new() }
+    }
+
+    /// A packet has come; false when it had come before. The oldest of the same neighbour gives way.
+    pub fn on_packet(&mut self, by: Option<PeerId>, id: PacketId) -> bool {
+        let new = self.all.insert(id);
+        if new {
+            self.keep(by, id);
+        }
+        new
+    }
+
+    /// A neighbour is gone. Others may still bring what it brought.
+    pub fn on_neighbour_lost(&mut self, peer: PeerId) {
+        for id in self.neighbours.remove(&Some(peer)).into_iter().flatten() {
+            self.keep(None, id);
+        }
+    }
+
+    /// Packets that are remembered.
+    pub fn remembered(&self) -> usize {
+        self.all.len()
+    }
+
+    fn keep(&mut self, by: Option<PeerId>, id: PacketId) {
+        let own = self.neighbours.entry(by).or_default();
+        own.push_back(id);
+        if own.len() > self.each
+            && let Some(oldest) = own.pop_front()
+        {
+            self.all.remove(&oldest);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_neighbour_brings_makes_nothing_forgotten_that_another_brought() {
+        let [quiet, loud] = [1, 2].map(|n| Some(PeerId::from_bytes([n; 32])));
+        let mut arrived = Arrived::new(10);
+        assert!(arrived.on_packet(quiet, PacketId(1)));
+        for id in 100..1000 {
+            assert!(arrived.on_packet(loud, PacketId(id)));
+        }
+        assert_eq!(arrived.remembered(), 11);
+        assert!(!arrived.on_packet(loud, PacketId(1)), "whoever brings it");
+        assert!(!arrived.on_packet(quiet, PacketId(999)));
+        assert!(arrived.on_packet(loud, PacketId(100)), "the oldest gave way");
+        arrived.on_neighbour_lost(loud.unwrap_or(PeerId::from_bytes([0; 32])));
+        assert!(!arrived.on_packet(quiet, PacketId(999)), "it is remembered although its neighbour is gone");
+        for id in 2000..3000 {
+            arrived.on_packet(None, PacketId(id));
+        }
+        assert_eq!(arrived.remembered(), 11);
+    }
 
     #[test]
     fn a_packet_is_remembered_for_its_time_and_then_forgotten() {

@@ -1,4 +1,4 @@
-//! Packets for peers that are away for a while: bounded in bytes, per peer, and in time.
+//! Packets for peers that are away for a while: bounded in bytes, per peer, per neighbour that brought them, and in time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -9,6 +9,8 @@ use super::wire::MeshPacket;
 
 /// What a packet costs beside its payload, in bytes: so that empty ones are bounded too.
 const PACKET_COST_BYTES: usize = 256;
+/// One part in so many of all bytes is the most that one neighbour's packets take, so that there is room for those of others.
+const NEIGHBOUR_PARTS: usize = 2;
 
 /// Bounds of a [`Store`].
 #[derive(Debug, Clone, Copy)]
@@ -21,9 +23,17 @@ pub struct StoreBounds {
     pub keep: Duration,
 }
 
+#[derive(Debug)]
+struct Kept {
+    until: Instant,
+    /// The neighbour that brought it; `None` for packets of this node.
+    by: Option<PeerId>,
+    packet: MeshPacket,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
-    packets: VecDeque<(Instant, MeshPacket)>,
+    packets: VecDeque<Kept>,
     bytes: usize,
 }
 
@@ -32,6 +42,8 @@ struct Waiting {
 pub struct Store {
     bounds: StoreBounds,
     peers: BTreeMap<PeerId, Waiting>,
+    /// Bytes by neighbour.
+    brought: BTreeMap<Option<PeerId>, usize>,
     bytes: usize,
     expired: u64,
 }
@@ -39,13 +51,17 @@ pub struct Store {
 impl Store {
     /// Nothing kept.
     pub const fn new(bounds: StoreBounds) -> Self {
-        Self { bounds, peers: BTreeMap::new(), bytes: 0, expired: 0 }
+        Self { bounds, peers: BTreeMap::new(), brought: BTreeMap::new(), bytes: 0, expired: 0 }
     }
 
     /// Keeps a packet, at the cost of older ones for the same peer. Never at the cost of other peers: false when there is no room.
-    pub fn put(&mut self, now: Instant, packet: MeshPacket) -> bool {
+    pub fn put(&mut self, now: Instant, by: Option<PeerId>, packet: MeshPacket) -> bool {
         self.on_timeout(now);
         let cost = cost(&packet);
+        let brought = self.brought.get(&by).copied().unwrap_or(0);
+        if brought + cost > self.bounds.bytes / NEIGHBOUR_PARTS {
+            return false;
+        }
         let own = self.peers.get(&packet.destination).map_or(0, |waiting| waiting.bytes);
         let freed = (own + cost).saturating_sub(self.bounds.peer_bytes).min(own);
         if cost > self.bounds.peer_bytes || self.bytes + cost > self.bounds.bytes + freed {
@@ -53,14 +69,16 @@ impl Store {
         }
         let waiting = self.peers.entry(packet.destination).or_default();
         while waiting.bytes + cost > self.bounds.peer_bytes {
-            let Some((_, oldest)) = waiting.packets.pop_front() else { break };
-            waiting.bytes -= self::cost(&oldest);
-            self.bytes -= self::cost(&oldest);
+            let Some(oldest) = waiting.packets.pop_front() else { break };
+            waiting.bytes -= self::cost(&oldest.packet);
+            self.bytes -= self::cost(&oldest.packet);
+            settle(&mut self.brought, &oldest);
             self.expired += 1;
         }
-        waiting.packets.push_back((now + self.bounds.keep, packet));
+        waiting.packets.push_back(Kept { until: now + self.bounds.keep, by, packet });
         waiting.bytes += cost;
         self.bytes += cost;
+        *self.brought.entry(by).or_default() += cost;
         true
     }
 
@@ -69,7 +87,8 @@ impl Store {
         self.on_timeout(now);
         let Some(waiting) = self.peers.remove(peer) else { return Vec::new() };
         self.bytes -= waiting.bytes;
-        waiting.packets.into_iter().map(|(_, packet)| packet).collect()
+        waiting.packets.iter().for_each(|kept| settle(&mut self.brought, kept));
+        waiting.packets.into_iter().map(|kept| kept.packet).collect()
     }
 
     /// For whom something is kept.
@@ -90,10 +109,11 @@ impl Store {
     /// Drops what was kept for too long.
     pub fn on_timeout(&mut self, now: Instant) {
         for waiting in self.peers.values_mut() {
-            while waiting.packets.front().is_some_and(|(until, _)| *until <= now) {
-                let Some((_, packet)) = waiting.packets.pop_front() else { break };
-                waiting.bytes -= cost(&packet);
-                self.bytes -= cost(&packet);
+            while waiting.packets.front().is_some_and(|kept| kept.until <= now) {
+                let Some(kept) = waiting.packets.pop_front() else { break };
+                waiting.bytes -= cost(&kept.packet);
+                self.bytes -= cost(&kept.packet);
+                settle(&mut self.brought, &kept);
                 self.expired += 1;
             }
         }
@@ -102,12 +122,22 @@ impl Store {
 
     /// When the next packet has been kept for too long.
     pub fn deadline(&self) -> Option<Instant> {
-        self.peers.values().filter_map(|waiting| waiting.packets.front().map(|(until, _)| *until)).min()
+        self.peers.values().filter_map(|waiting| waiting.packets.front().map(|kept| kept.until)).min()
     }
 }
 
 fn cost(packet: &MeshPacket) -> usize {
     packet.payload.len() + PACKET_COST_BYTES
+}
+
+/// A packet is kept no more.
+fn settle(brought: &mut BTreeMap<Option<PeerId>, usize>, kept: &Kept) {
+    if let Some(bytes) = brought.get_mut(&kept.by) {
+        *bytes -= cost(&kept.packet).min(*bytes);
+        if *bytes == 0 {
+            brought.remove(&kept.by);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -136,7 +166,7 @@ mod tests {
         let start = Instant::now();
         let mut store = Store::new(BOUNDS);
         for id in 0..10 {
-            assert!(store.put(start + Duration::from_secs(id), packet(1, id, 700)));
+            assert!(store.put(start + Duration::from_secs(id), None, packet(1, id, 700)));
         }
         let taken = store.take(start + Duration::from_secs(38), &PeerId::from_bytes([1; 32]));
         assert_eq!(taken.iter().map(|packet| packet.id.0).collect::<Vec<_>>(), [9], "three fit, two are too old");
@@ -149,11 +179,27 @@ mod tests {
         let mut store = Store::new(BOUNDS);
         for to in 0..4 {
             for id in 0..20 {
-                store.put(start, packet(to, id, 700));
+                store.put(start, Some(PeerId::from_bytes([to % 2; 32])), packet(to, id, 700));
             }
         }
         let kept: Vec<usize> = (0..4).map(|to| store.take(start, &PeerId::from_bytes([to; 32])).len()).collect();
-        assert_eq!(kept, [3, 3, 3, 1], "whoever came first keeps what it has");
+        assert_eq!(kept, [3, 3, 2, 2], "whoever came first keeps what it has, and nobody gets more than half");
+    }
+
+    #[test]
+    fn what_one_neighbour_brings_leaves_room_for_another() {
+        let start = Instant::now();
+        let (loud, quiet) = (Some(PeerId::from_bytes([1; 32])), Some(PeerId::from_bytes([2; 32])));
+        let mut store = Store::new(BOUNDS);
+        for step in 0..100_u64 {
+            // Always to others, so that none of them has too much.
+            store.put(start + Duration::from_secs(step), loud, packet(step as u8, step, 700));
+            let own = store.put(start + Duration::from_secs(step), quiet, packet(200 + step as u8 % 4, step, 0));
+            assert!(own || step > 10, "{step}");
+        }
+        assert!(store.brought[&loud] <= BOUNDS.bytes / 2 && store.brought[&quiet] > 4_000, "{:?}", store.brought);
+        store.on_timeout(start + Duration::from_secs(1000));
+        assert!(store.brought.is_empty());
     }
 
     proptest! {
@@ -167,9 +213,11 @@ mod tests {
                 if take {
                     store.take(at, &PeerId::from_bytes([peer; 32]));
                 } else {
-                    store.put(at, packet(peer, id as u64, bytes));
+                    store.put(at, Some(PeerId::from_bytes([id as u8 % 3; 32])), packet(peer, id as u64, bytes));
                 }
-                let held: usize = store.peers.values().map(|waiting| waiting.packets.iter().map(|(_, p)| cost(p)).sum::<usize>()).sum();
+                let held: usize = store.peers.values().map(|waiting| waiting.packets.iter().map(|kept| cost(&kept.packet)).sum::<usize>()).sum();
+                prop_assert_eq!(store.brought.values().sum::<usize>(), held);
+                prop_assert!(store.brought.values().all(|bytes| *bytes <= BOUNDS.bytes / 2));
                 prop_assert_eq!(held, store.bytes());
                 prop_assert!(held <= BOUNDS.bytes);
                 prop_assert!(store.peers.values().all(|waiting| waiting.bytes <= BOUNDS.peer_bytes && !waiting.packets.is_empty()));

@@ -22,6 +22,8 @@ pub const PACKET_BYTES_MAX: usize = 16 * 1024 - 64;
 pub const PAYLOAD_BYTES_MAX: usize = PACKET_BYTES_MAX - FIXED_BYTES - LABELS_MAX * LABEL_BYTES;
 /// The most nodes that a packet can name.
 pub const LABELS_MAX: usize = MeshConfig::HOPS_MAX as usize;
+/// The highest hop limit: a packet that goes by distance begins with up to twice what a route may have, so that it does not show where.
+pub const HOP_LIMIT_MAX: u8 = 2 * MeshConfig::HOPS_MAX;
 /// The most distances in one message.
 pub const DISTANCES_MAX: usize = 256;
 
@@ -151,7 +153,7 @@ impl MeshPacket {
         if flags & !(FLAG_FLOOD | FLAG_KEEP) != 0 {
             return Err(RoutingWireError::Malformed("unknown flags"));
         }
-        if hops == 0 || hops > MeshConfig::HOPS_MAX {
+        if hops == 0 || hops > HOP_LIMIT_MAX {
             return Err(RoutingWireError::Malformed("hop limit"));
         }
         if usize::from(labels) > LABELS_MAX {
@@ -297,7 +299,7 @@ mod tests {
     fn packet() -> impl Strategy<Value = MeshPacket> {
         let labels = prop::collection::vec(any::<[u8; 4]>().prop_map(Label), 0..=LABELS_MAX);
         let payload = prop::collection::vec(any::<u8>(), 0..200);
-        (any::<(bool, bool)>(), 1..=MeshConfig::HOPS_MAX, labels, any::<[u8; 32]>(), any::<([u8; 8], u64)>(), payload)
+        (any::<(bool, bool)>(), 1..=HOP_LIMIT_MAX, labels, any::<[u8; 32]>(), any::<([u8; 8], u64)>(), payload)
             .prop_map(|((flood, keep), hops, labels, destination, (connection, id), payload)| MeshPacket {
                 flood,
                 keep,

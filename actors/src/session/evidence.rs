@@ -12,7 +12,7 @@ use bowline_messages::{LinkId, MessageClass};
 
 use super::machine::{Output, Session};
 use super::path::Path;
-use super::policy::{Wanted, Worth};
+use super::policy::Worth;
 use super::watch::Watch;
 use crate::health::{fuse, millis};
 
@@ -102,7 +102,7 @@ impl Session {
             other.probe_due |= !other.rtt.is_measured();
         }
         let class = MessageClass::Realtime;
-        let choice = self.choose(now, class.index(), self.config.policies.of(class), None);
+        let choice = self.choose(now, class.index(), None, None);
         if news && choice.links[0] == Some(id) {
             self.outputs.push_back(Output::WantSpare);
         }
@@ -147,7 +147,7 @@ impl Session {
     /// The other links with their scores for an urgent message.
     fn alternatives(&self, now: Instant, id: LinkId) -> Vec<Alternative> {
         let class = MessageClass::Realtime;
-        let wanted = Wanted { policy: self.config.policies.of(class), class, bytes: None };
+        let wanted = self.wanted(class, None, None);
         let others: Vec<&Path> = self.paths.values().map(|path| &**path).filter(|path| path.info.id != id).collect();
         let candidates: Vec<_> = others.iter().map(|path| self.candidate(now, path, class.index())).collect();
         let scores = self.chooser.worths(now, wanted, &candidates);

@@ -290,10 +290,11 @@ impl Keeper {
         }
     }
 
-    /// The user asks for the peer at these addresses: they are dialled now, whatever failed before.
-    pub fn try_at_once(&mut self, now: Instant, addresses: &[EndpointAddress]) {
+    /// The user asks for the peer at these addresses: they are dialled now, whatever failed before, unless a link stands there.
+    pub fn try_at_once(&mut self, now: Instant, addresses: &[EndpointAddress], links: &[&LinkInfo]) {
         for address in addresses {
-            if let Some(target) = self.targets.get_mut(address) {
+            let target = self.targets.get_mut(address);
+            if let Some(target) = target.filter(|target| !covered(address, target.source, links)) {
                 target.at_once = true;
                 target.next = target.next.min(now);
             }

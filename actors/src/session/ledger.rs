@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Instant;
 
 use bowline_messages::config::SessionConfig;
 use bowline_messages::network::Neighbour;
@@ -14,6 +15,7 @@ use bowline_messages::{Incarnation, LinkId, PeerId};
 use super::inbound::{Inbound, InboundLimits};
 use super::machine::KeyRing;
 use super::outbox::{Outbox, OutboxLimits};
+use crate::clock;
 
 /// A session's window is so many channel windows. Part of the wire contract.
 pub const SESSION_WINDOW_CHANNELS: u64 = 4;
@@ -32,8 +34,8 @@ pub struct Ledger {
     woken: AtomicBool,
     /// Messages that an actor panicked over, with how often.
     strikes: Mutex<Strikes>,
-    /// How the peer is reached at the moment.
-    standing: Mutex<Option<Neighbour>>,
+    /// How the peer is reached at the moment, and when something last came from it.
+    standing: Mutex<Option<(Neighbour, Instant)>>,
 }
 
 /// Remembers which message was in hand when a session actor panicked.
@@ -140,10 +142,11 @@ impl Ledger {
 
     /// How the peer is reached at the moment; `None`: it is not.
     pub(crate) fn standing(&self) -> Option<Neighbour> {
-        *lock(&self.standing)
+        let (neighbour, arrived) = (*lock(&self.standing))?;
+        Some(Neighbour { idle: clock::now().saturating_duration_since(arrived), ..neighbour })
     }
 
-    pub(crate) fn set_standing(&self, standing: Option<Neighbour>) {
+    pub(crate) fn set_standing(&self, standing: Option<(Neighbour, Instant)>) {
         *lock(&self.standing) = standing;
     }
 

@@ -15,11 +15,11 @@
 
 use std::time::{Duration, Instant};
 
+use bowline_messages::LinkId;
 use bowline_messages::event::EventKind;
 use bowline_messages::health::Advice;
 use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 use bowline_messages::wire::frame::LinkDownCode;
-use bowline_messages::{LinkId, MessageClass};
 
 use super::machine::{Failover, Parts, Session, down_code};
 use super::path::{Path, RecordItem};
@@ -434,16 +434,6 @@ impl Session {
     pub(super) fn on_messages_from(&mut self, now: Instant, link: LinkId) {
         self.on_busy(now);
         self.received_on = Some(link);
-    }
-
-    /// The policy for the next message of a class.
-    pub(super) fn policy_of(
-        &self,
-        class: usize,
-        wanted: Option<bowline_messages::PolicyName>,
-    ) -> bowline_messages::PolicyName {
-        let class = MessageClass::from_index(class).unwrap_or_default();
-        wanted.unwrap_or_else(|| self.config.policies.of(class))
     }
 }
 

@@ -16,7 +16,6 @@ use bowline_messages::config::SessionConfig;
 use bowline_messages::event::EventKind;
 use bowline_messages::health::{Advice, Evidence, LinkObserved, LinkTurn, Turn};
 use bowline_messages::link::{LinkFailure, LinkInfo, LinkState, LinkStep};
-use bowline_messages::session::{LinkChoice, LinkStatus};
 use bowline_messages::wire::SignedAddresses;
 use bowline_messages::wire::frame::{CloseCode, LinkDownCode};
 use bowline_messages::{Incarnation, LinkId, MessageClass, PeerId, PolicyName, TransportKind};
@@ -490,7 +489,7 @@ impl Session {
             leaving: path.advice == Advice::Leave,
             penalty,
             health: health(path, penalty),
-            bandwidth: rate,
+            bandwidth: path.window.bandwidth(),
             medium: path.info.interface.as_ref().map(|interface| interface.medium).unwrap_or_default(),
             security: Some(security(&path.info)),
             multiplier: path.multiplier,
@@ -504,49 +503,30 @@ impl Session {
         super::transmit::RECORD_BYTES
     }
 
-    /// The links for a message of a class now, with the rule.
-    pub(super) fn choose(&mut self, now: Instant, class: usize, policy: PolicyName, bytes: Option<usize>) -> Choice {
+    /// The links for a message of a class now, with the rule. `own`: the policy that the message asks for.
+    pub(super) fn choose(
+        &mut self,
+        now: Instant,
+        class: usize,
+        own: Option<PolicyName>,
+        bytes: Option<usize>,
+    ) -> Choice {
         let candidates = self.gather_candidates(now, class);
-        let wanted = Wanted { policy, class: MessageClass::from_index(class).unwrap_or_default(), bytes };
+        let wanted = self.wanted(MessageClass::from_index(class).unwrap_or_default(), own, bytes);
         let (chosen, left) = self.chooser.choose(now, wanted, &candidates);
         room::give_candidates(candidates);
         if let (Some(from), Some(to)) = (left, chosen.links[0]) {
             self.on_preferred(now, from, to, wanted.class, chosen.rule);
-            self.begin_shift(now, from, to, wanted.class, policy);
+            self.begin_shift(now, from, to, wanted.class, wanted.policy);
         }
-        if self.gradual.is_some() { self.steer(wanted.class, chosen) } else { chosen }
+        if self.gradual.is_some() && !wanted.apart { self.steer(wanted.class, chosen) } else { chosen }
     }
 
-    /// Each link as reports show it.
-    pub fn link_statuses(&self, now: Instant) -> Vec<LinkStatus> {
-        let status = |path: &Path| LinkStatus {
-            info: LinkInfo::clone(&path.info),
-            state: path.state,
-            stats: path.snapshot(),
-            in_flight_bytes: path.window.in_flight(),
-            window_bytes: path.window_bytes(),
-            expected_delay: self.candidate(now, path, 0).delay,
-            flap_penalty: (self.penalty(now, &path.info) / 8.0).min(1.0),
-            opinion: self.opinion(path.info.id).cloned().map(Box::new),
-            evidence: path.evidence.clone(),
-        };
-        self.paths.values().map(|path| status(path)).collect()
-    }
-
-    /// For each class the links that would carry its next message, and why.
-    pub fn choices(&mut self, now: Instant) -> Vec<LinkChoice> {
-        MessageClass::ALL
-            .into_iter()
-            .map(|class| {
-                let name = self.config.policies.of(class);
-                let candidates = self.gather_candidates(now, class.index());
-                let choice = self.chooser.look(now, Wanted { policy: name, class, bytes: None }, &candidates);
-                room::give_candidates(candidates);
-                let choice = self.shown(class, choice);
-                let links = choice.links.into_iter().flatten().collect();
-                LinkChoice { class, policy: name, links, rule: choice.rule.to_owned() }
-            })
-            .collect()
+    /// What a link is wanted for.
+    pub(super) fn wanted(&self, class: MessageClass, own: Option<PolicyName>, bytes: Option<usize>) -> Wanted {
+        let usual = self.config.policies.of(class);
+        let policy = own.unwrap_or(usual);
+        Wanted { policy, class, bytes, apart: policy != usual }
     }
 
     /// Links of the session, with what does not change.

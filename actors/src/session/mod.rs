@@ -45,6 +45,7 @@ pub mod rtt;
 pub mod scheduler;
 pub mod seal;
 mod shift;
+mod shown;
 mod skips;
 mod standing;
 pub mod stream;

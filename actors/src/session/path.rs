@@ -11,7 +11,7 @@ use bowline_messages::{ChannelId, LinkId};
 use super::acks::AckTracker;
 use super::outbox::{CLASSES, PeerLimits, SentItem};
 use super::patience::Patience;
-use super::policy::{Forecast, Tuning};
+use super::policy::{Forecast, Smoothing};
 use super::rtt::Rtt;
 use super::window::{SendMark, Window, WindowConfig};
 use crate::health::probing::ProbeBudget;
@@ -125,6 +125,8 @@ pub(crate) struct Path {
     /// The oldest message that the link did not pass although it passed others, and since when that is known; until a record with
     /// it is acknowledged.
     missing: Option<(ChannelId, u64, Instant)>,
+    /// When a record last came over it.
+    pub(crate) arrived_at: Instant,
     /// When the link last showed that it carries what it is given.
     pub(crate) progress_at: Instant,
     /// When a record that wants an acknowledgement was last sent.
@@ -203,7 +205,7 @@ impl Path {
             state: LinkState::Initializing,
             rtt: Rtt::new(initial_rtt),
             multiplier: 1.0,
-            forecast: Forecast::new(Tuning::default()),
+            forecast: Forecast::new(Smoothing::default()),
             window: Window::new(window),
             acks: AckTracker::default(),
             stats: LinkStats::default(),
@@ -216,6 +218,7 @@ impl Path {
             outstanding: 0,
             acknowledged: [0; CLASSES],
             missing: None,
+            arrived_at: now,
             progress_at: now,
             eliciting_at: now,
             suspicions: 0,

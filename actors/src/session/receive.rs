@@ -115,6 +115,7 @@ impl Session {
             return;
         };
         path.stats.records_received += 1;
+        path.arrived_at = now;
         if keys.opener.previous_epoch().is_some() {
             path.old_key_until = keys.opener.age_previous(now, old_key_kept(&self.config));
         }

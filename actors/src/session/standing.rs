@@ -1,6 +1,6 @@
 //! How the peer of a session is reached at the moment, for what the node tells others of its neighbours.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bowline_messages::LinkId;
 use bowline_messages::link::LinkInfo;
@@ -69,20 +69,23 @@ impl Session {
         self.paths.values().filter(move |path| !silent(path)).map(|path| &*path.info)
     }
 
-    /// The best usable link in short; `None` without one.
-    pub(crate) fn standing(&self) -> Option<Neighbour> {
-        let usable = self.paths.values().filter(|path| path.state.is_usable() && path.proven);
+    /// The best usable link in short, and when something last arrived over any; `None` without one.
+    pub(crate) fn standing(&self) -> Option<(Neighbour, Instant)> {
+        let usable = || self.paths.values().filter(|path| path.state.is_usable() && path.proven);
+        let arrived = usable().map(|path| path.arrived_at).max()?;
         // A direct link stands for the peer where there is one: through others it is no neighbour.
-        let best = usable
+        let best = usable()
             .min_by_key(|path| (leads_through_others(&path.info.transport), path.suspicions, path.rtt.smoothed()))?;
         let stats = best.snapshot();
-        Some(Neighbour {
+        let neighbour = Neighbour {
             peer: self.peer,
             rtt: best.rtt.smoothed(),
             loss_ppm: stats.loss.map_or(0, |loss| (loss.clamp(0.0, 1.0) * 1e6) as u32),
             bandwidth: stats.delivery_rate.filter(|rate| rate.is_finite() && *rate >= 1.0).map(|rate| rate as u64),
             direct: !leads_through_others(&best.info.transport),
+            idle: Duration::ZERO,
             answers: best.suspicions < SUSPICIONS_BORNE,
-        })
+        };
+        Some((neighbour, arrived))
     }
 }

@@ -106,9 +106,9 @@ impl Session {
             if let Some(transmit) = self.transmit_datagrams(now, class, parts) {
                 return Some(transmit);
             }
-            let policy = self.policy_of(class, parts.outbox.head_policy(class));
+            let own = parts.outbox.head_policy(class);
             let bytes = parts.outbox.head_bytes(class);
-            let [Some(link), second] = self.choose(now, class, policy, bytes).links else { continue };
+            let [Some(link), second] = self.choose(now, class, own, bytes).links else { continue };
             if let Some(transmit) = self.fill_link(now, link, class, second, parts) {
                 self.on_busy(now);
                 return Some(transmit);
@@ -128,11 +128,8 @@ impl Session {
         if self.datagrams_ahead > 0 && parts.outbox.has_ready(class) {
             return None;
         }
-        let link = if through_peers {
-            self.direct_link()?
-        } else {
-            self.choose(now, class, self.policy_of(class, None), Some(bytes)).links[0]?
-        };
+        let link =
+            if through_peers { self.direct_link()? } else { self.choose(now, class, None, Some(bytes)).links[0]? };
         let path = self.paths.get(&link)?;
         if path.room(class, self.urgent_extra()) == 0 {
             return None;

@@ -173,6 +173,8 @@ pub struct Trust {
     kept: TrustSnapshot,
     /// How often peers came to be accepted that were not before.
     acceptances: u64,
+    /// How often peers came to be refused that were not before.
+    refusals: u64,
     /// Whether `kept` changed in a way that has to be written soon: exclusions and peers met, not every step of a score.
     unsaved: bool,
     /// Whether a score moved since the snapshot was last taken to be saved.
@@ -199,6 +201,7 @@ impl Trust {
             shunned: BTreeSet::new(),
             kept,
             acceptances: 0,
+            refusals: 0,
             unsaved: false,
             moved: false,
         }
@@ -217,6 +220,7 @@ impl Trust {
         self.denied = config.deny.iter().copied().chain(denied).collect();
         self.named.retain(|peer| !self.denied.contains(peer));
         self.acceptances += 1;
+        self.refusals += 1;
     }
 
     /// Accepts a peer from now on: the user named it. A deny list and an exclusion still win; for one that is denied the command has no
@@ -232,9 +236,19 @@ impl Trust {
         self.acceptances
     }
 
+    /// How often peers came to be refused that may not have been before.
+    pub const fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    /// Peers that are refused whatever the policy says: denied, or excluded for what they did.
+    pub fn shut_out(&self) -> BTreeSet<PeerId> {
+        self.denied.iter().chain(&self.shunned).chain(self.kept.excluded.keys()).copied().collect()
+    }
+
     /// Takes back that a command accepted a peer; what the configuration says about it stays.
     pub fn withdraw(&mut self, peer: &PeerId) {
-        self.named.remove(peer);
+        self.refusals += u64::from(self.named.remove(peer));
     }
 
     /// Peers that commands of this process's life accepted.
@@ -253,7 +267,7 @@ impl Trust {
 
     /// Refuses a peer from now on, whatever else is said about it.
     pub fn deny(&mut self, peer: PeerId) {
-        self.shunned.insert(peer);
+        self.refusals += u64::from(self.shunned.insert(peer));
     }
 
     /// Whether a peer that has proven its key may have a session. Under trust on first use it is remembered.
@@ -264,6 +278,8 @@ impl Trust {
         if let Standing::FirstUse = self.judge(peer)? {
             self.kept.met.insert(*peer);
             self.unsaved = true;
+            // The last place: whoever was not met yet is refused now.
+            self.refusals += u64::from(self.kept.met.len() >= self.first_use_peers);
         }
         Ok(())
     }
@@ -304,7 +320,9 @@ impl Trust {
             let first = self.kept.excluded.keys().find(stranger).or_else(|| self.kept.excluded.keys().next()).copied();
             first.map(|first| self.kept.excluded.remove(&first));
         }
-        self.unsaved |= self.kept.excluded.insert(peer, reason.into()).is_none();
+        let new = self.kept.excluded.insert(peer, reason.into()).is_none();
+        self.unsaved |= new;
+        self.refusals += u64::from(new);
     }
 
     /// Lets a peer back in: the user says so. Its score starts anew. Says whether it was excluded.
@@ -320,6 +338,7 @@ impl Trust {
     pub fn forget_peer(&mut self, peer: &PeerId) -> bool {
         let known = self.kept.met.remove(peer);
         self.unsaved |= known;
+        self.refusals += u64::from(known);
         // Its place is free for another.
         self.acceptances += u64::from(known);
         known

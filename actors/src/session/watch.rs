@@ -108,7 +108,7 @@ impl Watch {
             round_trips: std::mem::take(&mut watched.samples).into_iter().map(trip).collect(),
             waiting,
             errors: u32::try_from(errors).unwrap_or(u32::MAX),
-            rate: path.window.rate().filter(|_| waiting),
+            rate: path.window.bandwidth().filter(|_| waiting),
         })
     }
 

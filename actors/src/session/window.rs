@@ -100,6 +100,11 @@ impl Window {
         self.rates.front().map(|(_, rate)| *rate)
     }
 
+    /// The bandwidth in bytes a second: the delivery rate, once it is the link that limits it and not what there was to send.
+    pub fn bandwidth(&self) -> Option<f64> {
+        self.rate().filter(|rate| *rate > 0.0 && (!self.startup || self.slowed))
+    }
+
     /// Bytes that may be in flight at once.
     pub fn bytes(&self, rtt_min: Duration) -> usize {
         let Some(rate) = self.rate() else { return self.config.initial_bytes };
@@ -283,6 +288,22 @@ mod tests {
             rounds += 1;
             assert!(rounds < 12, "{:?}", window.rate());
         }
+    }
+
+    #[test]
+    fn what_there_was_to_send_is_no_bandwidth() {
+        let mut window = Window::new(WindowConfig::default());
+        let mut now = Instant::now();
+        for _ in 0..100 {
+            window.on_app_limited();
+            let mark = window.on_sent(now, 150);
+            window.on_acknowledged(now + Duration::from_millis(60), 150, mark);
+            now += Duration::from_millis(500);
+        }
+        assert_eq!(window.rate().map(f64::round), Some(2_500.0));
+        assert_eq!(window.bandwidth(), None);
+        let (window, _) = greedy(125_000.0, Duration::from_millis(20), 20);
+        assert_eq!(window.bandwidth(), window.rate());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | [`what_if`] | what the loss of one node would do |
 //! | [`communities`] | groups with more links inside than between them |
 //! | [`betweenness`] | how many shortest paths lead through each node |
+//! | [`Surveyor`] | what a node makes of its part of the network in one look, on whatever thread |
 //! | [`EdgeList`] | graphs as text |
 //! | [`drawing`] | graphs as Graphviz text and as SVG |
 //!
@@ -18,7 +19,6 @@
 pub mod actor;
 mod analysis;
 pub mod betweenness;
-mod bucket;
 mod clustering;
 pub mod communities;
 mod core;
@@ -31,6 +31,7 @@ mod layout;
 pub mod link_state;
 mod net;
 mod rows;
+mod survey;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -41,4 +42,5 @@ mod what_if;
 pub use analysis::{Analyser, NodeShape, Separation, Shape};
 pub use clustering::Clustering;
 pub use edge_list::{EdgeList, EdgeListError};
+pub use survey::{Review, Survey, Surveyor};
 pub use what_if::{WhatIf, what_if};

@@ -10,7 +10,8 @@ use super::{Checks, duration, size};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MeshConfig {
-    /// Nodes that a packet may pass at most, its destination included. Longer routes are not used. Default: 24.
+    /// Nodes that a route may have at most, its destination included. Longer ones are not used. A packet that goes by distance begins with a
+    /// hop limit of up to twice this, which hides where. Default: 24.
     pub hops_max: u8,
     /// Routes to a peer that share no relay, as far as there are such. More survive more failures and take longer to find. Default: 3.
     pub routes: usize,
@@ -20,7 +21,7 @@ pub struct MeshConfig {
     #[serde(with = "duration")]
     pub hold_down: Duration,
     /// How long a packet is remembered, so that it is relayed once at most. Has to be longer than `store_for`. Memory for it is about
-    /// 16 bytes × `relay_packets_per_second` × twice this. Default: 40 s.
+    /// 16 bytes × `relay_packets_per_second` × twice this, and as much again for 4,096 own packets a second. Default: 40 s.
     #[serde(with = "duration")]
     pub seen_for: Duration,
     /// Packets a second that this node relays for all others together. 0 relays nothing. Default: 4,000.
@@ -50,11 +51,11 @@ pub struct MeshConfig {
     pub store_for: Duration,
     /// Nodes that a packet passes at most when nobody knows the way and it is sent everywhere. 0 never does that. Default: 4.
     pub flood_hops: u8,
-    /// Packets a second that are sent everywhere for others, and as many of its own. Default: 50.
+    /// Packets a second that are sent everywhere for others, and as many of its own. Neighbours share the former. Default: 50.
     pub flood_packets_per_second: u32,
     /// Whether neighbours tell each other distances, for where the shape of the network is not known. Default: yes.
     pub distance_vector: bool,
-    /// Peers whose distances are kept at most. Default: 256.
+    /// Peers whose distances are kept at most. Where that is not enough, neighbours share the room. Default: 256.
     pub vector_peers: usize,
     /// How often all distances are told again; changes are told at once. It costs each neighbour 35 bytes for each node. Default: 60 s.
     #[serde(with = "duration")]
@@ -63,7 +64,8 @@ pub struct MeshConfig {
     pub links: usize,
     /// Links that are being made by others at most; beyond that the oldest gives way. Default: 128.
     pub opening_links: usize,
-    /// Links a second that others may begin to make; each costs two operations on a curve. Default: 200.
+    /// Links a second that others may begin to make, and as many datagrams without a link that are opened; each costs two operations on a
+    /// curve. Neighbours share both. Default: 200.
     pub openings_per_second: u32,
     /// Bytes on their way in one link at most. Relays are not flooded because of this. Default: 2 MiB.
     #[serde(with = "size")]

@@ -81,7 +81,9 @@ pub struct RequirementsConfig {
     pub bandwidth_min: u64,
     /// Least acceptable share of delivered samples, 0 to 1.
     pub reliability_min: f64,
-    /// All three for single classes, in place of those above: `[session.requirements.by_class.bulk]`.
+    /// Least acceptable security, 0 to 1: 1 over transports that are secured themselves, 0.5 where only records are sealed.
+    pub security_min: f64,
+    /// All four for single classes, in place of those above: `[session.requirements.by_class.bulk]`.
     pub by_class: ByClass<Needs>,
 }
 
@@ -97,19 +99,22 @@ pub struct Needs {
     pub bandwidth_min: u64,
     /// Least acceptable share of delivered samples, 0 to 1.
     pub reliability_min: f64,
+    /// Least acceptable security, 0 to 1.
+    #[serde(default)]
+    pub security_min: f64,
 }
 
 impl RequirementsConfig {
     /// The requirements of a class.
     pub fn of(&self, class: MessageClass) -> Needs {
-        let Self { latency_max, bandwidth_min, reliability_min, by_class } = *self;
-        by_class.of(class).copied().unwrap_or(Needs { latency_max, bandwidth_min, reliability_min })
+        let Self { latency_max, bandwidth_min, reliability_min, security_min, by_class } = *self;
+        by_class.of(class).copied().unwrap_or(Needs { latency_max, bandwidth_min, reliability_min, security_min })
     }
 
     /// Names what is wrong with it.
     pub fn check(&self, checks: &mut Checks) {
-        let Self { latency_max, bandwidth_min, reliability_min, by_class } = *self;
-        Needs { latency_max, bandwidth_min, reliability_min }.check("session.requirements", checks);
+        let Self { latency_max, bandwidth_min, reliability_min, security_min, by_class } = *self;
+        Needs { latency_max, bandwidth_min, reliability_min, security_min }.check("session.requirements", checks);
         for (class, needs) in by_class.each() {
             needs.check(&format!("session.requirements.by_class.{class}"), checks);
         }
@@ -123,6 +128,7 @@ impl Needs {
         // Bandwidth is measured against it, so it is not 0.
         checks.size(&format!("{section}.bandwidth_min"), self.bandwidth_min, 1..=1 << 50);
         checks.number(&format!("{section}.reliability_min"), self.reliability_min, 0.0..=1.0);
+        checks.number(&format!("{section}.security_min"), self.security_min, 0.0..=1.0);
     }
 }
 
@@ -132,6 +138,7 @@ impl Default for RequirementsConfig {
             latency_max: Duration::from_millis(500),
             bandwidth_min: 16 << 10,
             reliability_min: 0.5,
+            security_min: 0.0,
             by_class: ByClass::default(),
         }
     }
@@ -153,7 +160,9 @@ pub struct WeightsConfig {
     pub power: f64,
     /// How little is under way.
     pub load: f64,
-    /// All six for single classes, in place of those above: `[session.weights.by_class.bulk]`.
+    /// How secure it is.
+    pub security: f64,
+    /// All seven for single classes, in place of those above: `[session.weights.by_class.bulk]`.
     pub by_class: ByClass<Weights>,
 }
 
@@ -173,20 +182,23 @@ pub struct Weights {
     pub power: f64,
     /// How little is under way.
     pub load: f64,
+    /// How secure it is.
+    #[serde(default)]
+    pub security: f64,
 }
 
 impl WeightsConfig {
     /// The weights of a class.
     pub fn of(&self, class: MessageClass) -> Weights {
-        let Self { latency, bandwidth, reliability, stability, power, load, by_class } = *self;
-        let general = Weights { latency, bandwidth, reliability, stability, power, load };
+        let Self { latency, bandwidth, reliability, stability, power, load, security, by_class } = *self;
+        let general = Weights { latency, bandwidth, reliability, stability, power, load, security };
         by_class.of(class).copied().unwrap_or(general)
     }
 
     /// Names what is wrong with it.
     pub fn check(&self, checks: &mut Checks) {
-        let Self { latency, bandwidth, reliability, stability, power, load, by_class } = *self;
-        Weights { latency, bandwidth, reliability, stability, power, load }.check("session.weights", checks);
+        let Self { latency, bandwidth, reliability, stability, power, load, security, by_class } = *self;
+        Weights { latency, bandwidth, reliability, stability, power, load, security }.check("session.weights", checks);
         for (class, weights) in by_class.each() {
             weights.check(&format!("session.weights.by_class.{class}"), checks);
         }
@@ -202,6 +214,7 @@ impl Weights {
             ("stability", self.stability),
             ("power", self.power),
             ("load", self.load),
+            ("security", self.security),
         ];
         for (name, weight) in each {
             checks.number(&format!("{section}.{name}"), weight, 0.0..=1_000.0);
@@ -220,6 +233,7 @@ impl Default for WeightsConfig {
             stability: 0.15,
             power: 0.10,
             load: 0.0,
+            security: 0.0,
             by_class: ByClass::default(),
         }
     }
@@ -263,12 +277,24 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_named_with_its_key() {
-        let needs = Needs { latency_max: Duration::ZERO, bandwidth_min: 1, reliability_min: 1.0 };
+        let needs = Needs { latency_max: Duration::ZERO, bandwidth_min: 1, reliability_min: 1.0, security_min: 0.0 };
         let wrong = errors(|config| config.session.requirements.by_class.bulk = Some(needs));
         assert_eq!(wrong, ["session.requirements.by_class.bulk.latency_max"]);
-        let none = Weights { latency: 0.0, bandwidth: 0.0, reliability: 0.0, stability: 0.0, power: 0.0, load: 0.0 };
+        let none = Weights {
+            latency: 0.0,
+            bandwidth: 0.0,
+            reliability: 0.0,
+            stability: 0.0,
+            power: 0.0,
+            load: 0.0,
+            security: 0.0,
+        };
         let wrong = errors(|config| config.session.weights.by_class.realtime = Some(none));
         assert_eq!(wrong, ["session.weights.by_class.realtime"]);
+        assert_eq!(
+            errors(|config| config.session.requirements.security_min = 1.1),
+            ["session.requirements.security_min"]
+        );
         assert_eq!(errors(|config| config.session.weights.power = -1.0), ["session.weights.power"]);
         assert_eq!(errors(|config| config.session.weights.power = f64::NAN), ["session.weights.power"]);
         let wrong = errors(|config| _ = config.session.multipliers.insert("TCP".into(), f64::INFINITY));

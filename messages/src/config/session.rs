@@ -165,7 +165,7 @@ impl Default for SessionConfig {
             hedge_bytes: 16 << 10,
             in_flight_bytes: 4 << 20,
             queue_delay: Duration::from_millis(10),
-            switch_margin: 0.35,
+            switch_margin: 0.15,
             switch_dwell: Duration::from_secs(1),
             penalty_half_life: Duration::from_secs(20),
             leave_above: 0.8,

@@ -10,14 +10,14 @@ use super::{Checks, duration, size};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TopologyConfig {
-    /// How often the network is analysed when nothing changes. Default: 5 s.
+    /// How often the figures of the network are looked at when nothing changes. Default: 5 s.
     #[serde(with = "duration")]
     pub analysis_interval: Duration,
     /// The least time between two analyses however much changes. Default: 200 ms.
     #[serde(with = "duration")]
     pub analysis_pause: Duration,
-    /// From how many nodes and edges together on an analysis runs beside the node's thread: below, it takes less than waking another thread
-    /// is worth. Default: 20000.
+    /// From how many nodes and edges together on the network is looked at (analysis, clusters, plans) beside the node's thread: below, that takes less than a
+    /// few milliseconds. Default: 2000.
     pub beside_from: usize,
     /// What nodes tell each other of their links.
     pub link_state: LinkStateConfig,
@@ -32,7 +32,7 @@ impl Default for TopologyConfig {
         Self {
             analysis_interval: Duration::from_secs(5),
             analysis_pause: Duration::from_millis(200),
-            beside_from: 20_000,
+            beside_from: 2_000,
             link_state: LinkStateConfig::default(),
             watch: WatchConfig::default(),
             healing: HealingConfig::default(),
@@ -255,7 +255,7 @@ pub struct HealingConfig {
     pub useless_pause: Duration,
     /// A shortcut is of use when the way round it has at least this many links. Default: 4.
     pub shortcut_least: u32,
-    /// Requests that are passed on for others, a second. Default: 20.
+    /// Requests that are passed on for each neighbour, a second; and as many again that are looked at that it brings for this node. Default: 20.
     pub relayed_per_second: u32,
     /// Links in the way of a request at most. Default: 40.
     pub path_max: usize,

@@ -1,7 +1,7 @@
 //! `bowline partition`.
 
 use bowline_messages::PeerId;
-use bowline_messages::partition::{SplitShape, Standing};
+use bowline_messages::partition::{SplitShape, Standing, StatementReport};
 use clap::Subcommand;
 use hyper::Method;
 
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 enum Action {
     /// Say how the group stands, and why
     Explain,
-    /// Forget the proofs against a peer: nothing brings it back but that
+    /// Hold the proofs against a peer against it no more, on this node: it is listened to again. Who is out of the participants stays out
     Pardon {
         /// The peer: its id, the first 8 or more characters of it, its name in the peer book, or a ticket
         peer: String,
@@ -68,6 +68,8 @@ fn explain(status: &GroupStatus) -> String {
     }
     for (peer, kind, count) in &report.evidence {
         lines.push(format!("proven against {}: it {kind}, {count} times", name(peer)));
+        let shown = report.proofs.iter().filter(|proof| (proof.peer, proof.kind) == (*peer, *kind));
+        lines.extend(shown.flat_map(|proof| &proof.statements).map(signed));
     }
     if !report.excluded.is_empty() {
         lines.push(format!("excluded: {}", names(&report.excluded)));
@@ -88,6 +90,15 @@ fn explain(status: &GroupStatus) -> String {
         metrics.refused
     ));
     lines.join("\n")
+}
+
+/// Digits of a signature that people are shown; `--json` has all.
+const SIGNATURE_SHOWN: usize = 16;
+
+fn signed(statement: &StatementReport) -> String {
+    let StatementReport { incarnation, count, says, signature, .. } = statement;
+    let signature = signature.get(..SIGNATURE_SHOWN).unwrap_or(signature);
+    format!("  as number {incarnation}.{count} it signed: {}; signature {signature}…", human::harmless(says))
 }
 
 fn standing(standing: &Standing, name: &impl Fn(&PeerId) -> String) -> String {

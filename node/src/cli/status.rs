@@ -3,10 +3,11 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use bowline_messages::TransportKind;
 use bowline_messages::config::parse_duration;
 use bowline_messages::link::FailedLink;
 use bowline_messages::repair::BreakerState;
+use bowline_messages::session::LinkRank;
+use bowline_messages::{MessageClass, TransportKind};
 use hyper::Method;
 
 use super::output::{Table, line, with_schema};
@@ -141,6 +142,7 @@ pub(crate) fn links_table(links: &[LinkReport]) -> String {
         "loss",
         "sent",
         "received",
+        "score",
         "quality",
         "last finding",
     ]);
@@ -154,11 +156,25 @@ pub(crate) fn links_table(links: &[LinkReport]) -> String {
             link.loss_ratio.map_or_else(|| "-".into(), |loss| format!("{:.1} %", loss * 100.0)),
             human::bytes(link.bytes_sent),
             human::bytes(link.bytes_received),
+            score(link, MessageClass::Realtime),
             health::quality(link),
             health::last_finding(link),
         ]);
     }
     if table.is_empty() { String::new() } else { table.print() }
+}
+
+/// What a link is worth for a class, with a sign where others come first whatever their scores.
+pub(crate) fn score(link: &LinkReport, class: MessageClass) -> String {
+    let found = link.scores.iter().find(|score| score.class == class);
+    let Some((rank, score)) = found.and_then(|found| Some((found.rank, found.score?))) else { return "-".into() };
+    let sign = match rank {
+        LinkRank::Suspected => "!",
+        LinkRank::Missing => "-",
+        LinkRank::Unmeasured | LinkRank::Measured => "",
+    };
+    // Where a score is a share of something very small, only its order says something: two digits of it are enough to see that.
+    if score > 0.0 && score < 0.01 { format!("{sign}{score:.1e}") } else { format!("{sign}{score:.2}") }
 }
 
 #[cfg(test)]

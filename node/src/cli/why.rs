@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use bowline_actors::session::trust::{SCORE_EXCLUDED, SCORE_NEUTRAL};
+use bowline_messages::MessageClass;
 use hyper::Method;
 
 use super::output::Table;
 use super::status::links_table;
-use super::{Global, health, human};
+use super::{Global, health, human, status};
 use crate::control::client::Content;
 use crate::control::protocol::{DialReport, WhyReport};
+use crate::control::report::LinkReport;
 use crate::exit::{Exit, Failure};
 
 /// Say which links there are to a peer, their scores, and the rule that chose
@@ -67,20 +69,7 @@ fn text(WhyReport { session, dials, routes }: &WhyReport) -> String {
         text.push_str(&attempts(dials));
     }
     text.push_str(&links_table(&session.links));
-    let mut scores = Table::new(["  link", "expected delay", "flap penalty", "in flight", "window"]);
-    for link in &session.links {
-        scores.row([
-            format!("  {}", link.id),
-            human::maybe_micros(link.expected_delay_us),
-            format!("{:.2}", link.flap_penalty),
-            human::bytes(link.in_flight_bytes as u64),
-            human::bytes(link.window_bytes as u64),
-        ]);
-    }
-    if !scores.is_empty() {
-        text.push_str("\nscores (the smallest expected delay is the best)\n");
-        text.push_str(&scores.print());
-    }
+    text.push_str(&scores_table(&session.links));
     if !routes.is_empty() {
         text.push_str("\nways to it through others (costs in tenths of a millisecond)\n");
         for route in routes {
@@ -107,6 +96,45 @@ fn text(WhyReport { session, dials, routes }: &WhyReport) -> String {
     text.push_str(&format!("\nthe peer's score is {:.2} (0 to 1; {SCORE_NEUTRAL} at first", session.score));
     text.push_str(&format!(", excluded below {SCORE_EXCLUDED})\n"));
     text
+}
+
+/// What the links are worth to each class, with what goes into that.
+fn scores_table(links: &[LinkReport]) -> String {
+    let mut scores = Table::new([
+        "  link",
+        "expected delay",
+        "flap penalty",
+        "in flight",
+        "window",
+        "realtime",
+        "critical",
+        "streaming",
+        "background",
+        "bulk",
+    ]);
+    for link in links {
+        let [realtime, critical, streaming, background, bulk] =
+            MessageClass::ALL.map(|class| status::score(link, class));
+        scores.row([
+            format!("  {}", link.id),
+            human::maybe_micros(link.expected_delay_us),
+            format!("{:.2}", link.flap_penalty),
+            human::bytes(link.in_flight_bytes as u64),
+            human::bytes(link.window_bytes as u64),
+            realtime,
+            critical,
+            streaming,
+            background,
+            bulk,
+        ]);
+    }
+    if scores.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nscores by class (0 to 1, the highest is taken; ! is suspected, - misses a need or is about to fail)\n{}",
+        scores.print()
+    )
 }
 
 #[cfg(test)]

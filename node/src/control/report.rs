@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bowline_messages::health::{Evidence, Finding, Layer, LinkOpinion, Quality};
 use bowline_messages::link::{FailedLink, LinkState, LinkStats};
-use bowline_messages::session::{LinkChoice, LinkStatus, SessionStatus};
+use bowline_messages::session::{ClassScore, LinkChoice, LinkStatus, SessionStatus};
 use bowline_messages::{EndpointAddress, LinkId, MessageClass, PeerId, PolicyName};
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +76,10 @@ pub(crate) struct LinkReport {
     pub(crate) loss_ratio: Option<f64>,
     /// Rate at which the peer acknowledges.
     pub(crate) delivery_bytes_per_s: Option<f64>,
-    /// The score, lower is better: expected time to delivery.
+    /// What it is worth to the policy of each class.
+    #[serde(default)]
+    pub(crate) scores: Vec<ClassScore>,
+    /// Expected time to delivery, with an allowance for variation.
     pub(crate) expected_delay_us: Option<u64>,
     /// The penalty for having failed lately, 0 to 1, decaying.
     pub(crate) flap_penalty: f64,
@@ -195,6 +198,7 @@ impl From<LinkStatus> for LinkReport {
             loss_ratio: loss,
             delivery_bytes_per_s: delivery_rate,
             expected_delay_us: status.expected_delay.and_then(|s| Duration::try_from_secs_f64(s).ok()).map(micros),
+            scores: status.scores,
             flap_penalty: status.flap_penalty,
             in_flight_bytes: status.in_flight_bytes,
             window_bytes: status.window_bytes,

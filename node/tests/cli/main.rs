@@ -4,6 +4,7 @@
 
 mod answers;
 mod commands;
+mod experiments;
 mod life;
 mod network;
 mod peers;

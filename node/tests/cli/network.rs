@@ -46,3 +46,28 @@ fn who_does_not_want_to_takes_no_part() {
         assert!(stderr(&none).contains("takes no part") && stderr(&none).contains("network.enabled"), "{none:?}");
     }
 }
+
+#[test]
+fn the_network_of_a_running_node_is_drawn_and_asked_what_a_loss_would_do() {
+    let (a, b) = two_nodes("");
+    let report = until("the link between them is known", || {
+        let report = json(a.home(), &["topology"]);
+        (report["graph"]["links"].as_array().unwrap().len() == 1).then_some(report)
+    });
+    for node in report["graph"]["nodes"].as_array().unwrap() {
+        assert_eq!(node["connections"], 1, "{node}");
+        assert!(node["last_seen"].is_string() && node["clustering"] == 0.0, "{node}");
+    }
+    assert!(report["graph"]["links"][0]["last_active"].is_string(), "{report}");
+    assert_eq!(report["health"]["topology"]["nodes_elsewhere"], 0);
+    let text = stdout(&run(a.home(), &["topology", "--what-if", b.peer()]));
+    assert!(text.contains("without ") && text.contains("the other 1 nodes of its component stay connected"), "{text}");
+    let loss = &json(a.home(), &["topology", "--what-if", b.peer()])["what_if"];
+    assert_eq!((&loss["peer"], &loss["components_after"]), (&b.peer().into(), &1.into()));
+    let nobody = run(a.home(), &["topology", "--what-if", "nobody"]);
+    assert!(code(&nobody) == 2 && stderr(&nobody).contains("no node of the network is `nobody`"), "{nobody:?}");
+    let dot = stdout(&run(a.home(), &["topology", "--dot"]));
+    assert!(dot.starts_with("graph") && dot.matches(" -- ").count() == 1, "{dot}");
+    let svg = stdout(&run(a.home(), &["topology", "--svg"]));
+    assert!(svg.starts_with("<svg") && svg.ends_with("</svg>") && svg.matches("<line").count() == 1, "{svg}");
+}

@@ -1,5 +1,6 @@
 //! One time that the network falls apart, and comes together again.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -8,6 +9,9 @@ use super::{EVERY, Hosts, LabError, Node, Stand, wait};
 
 /// How long the network stays apart: longer than it takes to act upon it.
 const APART: Duration = Duration::from_secs(9);
+/// How long everybody may take to work again: ten times of what it is to take, since other programs run here, too. The experiment on virtual time is the one
+/// that measures.
+const RECOVERED_MAX: Duration = Duration::from_secs(50);
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -21,6 +25,8 @@ pub enum Kind {
     OneWay,
     /// Two do not hear each other, and all others do.
     Partial,
+    /// The first three hear each other, and so do the last three: both see three of five. The one in the middle carries packets of the others.
+    Overlapping,
     /// Two sides, again and again for a second at a time.
     Flapping,
     /// Two nodes are killed.
@@ -29,15 +35,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they come, again and again.
-    pub const ALL: [Self; 6] =
-        [Self::TwoSides, Self::OneWay, Self::ThreeSides, Self::Partial, Self::Crash, Self::Flapping];
+    pub const ALL: [Self; 7] =
+        [Self::TwoSides, Self::OneWay, Self::Overlapping, Self::ThreeSides, Self::Partial, Self::Crash, Self::Flapping];
 
     /// Who does not hear whom, on hosts that are numbered anew each round.
     fn deaf(self) -> Vec<(usize, usize)> {
         let sides = |sides: &[&[usize]]| {
             let apart =
                 |one: usize, other: usize| !sides.iter().any(|side| side.contains(&one) && side.contains(&other));
-            let all: Vec<usize> = sides.concat();
+            let all: BTreeSet<usize> = sides.concat().into_iter().collect();
             let pairs = all.iter().flat_map(|one| all.iter().map(move |other| (*one, *other)));
             pairs.filter(|(one, other)| apart(*one, *other)).collect()
         };
@@ -46,6 +52,7 @@ impl Kind {
             Self::ThreeSides => sides(&[&[0, 1], &[2, 3], &[4]]),
             Self::OneWay => (1..5).map(|other| (0, other)).collect(),
             Self::Partial => vec![(0, 1), (1, 0)],
+            Self::Overlapping => sides(&[&[0, 1, 2], &[2, 3, 4]]),
             Self::Crash => Vec::new(),
         }
     }
@@ -56,7 +63,7 @@ impl Kind {
             Self::TwoSides => &[3, 4],
             Self::ThreeSides => &[0, 1, 2, 3, 4],
             Self::OneWay => &[0],
-            Self::Partial | Self::Flapping | Self::Crash => &[],
+            Self::Partial | Self::Overlapping | Self::Flapping | Self::Crash => &[],
         }
     }
 }
@@ -120,7 +127,13 @@ pub(super) fn play(
     if !losers.is_empty() && paused.is_none() {
         violations.push(format!("round {number}, {kind:?}: who hears too few did not pause in {APART:?}"));
     }
+    if !losers.is_empty() && suspected.is_none() {
+        violations.push(format!("round {number}, {kind:?}: who hears too few did not suspect it in {APART:?}"));
+    }
     let recovered = wait(nodes, "recover", |stands| stands.iter().all(|stand| stand.running))?;
+    if recovered > RECOVERED_MAX {
+        violations.push(format!("round {number}, {kind:?}: it took {recovered:?} until all worked again"));
+    }
     Ok(Round { kind, suspected_ms: suspected, paused_ms: paused, recovered_ms: millis(recovered) })
 }
 

@@ -183,6 +183,24 @@ fn sessions_that_end_tell_at_once() {
 }
 
 #[test]
+fn honest_members_commit_no_offence_however_much_is_lost_and_late() {
+    for (seed, loss_permille) in [(40, 50), (41, 200), (42, 350)] {
+        let network = Network { delay: 5 * MS..700 * MS, loss_permille };
+        let mut simulation = Simulation::new(Instant::now(), MembershipConfig::default(), network, seed);
+        // So few that each asks the same one every other second: what they accuse each other of comes to the third one all at once.
+        simulation.add_group(3, SECOND);
+        simulation.starve(0, Starvation { runs: 100 * MS..1000 * MS, stopped: 2000 * MS..5000 * MS });
+        simulation.run(900 * SECOND);
+        let count = |kind: &dyn Fn(&MembershipEvent) -> bool| {
+            simulation.noted.iter().filter(|noted| kind(&noted.event)).count()
+        };
+        let accused = count(&|event| matches!(event, MembershipEvent::Suspected { .. }));
+        assert!(accused > 100, "{accused} accusations are no trial");
+        assert_eq!(count(&|event| matches!(event, MembershipEvent::Offended { .. })), 0, "of {accused} accusations");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let run = || {
         let mut simulation = group(12, 13);

@@ -1,5 +1,8 @@
 //! What others can do to a group: strangers with bytes, and members that lie.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use bowline_messages::PeerId;
 use bowline_messages::membership::{MemberState, MembershipEvent, Offence};
 use bytes::Bytes;
@@ -199,9 +202,6 @@ fn one_liar_cannot_exclude_a_healthy_member() {
     for honest in 0..8 {
         assert_eq!(count(&simulation, honest, down), 0, "node {honest}");
     }
-    let flood =
-        |event: &MembershipEvent| matches!(event, MembershipEvent::Offended { offence: Offence::AccusationFlood, .. });
-    assert!(count(&simulation, 9, flood) > 0, "it is told");
 }
 
 #[test]
@@ -300,29 +300,139 @@ fn invented_members_find_half_of_the_places_at_most_and_real_ones_find_room() {
     assert!(machine.roster.records().len() <= 80);
 }
 
+/// Keys of a node whose trust changes.
+struct Choosy(CheapKeys, Rc<RefCell<Vec<PeerId>>>);
+
+impl Keys for Choosy {
+    fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        self.0.sign(bytes)
+    }
+    fn verify(&self, peer: &PeerId, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.0.verify(peer, bytes, signature)
+    }
+    fn admits(&self, peer: &PeerId) -> bool {
+        !self.1.borrow().contains(peer)
+    }
+}
+
 #[test]
 fn somebody_who_is_not_admitted_is_nobody() {
-    struct Choosy(CheapKeys);
-    impl Keys for Choosy {
-        fn sign(&self, bytes: &[u8]) -> [u8; 64] {
-            self.0.sign(bytes)
-        }
-        fn verify(&self, peer: &PeerId, bytes: &[u8], signature: &[u8; 64]) -> bool {
-            self.0.verify(peer, bytes, signature)
-        }
-        fn admits(&self, peer: &PeerId) -> bool {
-            *peer != Simulation::peer(9) && *peer != Simulation::peer(10)
-        }
-    }
     let (now, me) = (Instant::now(), Simulation::peer(0));
     let config = MembershipConfig::default();
     let life = bowline_messages::Incarnation(1);
-    let mut machine = Membership::new(now, config, me, life, Box::new(Choosy(CheapKeys(me))), 1);
+    let refused = vec![Simulation::peer(9), Simulation::peer(10)];
+    let keys = Box::new(Choosy(CheapKeys(me), Rc::new(RefCell::new(refused))));
+    let mut machine = Membership::new(now, config, me, life, keys, 1);
     assert_eq!(machine.on_packet(now, &Liar::new(9).packet(0, Message::Announce, &[])), Err(Refusal::NotAdmitted));
     let hearsay = [Liar::says(Claim::Alive { node: node(10), number: 0 })];
     assert_eq!(machine.on_packet(now, &Liar::new(8).packet(0, Message::Gossip, &hearsay)), Ok(()));
     assert_eq!(machine.refused()[&Refusal::NotAdmitted], 2);
     assert_eq!(machine.active(), 1);
+}
+
+#[test]
+fn a_member_that_is_refused_from_now_on_is_nobody_whatever_others_say() {
+    let (mut now, me) = (Instant::now(), Simulation::peer(0));
+    let refused = Rc::<RefCell<Vec<PeerId>>>::default();
+    let keys = Box::new(Choosy(CheapKeys(me), Rc::clone(&refused)));
+    let life = bowline_messages::Incarnation(1);
+    let mut machine = Membership::new(now, MembershipConfig::default(), me, life, keys, 1);
+    let (mut bad, mut good) = (Liar::new(9), Liar::new(8));
+    machine.on_packet(now, &bad.packet(0, Message::Announce, &[])).unwrap();
+    machine.on_packet(now, &good.packet(0, Message::Announce, &[])).unwrap();
+    let accused = Liar::says(Claim::Accuse { accused: node(9), number: 0, accuser: node(8).peer });
+    machine.on_packet(now, &good.packet(0, Message::Gossip, &[accused])).unwrap();
+    assert_eq!((machine.active(), machine.roster.suspects().len()), (2, 1));
+
+    refused.borrow_mut().push(node(9).peer);
+    // Before anybody tells: news of one that is known still is not taken.
+    let news = Liar::says(Claim::Alive { node: node(9), number: 1 });
+    machine.on_packet(now, &good.packet(0, Message::Gossip, &[news])).unwrap();
+    assert_eq!(machine.refused()[&Refusal::NotAdmitted], 1);
+    machine.on_admission_changed(now);
+    assert_eq!((machine.active(), machine.roster.suspects().len()), (1, 0));
+    assert!(machine.roster.get(&node(9).peer).is_none());
+    let events = |machine: &mut Membership| {
+        let emitted = |output| match output {
+            MembershipOutput::Emit(event) => Some(event),
+            MembershipOutput::Send { .. } => None,
+        };
+        std::iter::from_fn(|| machine.poll_output()).filter_map(emitted).collect::<Vec<_>>()
+    };
+    assert_eq!(events(&mut machine).last(), Some(&MembershipEvent::ShutOut { peer: node(9).peer }));
+    for number in 2..60 {
+        now += SECOND;
+        machine.on_timeout(now);
+        let news = Liar::says(Claim::Alive { node: node(9), number });
+        let accused = Liar::says(Claim::Accuse { accused: node(9), number, accuser: node(8).peer });
+        machine.on_packet(now, &good.packet(0, Message::Gossip, &[news, accused])).unwrap();
+    }
+    assert!(machine.roster.get(&node(9).peer).is_none());
+    let about =
+        |event: &MembershipEvent| matches!(event, MembershipEvent::Suspected { peer, .. } if *peer == node(9).peer);
+    assert!(!events(&mut machine).iter().any(about));
+
+    refused.borrow_mut().clear();
+    let news = Liar::says(Claim::Alive { node: node(9), number: 60 });
+    machine.on_packet(now, &good.packet(0, Message::Gossip, &[news])).unwrap();
+    assert!(machine.is_member(&node(9).peer), "let back in");
+}
+
+/// A statement in the name of somebody that this one did not sign.
+fn forged(number: usize) -> Statement {
+    Statement { signature: Signature([7; 64]), ..Liar::says(Claim::Alive { node: node(number), number: 0 }) }
+}
+
+#[test]
+fn whoever_finds_no_place_has_no_signature_checked() {
+    let config = MembershipConfig { members_max: 8, ..MembershipConfig::default() };
+    let mut simulation = Simulation::new(Instant::now(), config, Network::default(), 31);
+    simulation.add_group(2, SECOND);
+    let mut liar = Liar::new(9_999);
+    let names: Vec<_> = (1000..1004).map(|n| Liar::says(Claim::Alive { node: node(n), number: 0 })).collect();
+    liar.gives(&mut simulation, 0, Message::Gossip, &names).unwrap();
+    liar.gives(&mut simulation, 0, Message::Gossip, &[forged(2000), forged(2001)]).unwrap();
+    let refused = simulation.machine(0).unwrap().refused();
+    assert_eq!((refused.get(&Refusal::Full), refused.get(&Refusal::ForgedStatement)), (Some(&2), None));
+}
+
+#[test]
+fn nobody_has_signatures_of_names_without_number_checked() {
+    let config = MembershipConfig { members_max: 40, ..MembershipConfig::default() };
+    let mut simulation = Simulation::new(Instant::now(), config, Network::default(), 32);
+    simulation.add_group(2, SECOND);
+    let mut liar = Liar::new(9_999);
+    for number in 1000..1200 {
+        liar.gives(&mut simulation, 0, Message::Gossip, &[forged(number)]).unwrap();
+    }
+    let refused = simulation.machine(0).unwrap().refused();
+    assert_eq!((refused[&Refusal::ForgedStatement], refused[&Refusal::TooManyNames]), (20, 180));
+    // Others may bring names all the same.
+    let news = Liar::says(Claim::Alive { node: node(1500), number: 0 });
+    Liar::new(9).gives(&mut simulation, 0, Message::Gossip, &[news]).unwrap();
+    assert!(simulation.machine(0).unwrap().is_member(&node(1500).peer));
+}
+
+#[test]
+fn offences_are_forgotten_with_the_rest_of_the_history() {
+    let config = MembershipConfig { forget_after: SECOND * 60, ..MembershipConfig::default() };
+    let mut simulation = Simulation::new(Instant::now(), config, Network::default(), 33);
+    simulation.add_group(2, SECOND);
+    let mut liar = Liar::new(9_999);
+    let offended = |simulation: &Simulation| {
+        let told = |event: &MembershipEvent| matches!(event, MembershipEvent::Offended { times: 1, .. });
+        simulation.noted.iter().filter(|noted| told(&noted.event)).count()
+    };
+    for round in 1..4 {
+        liar.gives(&mut simulation, 0, Message::Gossip, &[forged(1000)]).unwrap();
+        liar.gives(&mut simulation, 0, Message::Gossip, &[forged(1000)]).unwrap();
+        assert_eq!(offended(&simulation), round, "the first one, again after each pause");
+        for _ in 0..35 {
+            // So that it stays a member.
+            simulation.run(SECOND * 2);
+            liar.gives(&mut simulation, 0, Message::Gossip, &[]).unwrap();
+        }
+    }
 }
 
 #[test]

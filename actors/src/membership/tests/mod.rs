@@ -32,6 +32,7 @@ fn about(simulation: &Simulation, node: usize) -> Vec<MembershipEvent> {
         | MembershipEvent::Down { peer, .. }
         | MembershipEvent::Left { peer, .. }
         | MembershipEvent::Returned { peer, .. }
+        | MembershipEvent::ShutOut { peer }
         | MembershipEvent::Offended { peer, .. } => Some(*peer),
         MembershipEvent::Excluded { .. } | MembershipEvent::Superseded { .. } => None,
         #[allow(clippy::wildcard_enum_match_arm, reason = "events that come later are about nobody here")]

@@ -223,6 +223,7 @@ pub struct Group<M> {
     life: u64,
     config: GroupConfig,
     tie_breaker: bool,
+    signer: Rc<dyn Signer>,
     partition: Partition,
     log: Log,
     resolution: Resolution,
@@ -271,16 +272,19 @@ impl<M: StateMachine> Group<M> {
         let breaks = participants.first().copied().filter(|_| tie_breaker);
         let configuration = Arc::new(Configuration::new(1, participants.clone(), breaks)?);
         let remembered = &durable.remembered;
+        let of_partition = Rc::clone(&signer);
         let partition =
-            Partition::new(me, config.partition.clone(), configuration, remembered, signer, life, seed, now);
+            Partition::new(me, config.partition.clone(), configuration, remembered, of_partition, life, seed, now);
         let log = Log::new(now, me, durable.stored.clone(), config.log.clone(), seed)?;
         let mut resolution = Resolution::new(me, config.resolution.clone());
         let count = participants.len();
         resolution.on_participants(participants).map_err(|_| ConfigurationError::Count(count))?;
+        resolution.on_side(count);
         let mut group = Self {
             me,
             life,
             tie_breaker,
+            signer,
             partition,
             log,
             resolution,
@@ -326,6 +330,10 @@ impl<M: StateMachine> Group<M> {
                 let (command, holder) = wire::decode(payload).map_err(|error| error.to_string())?;
                 let known = |peer: &PeerId| self.partition.configuration().contains(peer);
                 if takes_part && self.log.is_leader() && known(&holder) && known(&command.id.origin) {
+                    if !command.is_signed(&*self.signer) {
+                        self.partition.count_refused();
+                        return Err("a command that its origin did not sign".to_owned());
+                    }
                     self.propose(now, &command, holder);
                 }
             }
@@ -401,7 +409,7 @@ impl<M: StateMachine> Group<M> {
         }
         self.numbered += 1;
         let id = CommandId { origin: self.me, life: self.life, number: self.numbered };
-        let command = Command { fence: token.term.0, id, content };
+        let command = Command::new(&*self.signer, token.term.0, id, content);
         self.shared.accept(self.me, command.clone());
         self.propose(now, &command, token.holder);
         self.waiting.insert(id, (command, now + self.config.log.propose_again));
@@ -490,6 +498,11 @@ impl<M: StateMachine> Group<M> {
     fn propose_again(&mut self, now: Instant, id: CommandId) {
         let token = self.token(now);
         let Some((command, at)) = self.waiting.get_mut(&id) else { return };
+        // One that came with a state taken over from another node, which can say what it likes of what was never committed.
+        if id.origin != self.me && !command.is_signed(&*self.signer) {
+            self.waiting.remove(&id);
+            return self.partition.count_refused();
+        }
         *at = now + self.config.log.propose_again;
         if let Some(token) = token {
             command.fence = token.term.0;

@@ -10,6 +10,7 @@ use super::done::{CommandId, Done};
 use crate::partition::log::Position;
 use crate::partition::state::transfer::digest;
 use crate::partition::state::{VectorClock, Version, Versioned};
+use crate::partition::wire::{Signature, Signer};
 
 /// Entries of a vector clock at most: as many as there may be participants, and those that were.
 const CLOCK_MAX: usize = 256;
@@ -49,7 +50,11 @@ impl StateMachine for Box<dyn StateMachine> {
     }
 }
 
-/// A command on its way through the log.
+/// What the signature of a command covers begins with this, so that it is never taken for one of a statement.
+const SIGNED_AS: &[u8] = b"command of a group";
+
+/// A command on its way through the log. Its origin signs it: nobody else can use up its numbers, or have something done in its name. The fence is not
+/// covered, since whoever proposes a command again does so under the lease of that moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The term of the lease under which it was proposed.
@@ -58,9 +63,22 @@ pub struct Command {
     pub id: CommandId,
     /// What is to be done, in the application's words.
     pub content: Bytes,
+    /// Its origin's, of its name and its content.
+    pub signature: Signature,
 }
 
 impl Command {
+    /// A command of this node's.
+    pub fn new(signer: &dyn Signer, fence: u64, id: CommandId, content: Bytes) -> Self {
+        let signature = Signature::new(signer, &signed_bytes(&id, &content));
+        Self { fence, id, content, signature }
+    }
+
+    /// Whether its origin signed it. The same everywhere: it depends on nothing but the command.
+    pub fn is_signed(&self, signer: &dyn Signer) -> bool {
+        self.signature.is_of(signer, &self.id.origin, &signed_bytes(&self.id, &self.content))
+    }
+
     /// As an entry of the log.
     pub fn encode(&self) -> Bytes {
         postcard::to_allocvec(self).unwrap_or_default().into()
@@ -75,6 +93,11 @@ impl Command {
     }
 }
 
+fn signed_bytes(id: &CommandId, content: &[u8]) -> Vec<u8> {
+    let (life, number) = (id.life.to_be_bytes(), id.number.to_be_bytes());
+    [SIGNED_AS, id.origin.as_bytes(), &life, &number, content].concat()
+}
+
 /// What became of a committed entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Carried {
@@ -84,6 +107,8 @@ pub enum Carried {
     Before,
     /// It was proposed under a lease that is over: it has to be proposed again.
     Fenced,
+    /// Its origin did not sign it: it is passed over, and its name is still free.
+    Unsigned,
 }
 
 /// What the log made of it, beside the application itself.
@@ -171,12 +196,20 @@ impl<M: StateMachine> Shared<M> {
     }
 
     /// An entry is committed. Gives the command and what became of it; `None` if the state has it already, or it is none.
-    pub fn on_committed(&mut self, position: Position, bytes: &[u8]) -> Option<(Command, Carried)> {
+    pub fn on_committed(
+        &mut self,
+        position: Position,
+        bytes: &[u8],
+        signer: &dyn Signer,
+    ) -> Option<(Command, Carried)> {
         if position.index <= self.ledger.position.index {
             return None;
         }
         self.ledger.position = position;
         let command = Command::decode(bytes)?;
+        if !command.is_signed(signer) {
+            return Some((command, Carried::Unsigned));
+        }
         let carried = if self.ledger.done.contains(&command.id) {
             Carried::Before
         } else if command.fence < self.ledger.fence {

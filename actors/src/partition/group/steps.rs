@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
 use bowline_messages::network::Concern;
-use bowline_messages::partition::{PauseReason, RecoveryFailure, RecoveryStep};
+use bowline_messages::partition::{PartitionEvent, PauseReason, RecoveryFailure, RecoveryStep};
 use bytes::Bytes;
 
 use super::shared::{Carried, Command, StateMachine};
@@ -72,6 +72,7 @@ impl<M: StateMachine> Group<M> {
 
     pub(super) fn take_partition(&mut self, outputs: Vec<PartitionOutput>) {
         for output in outputs {
+            self.note_side(&output);
             self.steps.push_back(match output {
                 PartitionOutput::PersistLease(memory) => Step::Write(Record::Lease(memory)),
                 PartitionOutput::Send { to, payload } => {
@@ -89,6 +90,13 @@ impl<M: StateMachine> Group<M> {
                 | PartitionOutput::Recover(_)
                 | PartitionOutput::Newer { .. }) => Step::Partition(other),
             });
+        }
+    }
+
+    /// The choice between states asks how many were on a side: those heard when a split is acted upon. Who acts upon none hears enough: it counts all.
+    fn note_side(&mut self, output: &PartitionOutput) {
+        if let PartitionOutput::Emit(PartitionEvent::Split { missing, .. }) = output {
+            self.resolution.on_side(self.participants().len().saturating_sub(missing.len()));
         }
     }
 
@@ -247,7 +255,7 @@ impl<M: StateMachine> Group<M> {
     }
 
     fn on_committed(&mut self, now: Instant, position: Position, bytes: &Bytes) {
-        let Some((command, carried)) = self.shared.on_committed(position, bytes) else { return };
+        let Some((command, carried)) = self.shared.on_committed(position, bytes, &*self.signer) else { return };
         let id = command.id;
         match carried {
             Carried::Out(answer) => {
@@ -266,6 +274,8 @@ impl<M: StateMachine> Group<M> {
                     *at = now;
                 }
             }
+            // A leader that lies. What this node itself has of that name, if anything, is still to be done.
+            Carried::Unsigned => self.partition.count_refused(),
         }
     }
 
@@ -287,6 +297,10 @@ impl<M: StateMachine> Group<M> {
             }
             ResolutionOutput::Resolved { outcome, .. } => {
                 if let Some(outcome) = outcome {
+                    if !self.partition.is_split() {
+                        // The states are one again: there are no sides any more.
+                        self.resolution.on_side(self.participants().len());
+                    }
                     self.on_step(now, RecoveryStep::SynchronizingState, Self::outcome_of(outcome));
                 }
                 None

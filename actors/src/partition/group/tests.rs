@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::partition::Standing;
 
+use super::super::state::wire::{Packet, decode};
 use super::super::views::{Number, View};
 use super::super::wire::{SIGNATURE_BYTES, Signed, Statement};
 use super::*;
@@ -69,8 +70,14 @@ struct Room {
     packets: BTreeMap<(Instant, u64), (u8, u8, Concern, Bytes)>,
     sent: u64,
     away: BTreeSet<u8>,
+    /// Who hears nothing of partitions: neither views nor proofs.
+    deaf: BTreeSet<u8>,
+    /// Who hears and is not heard.
+    mute: BTreeSet<u8>,
     /// Whose medium does not come to an end with what it writes.
     stuck: BTreeSet<u8>,
+    /// The size of its side that each one said first, since this was cleared.
+    sides: BTreeMap<u8, u16>,
 }
 
 const STEP: Duration = Duration::from_millis(10);
@@ -78,8 +85,9 @@ const STEP: Duration = Duration::from_millis(10);
 impl Room {
     fn new(nodes: u8) -> Self {
         let now = crate::clock::now();
-        let (hosts, packets, away) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut room = Self { now, hosts, packets, sent: 0, away, stuck: BTreeSet::new() };
+        let (hosts, packets, sides) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (away, deaf, mute, stuck) = Default::default();
+        let mut room = Self { now, hosts, packets, sent: 0, away, deaf, mute, stuck, sides };
         for n in 1..=nodes {
             let durable = Durable::new((1..=nodes).map(peer));
             room.hosts.insert(n, Host { group: None, durable, life: 0, answers: Vec::new(), lost: 0, pauses: 0 });
@@ -107,7 +115,9 @@ impl Room {
             self.now += STEP;
             while let Some(entry) = self.packets.first_entry().filter(|entry| entry.key().0 <= self.now) {
                 let (from, to, concern, payload) = entry.remove();
-                if self.away.contains(&from) == self.away.contains(&to)
+                let is_heard = concern != Concern::Partition || !self.deaf.contains(&to);
+                if is_heard
+                    && self.away.contains(&from) == self.away.contains(&to)
                     && let Some(group) = self.hosts.get_mut(&to).and_then(|host| host.group.as_mut())
                 {
                     group.on_packet(self.now, peer(from), concern, &payload).unwrap();
@@ -133,7 +143,11 @@ impl Room {
                     group.on_written();
                 }
                 GroupOutput::WriteEvidence(evidence) => host.durable.remembered.evidence = evidence,
+                GroupOutput::Send { .. } if self.mute.contains(&n) => {}
                 GroupOutput::Send { to, concern, payload } => {
+                    if let (Concern::State, Ok(Packet::Say(_, summary))) = (concern, decode(&payload)) {
+                        self.sides.entry(n).or_insert(summary.side);
+                    }
                     self.sent += 1;
                     self.packets.insert((now + STEP, self.sent), (n, to.as_bytes()[0], concern, payload));
                 }
@@ -163,6 +177,16 @@ impl Room {
     fn submit(&mut self, n: u8, what: &'static str) -> Result<CommandId, SubmitError> {
         let now = self.now;
         self.group(n).submit(now, Bytes::from_static(what.as_bytes()))
+    }
+
+    fn leader(&mut self) -> u8 {
+        let hosts = self.hosts.keys().copied().collect::<Vec<_>>();
+        hosts.into_iter().find(|n| self.group(*n).log.is_leader()).unwrap()
+    }
+
+    fn refused(&mut self, n: u8) -> u64 {
+        let now = self.now;
+        self.group(n).report(now).partition.metrics.refused
     }
 
     fn sheet(&mut self, n: u8) -> Vec<Bytes> {
@@ -236,15 +260,69 @@ fn a_node_that_starts_again_has_what_was_durable() {
     assert_eq!(room.sheet(1), ["kept", "more"]);
 }
 
+/// A command as if a node had given it, in its very last life; by one who cannot sign for it.
+fn forged(room: &mut Room, origin: u8, by: u8) -> (Command, PeerId) {
+    let now = room.now;
+    let token = room.group(by).token(now).unwrap();
+    let id = CommandId { origin: peer(origin), life: u64::MAX, number: 1 };
+    (Command::new(&Seal(peer(by)), token.term.0, id, Bytes::from_static(b"forged")), token.holder)
+}
+
+#[test]
+fn nobody_gives_commands_in_the_name_of_another_one_or_uses_up_its_numbers() {
+    let mut room = Room::new(3);
+    room.run(SECOND * 6);
+    let leader = room.leader();
+    let others: Vec<u8> = (1..=3).filter(|n| *n != leader).collect();
+    let (liar, victim) = (others[0], others[1]);
+    let (command, holder) = forged(&mut room, victim, liar);
+    let (now, payload) = (room.now, wire::encode(&command, &holder));
+    let refused = room.refused(leader);
+    room.group(leader).on_packet(now, peer(liar), Concern::Command, &payload).unwrap_err();
+    assert_eq!(room.refused(leader), refused + 1, "it leaves a trace");
+    room.run(SECOND * 2);
+    room.submit(victim, "its own").unwrap();
+    room.run(SECOND * 2);
+    for n in 1..=3 {
+        assert_eq!(room.sheet(n), ["its own"], "node {n}");
+    }
+    assert_eq!((room.hosts[&victim].answers.len(), room.hosts[&victim].lost), (1, 0));
+}
+
+#[test]
+fn what_a_lying_leader_puts_into_the_log_for_another_one_is_passed_over_by_everybody() {
+    let mut room = Room::new(3);
+    room.run(SECOND * 6);
+    let leader = room.leader();
+    let victim = leader % 3 + 1;
+    let (command, _) = forged(&mut room, victim, leader);
+    let now = room.now;
+    room.group(leader).log.propose(now, command.encode()).unwrap();
+    room.group(leader).take_log();
+    room.run(SECOND * 2);
+    assert!((1..=3).all(|n| room.refused(n) >= 1), "everybody saw it");
+    room.submit(victim, "its own").unwrap();
+    room.run(SECOND * 2);
+    (1..=3).for_each(|n| room.start(n));
+    room.run(SECOND * 10);
+    for n in 1..=3 {
+        assert_eq!(room.sheet(n), ["its own"], "node {n}, now and when the log is read again");
+    }
+}
+
 /// Three times node 4 says one thing to node 1 and another to node 2, under one number.
 fn lie(room: &mut Room) {
+    lie_to(room, 4, [1, 2]);
+}
+
+fn lie_to(room: &mut Room, liar: u8, to: [u8; 2]) {
     for count in 0..3 {
-        for (to, bits) in [(1, 1_u8), (2, 2)] {
-            let view = Statement::View(View { version: 1, heard: vec![bits], split: true });
+        for (to, bits) in to.into_iter().zip([1_u8, 2]) {
+            let view = Statement::View(View { version: 1, heard: vec![bits], split: true, known: Vec::new() });
             let number = Number { incarnation: u64::MAX, count };
-            let lie = Signed::new(&Seal(peer(4)), peer(4), number, &view).unwrap().encode().unwrap();
+            let lie = Signed::new(&Seal(peer(liar)), peer(liar), number, &view).unwrap().encode().unwrap();
             let now = room.now;
-            room.group(to).on_packet(now, peer(4), Concern::Partition, &lie).unwrap();
+            room.group(to).on_packet(now, peer(liar), Concern::Partition, &lie).unwrap();
         }
         room.run(SECOND);
     }
@@ -277,6 +355,72 @@ fn who_is_proven_to_misbehave_is_taken_out_of_the_group_and_stays_out_when_every
         assert_eq!(room.group(n).participants(), &three, "node {n}");
         assert_eq!(room.sheet(n), ["before", "after"], "node {n}");
     }
+}
+
+#[test]
+fn a_leader_that_was_cut_off_when_a_proof_was_made_learns_of_it_and_takes_the_liar_out() {
+    let mut room = Room::new(4);
+    room.run(SECOND * 6);
+    let leader = room.leader();
+    let others: Vec<u8> = (1..=4).filter(|n| *n != leader).collect();
+    // It leads on, for it hears of the log, and of nothing else.
+    room.deaf = [leader].into();
+    lie_to(&mut room, others[2], [others[0], others[1]]);
+    room.run(SECOND * 10);
+    assert!(room.group(leader).log.is_leader() && room.group(leader).participants().contains(&peer(others[2])));
+    room.deaf.clear();
+    room.run(SECOND * 20);
+    let honest: BTreeSet<PeerId> = [leader, others[0], others[1]].map(peer).into();
+    for n in [leader, others[0], others[1]] {
+        let now = room.now;
+        assert_eq!(room.group(n).report(now).partition.excluded, [peer(others[2])], "node {n}");
+        assert_eq!(room.group(n).participants(), &honest, "node {n}");
+    }
+}
+
+#[test]
+fn after_a_split_each_says_how_many_were_on_its_side() {
+    let mut room = Room::new(5);
+    room.run(SECOND * 6);
+    room.away = [4, 5].into();
+    room.run(SECOND * 10);
+    room.away.clear();
+    room.sides.clear();
+    room.run(SECOND * 6);
+    let leader = room.leader();
+    let mut wanted = BTreeMap::from([(1, 3), (2, 3), (3, 3), (4, 2), (5, 2)]);
+    // A leader says it to itself.
+    wanted.remove(&leader);
+    room.sides.remove(&leader);
+    assert_eq!(room.sides, wanted);
+}
+
+/// Node 1 hears a majority, which does not hear it, and one is gone: nothing it tries helps, until it gives up what it cannot have committed.
+#[test]
+fn an_emergency_rollback_gives_up_what_is_open_and_nothing_that_was_committed() {
+    let mut room = Room::new(3);
+    room.run(SECOND * 6);
+    room.submit(1, "committed").unwrap();
+    room.run(SECOND);
+    room.hosts.get_mut(&3).unwrap().group = None;
+    room.mute = [1].into();
+    room.submit(1, "open").unwrap();
+    room.run(SECOND * 4);
+    let now = room.now;
+    room.group(1).on_lost(now, peer(3), bowline_messages::membership::FailureKind::CrashFailure);
+    // Three attempts of half a minute to reach it, and three for a lease.
+    room.run(SECOND * 170);
+    assert_eq!((room.hosts[&1].lost, room.group(1).shared().open().len()), (0, 1));
+    room.run(SECOND * 15);
+    assert_eq!((room.hosts[&1].lost, room.group(1).shared().open().len()), (1, 0));
+    assert_eq!(room.sheet(1), ["committed"]);
+    room.mute.clear();
+    room.start(3);
+    room.run(SECOND * 15);
+    let sheet = room.sheet(1);
+    assert_eq!(sheet[0], "committed");
+    assert!(sheet.iter().filter(|what| *what == "open").count() <= 1, "{sheet:?}");
+    assert_eq!((room.sheet(2), room.sheet(3)), (sheet.clone(), sheet));
 }
 
 #[test]

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use super::shared::Command;
 
 /// The version of this format.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes of a command beside its content, at most.
-pub const ENVELOPE_BYTES: usize = 96;
+pub const ENVELOPE_BYTES: usize = 160;
 
 /// Why a proposal cannot be read. The peer's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,13 +49,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::CommandId;
     use super::*;
+    use crate::partition::wire::Signature;
+    use crate::partition::wire::tests::Cheap;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn what_is_written_is_read(fence: u64, life: u64, number: u64, content: Vec<u8>) {
             let id = CommandId { origin: PeerId::from_bytes([3; 32]), life, number };
-            let command = Command { fence, id, content: content.clone().into() };
+            let signature = Signature::new(&Cheap(id.origin), &content);
+            let command = Command { fence, id, content: content.clone().into(), signature };
             let bytes = encode(&command, &PeerId::from_bytes([4; 32]));
             prop_assert!(command.encode().len() <= content.len() + ENVELOPE_BYTES);
             prop_assert_eq!(decode(&bytes).unwrap(), (command, PeerId::from_bytes([4; 32])));

@@ -9,6 +9,8 @@
 //!
 //! What is bounded: how many terms are asked for, how often each is renewed, how many times nodes crash.
 
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,8 +20,7 @@ use std::time::{Duration, Instant};
 use bowline_messages::PeerId;
 use bowline_messages::partition::{Standing, Term, Token};
 
-use super::simulation::Simulation;
-use super::{Configuration, Lease, LeaseMessage, LeaseOutput, LeasePacket, LeaseTiming, Memory, Pacing};
+use super::{Configuration, Lease, LeaseMessage, LeaseOutput, LeasePacket, LeaseTiming, Memory};
 
 /// One unit of a clock.
 const UNIT: Duration = Duration::from_secs(1);
@@ -140,7 +141,7 @@ fn index(peer: PeerId) -> usize {
 }
 
 impl Bounds {
-    fn three() -> Self {
+    const fn three() -> Self {
         Self {
             nodes: 3,
             candidates: 3,
@@ -554,100 +555,4 @@ fn story(came: &[(usize, Option<Step>)], mut at: usize, last: &Step, why: &str) 
         let _ = writeln!(text, "  {step:?}");
     }
     text
-}
-
-#[test]
-fn three_nodes_never_have_two_active_sides() {
-    let explored = Bounds::small().explore().unwrap();
-    println!("{explored:?}");
-    // So many as when they were counted for docs/partitions.md: none is left out unnoticed.
-    assert_eq!(explored, Explored { states: 6_084, steps: 47_533, active: 743 });
-}
-
-#[test]
-#[ignore = "takes a minute; with every other run it would be too long; make test-long runs it"]
-fn members_are_active_with_their_holder_only() {
-    Bounds { members: true, crashes: 1, free_clocks: 1, ..Bounds::small() }.explore().unwrap();
-}
-
-/// Takes every so many of the states that can be reached, heals all links, delivers what was on its way, and waits for all to be active.
-fn heals_from_every(nth: usize, bounds: Bounds) {
-    let pacing = Pacing { renew: UNIT / 4, answer: UNIT, spread: UNIT };
-    let mut longest = Duration::ZERO;
-    bounds
-        .explore_with(|number, world, base| {
-            if !number.is_multiple_of(nth) {
-                return;
-            }
-            let rate = |n: usize| if (number >> n) & 1 == 1 { 1.0 } else { 2.0 };
-            let leases = world.nodes.iter().enumerate().map(|(n, node)| (node.lease.clone(), node.now(base), rate(n)));
-            let mut group = Simulation::around(leases.collect(), pacing, number as u64);
-            for envelope in &world.sent {
-                if let Envelope::Lease { from, to, packet } = *envelope {
-                    group.deliver(from, to, packet);
-                }
-            }
-            let took = group.run_until(UNIT * 30, |group| group.active().len() == bounds.nodes);
-            longest = longest.max(took.unwrap_or_else(|| panic!("stuck: state {number}: {}", group.show())));
-        })
-        .unwrap();
-    println!("longest: {longest:?}");
-}
-
-#[test]
-fn no_state_is_a_dead_end() {
-    heals_from_every(50, Bounds::small());
-}
-
-#[test]
-#[ignore = "takes minutes; make test-long runs it"]
-fn no_state_at_all_is_a_dead_end() {
-    heals_from_every(1, Bounds { candidates: 2, ..Bounds::three() });
-    heals_from_every(20, Bounds { crashes: 1, free_clocks: 0, ..Bounds::small() });
-}
-
-/// Explores what the environment variable says, or else runs with members and fast grantors: `nodes,candidates,terms,rounds,crashes` and any of the words `members acts prompt fast even`.
-#[test]
-#[ignore = "takes as long as what is asked for is large; make test-long runs it"]
-fn as_asked() {
-    let asked = std::env::var("BOWLINE_LEASE_MODEL").unwrap_or_else(|_| "3,2,2,1,0,members,fast".to_owned());
-    let (numbers, words): (Vec<&str>, Vec<&str>) = asked.split(',').partition(|word| word.parse::<u64>().is_ok());
-    let numbers: Vec<u64> = numbers.iter().map(|number| number.parse().unwrap()).collect();
-    let small = |at: usize| usize::try_from(numbers[at]).unwrap();
-    let bounds = Bounds {
-        nodes: small(0),
-        candidates: small(1),
-        terms: numbers[2],
-        rounds: numbers[3],
-        crashes: numbers[4],
-        members: words.contains(&"members"),
-        acts: words.contains(&"acts"),
-        prompt_answers: words.contains(&"prompt"),
-        free_clocks: match () {
-            () if words.contains(&"even") => 0,
-            () if words.contains(&"fast") => small(1),
-            () => small(0),
-        },
-        broken: None,
-    };
-    println!("{bounds:?}: {:?}", bounds.explore().unwrap());
-}
-
-#[test]
-fn what_is_broken_is_found() {
-    let three = Bounds::small();
-    let acts = Bounds { acts: true, ..three };
-    let crash = Bounds { crashes: 1, ..three };
-    for (bounds, broken, found) in [
-        (three, Broken::NoDrift, "two sides are active"),
-        (three, Broken::GrantsTwo, "two sides are active"),
-        (acts, Broken::NoFence, "something of a higher term"),
-        (crash, Broken::NoHoldOff, "two sides are active"),
-        (crash, Broken::NoLearning, "was held by two"),
-        (crash, Broken::ForgetsTerms, "was held by two"),
-    ] {
-        let outcome = Bounds { broken: Some(broken), ..bounds }.explore();
-        println!("{broken:?}: {outcome:?}");
-        assert!(outcome.is_err_and(|why| why.contains(found)), "{broken:?}");
-    }
 }

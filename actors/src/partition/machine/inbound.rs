@@ -7,6 +7,7 @@ use bowline_messages::membership::FailureKind;
 use bowline_messages::partition::{EvidenceKind, PartitionEvent};
 
 use super::super::evidence::{Proof, Taken};
+use super::super::lease::LeaseMessage;
 use super::super::strategy;
 use super::super::views::Merged;
 use super::super::wire::{Signed, Statement, WireError};
@@ -36,6 +37,9 @@ impl Partition {
         self.compare(now, &signed, &statement);
         match statement {
             Statement::Lease { to, packet } if to == self.me => {
+                if let LeaseMessage::Ask { term, .. } | LeaseMessage::Confirmed { term, .. } = packet.message {
+                    self.on_rival(origin, term);
+                }
                 let outputs = self.contest.on_packet(now, origin, packet);
                 self.on_contest(now, outputs);
             }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use bowline_messages::PeerId;
 use bowline_messages::config::PartitionConfig;
 use bowline_messages::membership::FailureKind;
-use bowline_messages::partition::{PartitionEvent, PauseReason, RecoveryStep, Side, Standing, Strategy};
+use bowline_messages::partition::{EvidenceKind, PartitionEvent, PauseReason, RecoveryStep, Side, Standing, Strategy};
 use bytes::Bytes;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::evidence::EvidenceSnapshot;
-use super::super::lease::{Configuration, Memory};
+use super::super::lease::{Configuration, LeaseMessage, LeasePacket, Memory};
 use super::super::strategy::Order;
 use super::super::views::{Number, View};
 use super::super::wire::tests::Cheap;
@@ -134,16 +134,7 @@ fn a_recovery_that_fails_is_tried_again() {
 #[test]
 fn who_lies_three_times_is_excluded_everywhere_and_after_a_restart() {
     let mut group = Group::working_group(5, 7);
-    for count in 0..3 {
-        for (to, bits) in [(0, 1_u8), (1, 2)] {
-            // Says one thing to one and another to another, under one number.
-            let view = Statement::View(View { version: 1, heard: vec![bits], split: true });
-            let number = Number { incarnation: u64::MAX, count };
-            let lie = Signed::new(&Cheap(peer(4)), peer(4), number, &view).unwrap().encode().unwrap();
-            group.deliver(4, to, lie.into());
-        }
-        group.run(SECOND * 2);
-    }
+    lie(&mut group);
     group.run(SECOND * 3);
     for n in 0..4 {
         let node = &group.nodes[n];
@@ -156,6 +147,96 @@ fn who_lies_three_times_is_excluded_everywhere_and_after_a_restart() {
     assert!(group.working().len() >= 4, "{:?}", group.working());
     group.restart(0);
     assert_eq!(group.nodes[0].partition.evidence().excluded(), BTreeSet::from([peer(4)]));
+}
+
+/// Three times node 4 says one thing to node 0 and another to node 1, under one number.
+fn lie(group: &mut Group) {
+    for count in 0..3 {
+        lie_once(group, count, [1, 2], true);
+        group.run(SECOND * 2);
+    }
+}
+
+fn lie_once(group: &mut Group, count: u64, bits: [u8; 2], split: bool) {
+    for (to, bits) in bits.into_iter().enumerate() {
+        let view = Statement::View(View { version: 1, heard: vec![bits], split, known: Vec::new() });
+        let number = Number { incarnation: u64::MAX, count };
+        let lie = Signed::new(&Cheap(peer(4)), peer(4), number, &view).unwrap().encode().unwrap();
+        group.deliver(4, to, lie.into());
+    }
+}
+
+#[test]
+fn who_was_cut_off_or_down_when_a_proof_was_made_learns_of_it_later() {
+    let mut group = Group::working_group(5, 11);
+    group.connect(|a, b| a != 3 && b != 3);
+    lie(&mut group);
+    group.run(SECOND * 3);
+    let excluded = |group: &Group, n: usize| group.nodes[n].partition.evidence().excluded();
+    assert_eq!((excluded(&group, 2), excluded(&group, 3)), (BTreeSet::from([peer(4)]), BTreeSet::new()));
+    // Neither does one know that comes back with nothing.
+    group.nodes[2].disk.1 = EvidenceSnapshot::default();
+    group.restart(2);
+    group.connect(|_, _| true);
+    group.run(SECOND * 5);
+    for n in 0..4 {
+        assert_eq!(excluded(&group, n), BTreeSet::from([peer(4)]), "node {n}");
+    }
+}
+
+#[test]
+fn who_knows_of_a_misdeed_is_not_told_again() {
+    let mut group = Group::working_group(5, 11);
+    lie(&mut group);
+    group.run(SECOND * 5);
+    let now = group.nodes[0].local(group.now);
+    let proofs = |outputs: Vec<PartitionOutput>| {
+        let sent = outputs.into_iter().filter_map(|output| {
+            let PartitionOutput::Send { payload, .. } = output else { return None };
+            Signed::decode(&payload).unwrap().statement().ok()
+        });
+        sent.filter(|statement| matches!(statement, Statement::Proof(_))).count()
+    };
+    assert_eq!(proofs(group.nodes[0].partition.on_timeout(now + SECOND)), 0);
+    // One that says it knows nothing is told a few with each view, whatever it says how often.
+    let view = Statement::View(View { version: 1, heard: vec![31], split: false, known: Vec::new() });
+    for count in 0..50 {
+        let number = Number { incarnation: u64::MAX, count };
+        let payload = Signed::new(&Cheap(peer(3)), peer(3), number, &view).unwrap().encode().unwrap();
+        assert_eq!(proofs(group.nodes[0].partition.on_packet(now + SECOND, peer(3), &payload)), 0);
+    }
+    assert_eq!(proofs(group.nodes[0].partition.on_timeout(now + SECOND * 2)), 3);
+}
+
+#[test]
+fn who_says_two_things_while_all_is_well_is_found_out() {
+    let mut group = Group::working_group(5, 12);
+    // Both say that all are heard; a bit of nobody makes the difference.
+    lie_once(&mut group, 0, [0x1f, 0x9f], false);
+    group.run(SECOND * 20);
+    for n in 0..4 {
+        let counts = group.nodes[n].partition.evidence().counts();
+        assert_eq!(counts, [(peer(4), EvidenceKind::Equivocation, 1)], "node {n}");
+    }
+}
+
+#[test]
+fn who_grants_one_term_to_two_is_found_out_though_each_sees_one_grant_only() {
+    let mut group = Group::working_group(5, 13);
+    group.run(SECOND);
+    let token = group.nodes[0].partition.token(group.nodes[0].local(group.now)).unwrap();
+    let others: Vec<usize> = (0..5).filter(|n| peer(*n) != token.holder).collect();
+    let (liar, other) = (others[0], others[1]);
+    let message = LeaseMessage::Granted { term: token.term, holder: peer(other), round: 1, life: 9 };
+    let grant = Statement::Lease { to: peer(other), packet: LeasePacket { version: 1, message } };
+    let number = Number { incarnation: u64::MAX, count: 0 };
+    let payload = Signed::new(&Cheap(peer(liar)), peer(liar), number, &grant).unwrap().encode().unwrap();
+    group.deliver(liar, other, payload.into());
+    group.run(SECOND * 4);
+    for n in 0..5 {
+        let counts = group.nodes[n].partition.evidence().counts();
+        assert_eq!(counts, [(peer(liar), EvidenceKind::DoubleGrant, 1)], "node {n}");
+    }
 }
 
 #[test]
@@ -209,7 +290,7 @@ fn rubbish_changes_a_count_and_nothing_else() {
 #[test]
 fn a_stranger_is_not_listened_to() {
     let mut group = Group::working_group(3, 10);
-    let view = Statement::View(View { version: 1, heard: vec![0], split: true });
+    let view = Statement::View(View { version: 1, heard: vec![0], split: true, known: Vec::new() });
     let payload = Signed::new(&Cheap(peer(9)), peer(9), Number::default(), &view).unwrap().encode().unwrap();
     group.deliver(1, 0, payload.into());
     group.run(SECOND * 3);

@@ -146,8 +146,48 @@ fn the_hop_limit_does_not_tell_where_a_packet_begins_and_is_never_too_small() {
     let mut node = Forwarder::new(peer(0), config(By::View), [1; 32]);
     let now = Instant::now();
     node.on_neighbour(now, &picture, peer(1), 1);
-    let hops: BTreeSet<u8> = (0..50).map(|_| only_send(node.on_outgoing(now, &picture, outgoing(4))).1.hops).collect();
-    assert!(hops.len() > 2 && hops.iter().all(|hops| (4 + 2..24).contains(hops)), "{hops:?}");
+    // With the labels that are left it is the same all the way.
+    let (_, first) = only_send(node.on_outgoing(now, &picture, outgoing(4)));
+    let mut relay = Forwarder::new(peer(1), config(By::View), [2; 32]);
+    relay.on_neighbour(now, &picture, peer(0), 1);
+    relay.on_neighbour(now, &picture, peer(2), 1);
+    let (_, second) = only_send(relay.on_packet(now, &picture, peer(0), first.clone()));
+    let spare = |packet: &MeshPacket| usize::from(packet.hops) - packet.labels.len();
+    assert_eq!((spare(&first), spare(&second)), (4, 4));
+}
+
+#[test]
+fn by_distance_the_hop_limit_is_one_for_each_link_and_none_can_only_be_of_the_neighbour() {
+    let (view, now) = (Picture::default(), Instant::now());
+    let config = MeshConfig { flood_hops: 0, ..config(By::Distances) };
+    let row = |n: usize, seed: u8| {
+        let mut node = Forwarder::new(peer(n), config.clone(), [seed; 32]);
+        for next in [n.wrapping_sub(1), n + 1] {
+            node.on_neighbour(now, &view, peer(next), 1);
+        }
+        let told = crate::routing::wire::Distance { destination: *peer(9).as_bytes(), seqno: 1, metric: 1 };
+        node.on_vector(now, &view, peer(n + 1), VectorMessage::Update(vec![told]));
+        node
+    };
+    let (mut origin, mut relay) = (row(1, 1), row(2, 2));
+    let (mut limits, mut highest) = (BTreeMap::<u8, usize>::new(), [0, 0]);
+    for link in 0..1800_u64 {
+        let connection = ConnectionId(link.to_be_bytes());
+        let mut send = || only_send(origin.on_outgoing(now, &view, Outgoing { connection, ..outgoing(9) })).1;
+        let (one, another) = (send(), send());
+        assert_eq!(one.hops, another.hops, "a few packets of a link tell no more than one");
+        assert_eq!(MeshPacket::decode(one.encode().unwrap()).unwrap(), one);
+        *limits.entry(one.hops).or_default() += 1;
+        let (_, passed) = only_send(relay.on_packet(now, &view, peer(1), one.clone()));
+        if one.hops == 47 {
+            highest[usize::from(passed.hops == 47)] += 1;
+        } else {
+            assert_eq!(passed.hops, one.hops - 1);
+        }
+    }
+    assert!(limits.keys().copied().eq(24..48), "never fewer than a route may have: {limits:?}");
+    assert!(limits.values().all(|links| (40..120).contains(links)), "{limits:?}");
+    assert!(highest.iter().all(|links| *links > 20), "{highest:?}");
 }
 
 #[test]

@@ -50,6 +50,45 @@ fn a_neighbour_gets_its_share_and_no_more_and_others_get_theirs() {
 }
 
 #[test]
+fn a_flood_to_the_relay_itself_stops_nobodys_relaying() {
+    let config = MeshConfig {
+        relay_packets_per_second: 100,
+        seen_for: Duration::from_secs(2),
+        store_for: Duration::from_secs(1),
+        distance_vector: false,
+        ..MeshConfig::default()
+    };
+    let (mut node, picture, now) = relay(config);
+    let relayed = |node: &mut Forwarder, now, id| {
+        matches!(node.on_packet(now, &picture, peer(2), passing(id, 5, 10))[..], [Output::Send { .. }])
+    };
+    // As many as a busy neighbour brings, and as many of this node's own.
+    for id in 0..20_000 {
+        assert_eq!(node.on_packet(now, &picture, peer(1), passing(id, 0, 0)).len(), 1);
+        node.on_outgoing(now, &picture, outgoing(4));
+    }
+    assert!(relayed(&mut node, now, 1 << 40));
+    // Nor does what is relayed for one run out of room before the limits say so, whenever it comes.
+    let mut sent = 0;
+    for step in 0..500 {
+        let now = now + step * Duration::from_millis(10);
+        sent += usize::from(relayed(&mut node, now, (1 << 41) + u64::from(step)));
+    }
+    assert_eq!((sent, node.counters().limited), (500, 0));
+}
+
+#[test]
+fn a_packet_for_this_node_arrives_once_whoever_brings_it() {
+    let (mut node, picture, now) = relay(MeshConfig { distance_vector: false, ..MeshConfig::default() });
+    assert_eq!(node.on_packet(now, &picture, peer(1), passing(7, 0, 10)).len(), 1);
+    for from in [1, 2, 3] {
+        assert!(node.on_packet(now, &picture, peer(from), passing(7, 0, 10)).is_empty());
+    }
+    node.on_neighbour_lost(now, &picture, peer(1));
+    assert!(node.on_packet(now, &picture, peer(2), passing(7, 0, 10)).is_empty());
+}
+
+#[test]
 fn whatever_comes_memory_stays_within_its_bounds() {
     let config = MeshConfig {
         queue_bytes: 100_000,
@@ -82,7 +121,7 @@ fn whatever_comes_memory_stays_within_its_bounds() {
         .iter()
         .filter_map(|output| match output {
             Output::Send { to, packet } if *to == peer(2) => Some(packet.id.0),
-            Output::Send { .. } | Output::Deliver(_) | Output::Vector(_) | Output::Unreachable(_) => None,
+            Output::Send { .. } | Output::Deliver { .. } | Output::Vector(_) | Output::Unreachable(_) => None,
         })
         .collect();
     assert!(!ids.is_empty() && ids.is_sorted(), "{ids:?}");
@@ -99,6 +138,24 @@ fn floods_of_others_are_bounded_and_do_not_silence_this_node() {
     });
     assert_eq!(others.count(), 10);
     assert_eq!(node.on_outgoing(now, &picture, outgoing(9)).len(), 5, "to all five neighbours");
+}
+
+#[test]
+fn floods_that_one_neighbour_brings_do_not_silence_another() {
+    let config = MeshConfig { flood_packets_per_second: 10, distance_vector: false, ..MeshConfig::default() };
+    let (mut node, picture, now) = relay(config);
+    let mut flooded = |from: usize, at: Duration, ids: std::ops::Range<u64>| {
+        ids.filter(|id| {
+            let packet = MeshPacket { flood: true, ..passing(id + 1000 * from as u64, 9, 10) };
+            !node.on_packet(now + at, &picture, peer(from), packet).is_empty()
+        })
+        .count()
+    };
+    for second in 0..20 {
+        let (at, id) = (Duration::from_secs(second), second * 30);
+        flooded(1, at, id..id + 30);
+        assert_eq!(flooded(2, at, id..id + 1), 1, "{second}");
+    }
 }
 
 #[test]

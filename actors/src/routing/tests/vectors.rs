@@ -174,6 +174,71 @@ fn what_neighbours_can_make_it_remember_is_bounded() {
 }
 
 #[test]
+fn peers_that_one_neighbour_invents_take_no_room_from_those_of_another() {
+    let now = Instant::now();
+    let mut node = DistanceVector::new(peer(0), 1, 10, 3600 * SECOND);
+    for neighbour in [1, 2, 3] {
+        node.on_neighbour(now, peer(neighbour), 1);
+    }
+    let tell = |node: &mut DistanceVector, from, seqno, which: std::ops::Range<usize>| {
+        let distances = which.map(|n| Distance { destination: *peer(n).as_bytes(), seqno, metric: 1 }).collect();
+        node.on_message(now, peer(from), VectorMessage::Update(distances));
+        node.peers()
+    };
+    let reached = |node: &DistanceVector, which: std::ops::Range<usize>| {
+        which.filter(|n| node.next_hop(&peer(*n), None).is_some()).count()
+    };
+    assert_eq!(tell(&mut node, 1, 1, 20..120), 10);
+    node.on_timeout(now + SECOND);
+    // It tells of them and of others again and again, between what the others tell.
+    for round in 2..5 {
+        for (from, first) in [(2, 120), (3, 130)] {
+            assert_eq!(tell(&mut node, from, round, first..first + 3), 10);
+            assert_eq!(tell(&mut node, 1, round, 20..120), 10);
+        }
+        assert_eq!((reached(&node, 120..123), reached(&node, 130..133)), (3, 3));
+    }
+    // What made room is told to be out of reach.
+    let tells = node.on_timeout(now + 2 * SECOND);
+    let gone = |tell: &Tell| match &tell.message {
+        VectorMessage::Update(all) => all.iter().filter(|told| told.metric == Distance::UNREACHABLE).count(),
+        VectorMessage::Request { .. } => 0,
+    };
+    assert!(tells.iter().filter(|tell| tell.to == peer(2)).map(gone).sum::<usize>() >= 6);
+    // And what a neighbour leaves behind goes first.
+    node.on_neighbour_lost(now, &peer(1));
+    assert_eq!(tell(&mut node, 2, 5, 120..130), 10);
+    assert_eq!((reached(&node, 120..130), reached(&node, 130..133)), (7, 3));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_moment_has_a_loop_where_peers_have_to_make_room((nodes, links) in network(8), room in 1..6_usize, steps in prop::collection::vec((0..8usize, 0..8usize, any::<bool>(), 0..1500u64), 0..30), seed in any::<u64>(), loss in 0..300u32) {
+        let mut world = Vectors::new(nodes, seed, loss);
+        for node in 0..nodes {
+            world.nodes[node] = DistanceVector::new(peer(node), seed as u16, room, SECOND);
+        }
+        for ((a, b), cost) in links {
+            world.set_link(a, b, Some(cost));
+        }
+        // Each moment is looked at on the way.
+        for (a, b, up, wait) in steps {
+            let (a, b) = (a % nodes, b % nodes);
+            if a != b {
+                world.set_link(a, b, up.then_some(1 + (wait as u32 % 20)));
+            }
+            world.run(Duration::from_millis(wait));
+        }
+        world.run(10 * SECOND);
+        for node in &world.nodes {
+            prop_assert!(node.peers() <= room);
+        }
+    }
+}
+
+#[test]
 fn a_longer_way_is_not_used_before_its_destination_has_vouched_for_it() {
     // 1 told this node distance 1 and then 5; the way over 2 with 4 could lead back here.
     let now = Instant::now();

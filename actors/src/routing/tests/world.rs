@@ -192,7 +192,7 @@ impl World {
         while let Some(output) = outputs.pop_front() {
             match output {
                 Output::Send { to, packet } => outputs.extend(self.transmit(at, to, packet)),
-                Output::Deliver(packet) => {
+                Output::Deliver { packet, .. } => {
                     assert_eq!(packet.destination, peer(at));
                     *self.delivered.entry((at, packet.id)).or_default() += 1;
                     assert_eq!(self.delivered[&(at, packet.id)], 1, "delivered twice");

@@ -71,9 +71,10 @@ impl Handler<TryAtOnce> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, TryAtOnce(addresses): TryAtOnce, _: &mut Self::Context) {
-        let stands = |address: &EndpointAddress| self.machine.links().any(|l| l.initiator && l.remote == *address);
-        let missing: Vec<_> = addresses.into_iter().filter(|address| !stands(address)).collect();
-        self.keeper().try_at_once(clock::now(), &missing);
+        let now = clock::now();
+        self.keeper_changed = true;
+        let links: Vec<_> = self.machine.standing_links(now).collect();
+        self.group.keeper.borrow_mut().try_at_once(now, &addresses, &links);
     }
 }
 

@@ -43,16 +43,31 @@ fn what_the_user_asks_for_is_tried_at_once_and_once() {
         keeper.on_failure(now, &address("tcp://a:1"), false);
     }
     assert_eq!(keeper.orders(now, &[]), []);
-    keeper.try_at_once(now, &[address("tcp://a:1")]);
+    keeper.try_at_once(now, &[address("tcp://a:1")], &[]);
     assert!(keeper.orders(now, &[])[0].at_once);
     keeper.on_failure(now, &address("tcp://a:1"), false);
     let later = keeper.deadline(&[]).unwrap();
     assert!(later > now && !keeper.orders(later, &[])[0].at_once);
     // While an attempt is under way: the next one follows when that has failed.
-    keeper.try_at_once(later, &[address("tcp://a:1")]);
+    keeper.try_at_once(later, &[address("tcp://a:1")], &[]);
     assert_eq!(keeper.orders(later, &[]), []);
     keeper.on_failure(later, &address("tcp://a:1"), false);
     assert!(keeper.orders(later, &[])[0].at_once);
+}
+
+#[test]
+fn what_the_user_asks_for_is_forgotten_where_a_link_stands_or_comes_to_stand() {
+    let now = Instant::now();
+    let mut keeper = keeper(2);
+    let asked = address("tcp://a:1");
+    keeper.add(now, asked.clone(), Source::Given, Binding::Any);
+    keeper.try_at_once(now, std::slice::from_ref(&asked), &[&link("tcp://a:1", true)]);
+    assert!(!keeper.orders(now, &[])[0].at_once);
+    // Asked for again while the attempt is under way, which then succeeds.
+    keeper.try_at_once(now, std::slice::from_ref(&asked), &[]);
+    keeper.on_connected(now, &asked);
+    keeper.on_proven(now, &asked);
+    assert!(!keeper.orders(now, &[])[0].at_once);
 }
 
 #[test]

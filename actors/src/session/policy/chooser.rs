@@ -6,7 +6,7 @@ use std::time::Instant;
 use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 use super::thompson::Random;
-use super::{Candidate, Choice, Damping, Learned, Needs, Request, Standing, Worth, policy};
+use super::{Candidate, Choice, Damping, Learned, Needs, Request, Standing, Tuning, Worth, policy};
 
 /// Classes of messages.
 const CLASSES: usize = MessageClass::ALL.len();
@@ -20,14 +20,19 @@ pub struct Wanted {
     pub class: MessageClass,
     /// Its size in bytes, when it is one message.
     pub bytes: Option<usize>,
+    /// The message asked for this policy itself: what its class goes by is another matter.
+    pub apart: bool,
 }
 
 /// Chooses links for the messages of one session.
 #[derive(Debug)]
 pub struct Chooser {
     damping: Damping,
+    tuning: Tuning,
     needs: Needs,
     standing: [Option<Standing>; CLASSES],
+    /// The same for messages that asked for a policy themselves, by the one that was asked for last.
+    apart: [Option<(PolicyName, Standing)>; CLASSES],
     /// Kept up from the first time that a learning policy is asked.
     learned: Option<Box<Learned>>,
     nothing: Learned,
@@ -39,7 +44,14 @@ impl Chooser {
     /// Nothing chosen yet. `seed`: of the policies that draw.
     pub fn new(damping: Damping, needs: Needs, seed: u64) -> Self {
         let (standing, nothing) = ([None; CLASSES], Learned::default());
-        Self { damping, needs, standing, learned: None, nothing, random: Random(seed), turn: 0 }
+        let tuning = Tuning::default();
+        let apart = [None; CLASSES];
+        Self { damping, tuning, needs, standing, apart, learned: None, nothing, random: Random(seed), turn: 0 }
+    }
+
+    /// The same with other numbers than those that were chosen on recorded links.
+    pub fn tuned(self, tuning: Tuning) -> Self {
+        Self { tuning, ..self }
     }
 
     /// Against flapping.
@@ -51,7 +63,7 @@ impl Chooser {
     pub fn choose(&mut self, now: Instant, wanted: Wanted, links: &[Candidate]) -> (Choice, Option<LinkId>) {
         if policy(wanted.policy).learns() {
             let learned = self.learned.get_or_insert_default();
-            learned.update(now, links);
+            learned.update(now, &self.tuning.hope, links);
             if wanted.policy == PolicyName::PredictiveOptimal {
                 learned.optimise(now, links);
             }
@@ -59,12 +71,27 @@ impl Chooser {
         self.random.next();
         self.turn = self.turn.wrapping_add(1);
         let choice = self.look(now, wanted, links);
-        let standing = &mut self.standing[wanted.class.index()];
+        let standing = self.stands(&wanted);
         let Some(link) = choice.links[0].filter(|link| standing.is_none_or(|s| s.link != *link)) else {
             return (choice, None);
         };
-        let left = standing.replace(Standing { link, since: now });
+        let stands = Standing { link, since: now };
+        if wanted.apart {
+            self.apart[wanted.class.index()] = Some((wanted.policy, stands));
+            return (choice, None);
+        }
+        let left = self.standing[wanted.class.index()].replace(stands);
         (choice, left.map(|left| left.link).filter(|_| !policy(wanted.policy).spreads()))
+    }
+
+    /// The last choice for messages of this kind. One message that asks for another policy changes nothing for the others of its class.
+    fn stands(&self, wanted: &Wanted) -> Option<Standing> {
+        let class = wanted.class.index();
+        if wanted.apart {
+            self.apart[class].filter(|(policy, _)| *policy == wanted.policy).map(|(_, standing)| standing)
+        } else {
+            self.standing[class]
+        }
     }
 
     /// The link that stands for a class: the last choice.
@@ -89,8 +116,9 @@ impl Chooser {
             now,
             class: wanted.class,
             bytes: wanted.bytes,
-            standing: self.standing[wanted.class.index()],
+            standing: self.stands(&wanted),
             damping: &self.damping,
+            tuning: &self.tuning,
             requirements: &need.requirements,
             weights: &need.weights,
             learned: self.learned.as_deref().unwrap_or(&self.nothing),
@@ -116,6 +144,9 @@ impl Chooser {
     pub fn forget(&mut self, link: LinkId) {
         for standing in &mut self.standing {
             *standing = standing.filter(|s| s.link != link);
+        }
+        for apart in &mut self.apart {
+            *apart = apart.filter(|(_, standing)| standing.link != link);
         }
         if let Some(learned) = &mut self.learned {
             learned.forget(link);

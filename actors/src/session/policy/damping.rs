@@ -26,7 +26,7 @@ pub struct Damping {
 impl Default for Damping {
     fn default() -> Self {
         Self {
-            margin: 0.35,
+            margin: 0.15,
             tolerance: 0.1,
             tolerance_min: Duration::from_millis(1),
             dwell: Duration::from_secs(1),
@@ -52,8 +52,9 @@ pub struct Standing {
     pub since: Instant,
 }
 
-/// The best link, unless the standing one is to be kept: it is left for a better one only by the margin and after its dwell, and at once
-/// when it is suspected, misses a requirement that the other meets, or is gone.
+/// The best link, unless the standing one is to be kept: it is left for one that is better only by the margin and after its dwell, also
+/// where both miss a requirement or are about to fail, and at once when it is suspected, misses a requirement that the other meets, or is
+/// gone.
 pub(super) fn settle(
     request: &Request<'_>,
     links: &[Candidate],
@@ -66,8 +67,9 @@ pub(super) fn settle(
     let take = |at: usize, rule| Choice { links: [links.get(at).map(|c| c.link), None], rule };
     let standing = request.standing.and_then(|s| Some((s, links.iter().position(|c| c.link == s.link)?)));
     let Some((standing, present)) = standing.filter(|(_, at)| *at != best) else { return take(best, rule) };
+    // While all are suspected, whichever gives hope is tried.
     match (most, worth(present)) {
-        (Worth::Measured(most), Worth::Measured(mine)) => {
+        (Worth::Measured(most), Worth::Measured(mine)) | (Worth::Missing(most), Worth::Missing(mine)) => {
             let margin = if request.damping.margin.is_finite() { request.damping.margin.max(0.0) } else { 0.0 };
             if most.value() <= mine.value() * (1.0 + margin) {
                 take(present, "kept: the best is not better by the margin")

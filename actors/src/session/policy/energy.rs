@@ -38,8 +38,11 @@ impl Policy for EnergyEfficient {
     }
 
     fn choose(&self, request: &Request<'_>, links: &[Candidate]) -> super::Choice {
-        // Messages of different sizes prefer different links: what stood for the last one is no argument for this one.
-        let afresh = Request { standing: None, ..*request };
-        super::damping::settle(&afresh, links, self.rule(), |at| self.worth(request, links, at))
+        // Messages of different sizes prefer different links: what stood for the last one is an argument only if it is for this size as well.
+        let suits = |candidate: &Candidate| preferred(request.bytes, candidate.medium);
+        let some = links.iter().any(suits);
+        let stood = |link| links.iter().any(|candidate| candidate.link == link && (suits(candidate) || !some));
+        let request = Request { standing: request.standing.filter(|standing| stood(standing.link)), ..*request };
+        super::damping::settle(&request, links, self.rule(), |at| self.worth(&request, links, at))
     }
 }

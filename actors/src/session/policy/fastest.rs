@@ -4,13 +4,24 @@ use bowline_messages::PolicyName;
 
 use super::{Candidate, Policy, Request, Score, Worth, measured};
 
-/// How sure a forecast is: a difference of this much between two logarithms of delays means that the better link will be the better
-/// one with about 85 %.
-const SIGMA: f64 = 0.4;
-/// Weight of how far a link is behind, beside the chance that it is as good as the best: among hopeless links the least slow wins.
-const BEHIND: f64 = 0.06;
 /// Links that are behind by more than a factor of e⁴ are all the same.
 const BEHIND_MAX: f64 = 4.0;
+
+/// What is made of forecasts. Chosen by cross-validation over recorded links; see `docs/choice.md`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Likelihood {
+    /// How unsure a forecast is: a difference of this much between two logarithms of delays means that the better link will be the
+    /// better one with about 85 %. Above 0.
+    pub sigma: f64,
+    /// Weight of how far a link is behind, beside the chance that it is as good as the best: among hopeless links the least slow wins.
+    pub behind: f64,
+}
+
+impl Default for Likelihood {
+    fn default() -> Self {
+        Self { sigma: 0.4, behind: 0.24 }
+    }
+}
 
 /// The link with the smallest expected time to delivery: scored by the chance that it is as good as the best of the others.
 pub(super) struct FastestFirst;
@@ -37,7 +48,8 @@ pub(super) fn score(request: &Request<'_>, links: &[Candidate], at: usize) -> Op
     let Some(best) = best else { return Some(Score::BEST) };
     // Both are at least 0; the tolerance keeps the first logarithm finite, the lower bound the second.
     let ahead = request.damping.as_good_as(best).ln() - mine.max(1e-9).ln();
-    let chance = 1.0 / (1.0 + (-1.7 * ahead / SIGMA).exp());
-    let behind = ahead.clamp(-BEHIND_MAX, 0.0) + BEHIND_MAX;
-    Some(Score::new((chance + BEHIND * behind) / (1.0 + BEHIND * BEHIND_MAX)))
+    let Likelihood { sigma, behind } = request.tuning.likelihood;
+    let chance = 1.0 / (1.0 + (-1.7 * ahead / sigma).exp());
+    let near = ahead.clamp(-BEHIND_MAX, 0.0) + BEHIND_MAX;
+    Some(Score::new((chance + behind * near) / (1.0 + behind * BEHIND_MAX)))
 }

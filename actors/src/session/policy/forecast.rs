@@ -15,7 +15,7 @@ const STEADY: Duration = Duration::from_secs(10);
 
 /// How a forecast is made. Chosen by cross-validation over recorded links; see `docs/choice.md`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Tuning {
+pub struct Smoothing {
     /// Time constant of the fast mean.
     pub fast: Duration,
     /// Time constant of the slow mean.
@@ -24,16 +24,16 @@ pub struct Tuning {
     pub share: f64,
 }
 
-impl Default for Tuning {
+impl Default for Smoothing {
     fn default() -> Self {
-        Self { fast: Duration::from_millis(300), slow: Duration::from_millis(2_000), share: 0.65 }
+        Self { fast: Duration::from_millis(600), slow: Duration::from_millis(3_000), share: 0.8 }
     }
 }
 
 /// What is known of one link's delay.
 #[derive(Debug, Clone, Copy)]
 pub struct Forecast {
-    tuning: Tuning,
+    smoothing: Smoothing,
     /// Natural logarithms of seconds.
     fast: f64,
     slow: f64,
@@ -48,8 +48,8 @@ pub struct Forecast {
 
 impl Forecast {
     /// Of a link without a sample.
-    pub fn new(tuning: Tuning) -> Self {
-        Self { tuning, fast: 0.0, slow: 0.0, spread: 0.0, lost: 0.0, at: None, number: 0, last: None }
+    pub fn new(smoothing: Smoothing) -> Self {
+        Self { smoothing, fast: 0.0, slow: 0.0, spread: 0.0, lost: 0.0, at: None, number: 0, last: None }
     }
 
     /// A message was delivered after `delay`.
@@ -76,13 +76,13 @@ impl Forecast {
         let steady = weight(STEADY);
         self.spread += ((log - self.slow).abs() - self.spread) * steady;
         self.lost += (lost - self.lost) * steady;
-        self.fast += (log - self.fast) * weight(self.tuning.fast);
-        self.slow += (log - self.slow) * weight(self.tuning.slow);
+        self.fast += (log - self.fast) * weight(self.smoothing.fast);
+        self.slow += (log - self.slow) * weight(self.smoothing.slow);
     }
 
     /// The expected time to delivery in seconds; `None` without a sample.
     pub fn level(&self) -> Option<f64> {
-        self.at.map(|_| (self.fast * self.tuning.share + self.slow * (1.0 - self.tuning.share)).exp())
+        self.at.map(|_| (self.fast * self.smoothing.share + self.slow * (1.0 - self.smoothing.share)).exp())
     }
 
     /// The number of the last sample, and its delay in seconds unless it was lost.

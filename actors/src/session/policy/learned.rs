@@ -5,16 +5,12 @@ use std::time::{Duration, Instant};
 use bowline_messages::LinkId;
 
 use super::forecast::LOST_SECONDS;
-use super::{Candidate, mdp, optimal};
+use super::{Candidate, Hope, mdp, optimal};
 
 /// Links that are remembered; a session has far fewer.
 const ARMS_MAX: usize = 32;
 /// How often plans are made anew at most.
 const PLAN_EVERY: Duration = Duration::from_secs(1);
-
-/// Means of the logarithm of a link's delay for the discounted bandit: their time constants.
-const FAST: Duration = Duration::from_millis(1_300);
-const SLOW: Duration = Duration::from_secs(100);
 
 /// What is remembered of one link.
 #[derive(Debug, Clone)]
@@ -48,11 +44,11 @@ pub struct Learned {
 
 impl Learned {
     /// Learns from every sample that is new, and plans anew when that is due.
-    pub fn update(&mut self, now: Instant, links: &[Candidate]) {
+    pub fn update(&mut self, now: Instant, hope: &Hope, links: &[Candidate]) {
         let mut news = false;
         for candidate in links {
             let Some((number, seconds)) = candidate.sample else { continue };
-            news |= self.learn(now, candidate.link, number, seconds);
+            news |= self.learn(now, hope, candidate.link, number, seconds);
         }
         let due = self.planned.is_none_or(|at| now.saturating_duration_since(at) >= PLAN_EVERY);
         if news && due {
@@ -74,7 +70,7 @@ impl Learned {
         self.plan.as_ref()
     }
 
-    fn learn(&mut self, now: Instant, link: LinkId, number: u64, seconds: Option<f64>) -> bool {
+    fn learn(&mut self, now: Instant, hope: &Hope, link: LinkId, number: u64, seconds: Option<f64>) -> bool {
         let counted = seconds.filter(|s| s.is_finite()).unwrap_or(LOST_SECONDS).clamp(1e-6, LOST_SECONDS);
         let log = counted.ln();
         let at = self.arms.iter().position(|arm| arm.link == link);
@@ -88,8 +84,8 @@ impl Learned {
         arm.reward += reward(counted);
         let passed = now.saturating_duration_since(arm.seen).as_secs_f64();
         let weight = |constant: Duration| 1.0 - (-passed / constant.as_secs_f64()).exp();
-        arm.fast += (log - arm.fast) * weight(FAST);
-        arm.slow += (log - arm.slow) * weight(SLOW).max(1.0 / arm.plays);
+        arm.fast += (log - arm.fast) * weight(hope.fast);
+        arm.slow += (log - arm.slow) * weight(hope.slow).max(1.0 / arm.plays);
         arm.seen = now;
         arm.chain.on_sample(seconds);
         self.plays += 1.0;

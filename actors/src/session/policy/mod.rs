@@ -45,7 +45,9 @@ use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 pub use chooser::{Chooser, Wanted};
 pub use damping::{Damping, Penalty, Standing};
-pub use forecast::{Forecast, Tuning};
+pub use discounted::Hope;
+pub use fastest::Likelihood;
+pub use forecast::{Forecast, Smoothing};
 pub use learned::Learned;
 pub use terms::{Health, Need, Needs, Requirements, Weights};
 pub use worth::{Score, Worth};
@@ -151,6 +153,15 @@ fn measured(value: Option<f64>) -> Option<f64> {
     value.filter(|value| value.is_finite() && *value >= 0.0)
 }
 
+/// What policies make of what is measured: numbers that were chosen by cross-validation over recorded links (`docs/choice.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Tuning {
+    /// Of [`PolicyName::FastestFirst`], and of the policies that fall back on it.
+    pub likelihood: Likelihood,
+    /// Of [`PolicyName::Discounted`].
+    pub hope: Hope,
+}
+
 /// What is to be decided, and by what.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -164,6 +175,8 @@ pub struct Request<'a> {
     pub standing: Option<Standing>,
     /// Against flapping.
     pub damping: &'a Damping,
+    /// What the policies make of what is measured.
+    pub tuning: &'a Tuning,
     /// What messages need of a link.
     pub requirements: &'a Requirements,
     /// How much each quality counts in the score by requirements.

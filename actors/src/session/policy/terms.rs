@@ -15,6 +15,8 @@ pub struct Requirements {
     pub bandwidth_min: f64,
     /// Least acceptable share of delivered samples.
     pub reliability_min: f64,
+    /// Least acceptable security, 0 to 1.
+    pub security_min: f64,
 }
 
 impl Default for Requirements {
@@ -29,15 +31,16 @@ impl From<config::Needs> for Requirements {
             latency_max: needs.latency_max.as_secs_f64(),
             bandwidth_min: needs.bandwidth_min as f64,
             reliability_min: needs.reliability_min,
+            security_min: needs.security_min,
         }
     }
 }
 
-/// How much each quality counts in the score by requirements: latency, bandwidth, reliability, stability, power, load.
-pub type Weights = [f64; 6];
+/// How much each quality counts in the score by requirements: latency, bandwidth, reliability, stability, power, load, security.
+pub type Weights = [f64; 7];
 
 /// The reference weights.
-pub const REFERENCE_WEIGHTS: Weights = [0.30, 0.25, 0.20, 0.15, 0.10, 0.0];
+pub const REFERENCE_WEIGHTS: Weights = [0.30, 0.25, 0.20, 0.15, 0.10, 0.0, 0.0];
 
 /// What the messages of one class need, and how much of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,8 +62,9 @@ impl Needs {
     /// As configured.
     pub fn new(requirements: &RequirementsConfig, weights: &WeightsConfig) -> Self {
         let need = |class| {
-            let config::Weights { latency, bandwidth, reliability, stability, power, load } = weights.of(class);
-            let weights = [latency, bandwidth, reliability, stability, power, load];
+            let config::Weights { latency, bandwidth, reliability, stability, power, load, security } =
+                weights.of(class);
+            let weights = [latency, bandwidth, reliability, stability, power, load, security];
             Need { requirements: requirements.of(class).into(), weights }
         };
         let by_class = MessageClass::ALL.map(need);
@@ -81,13 +85,15 @@ impl Need {
 
 impl Requirements {
     /// Where nothing is configured.
-    pub const REFERENCE: Self = Self { latency_max: 0.5, bandwidth_min: 16_384.0, reliability_min: 0.5 };
+    pub const REFERENCE: Self =
+        Self { latency_max: 0.5, bandwidth_min: 16_384.0, reliability_min: 0.5, security_min: 0.0 };
 
     /// Whether something that was measured misses a requirement.
     pub fn missed_by(&self, candidate: &Candidate) -> bool {
         measured(candidate.forecast).is_some_and(|seconds| seconds > self.latency_max)
             || measured(candidate.bandwidth).is_some_and(|rate| rate < self.bandwidth_min)
             || share(candidate.reliability).is_some_and(|share| share < self.reliability_min)
+            || share(candidate.security).is_some_and(|security| security < self.security_min)
     }
 }
 

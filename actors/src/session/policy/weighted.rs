@@ -36,12 +36,13 @@ pub(super) fn quality(link: &Candidate, needs: &Requirements, weights: &Weights)
         terms::stability(link),
         terms::power(link.medium),
         terms::idle(link),
+        terms::share(link.security),
     ];
     score(terms, weights, link.multiplier)
 }
 
 /// The score of terms in the order of the weights, by what the transport's are multiplied with.
-pub(super) fn score(terms: [Option<f64>; 6], weights: &Weights, multiplier: f64) -> Option<Score> {
-    let weighted: [(f64, Option<f64>); 6] = std::array::from_fn(|at| (weights[at], terms[at]));
+pub(super) fn score(terms: [Option<f64>; 7], weights: &Weights, multiplier: f64) -> Option<Score> {
+    let weighted: [(f64, Option<f64>); 7] = std::array::from_fn(|at| (weights[at], terms[at]));
     weighted_mean(weighted).map(|mean| Score::new(mean * multiplier))
 }

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use bowline_messages::session::LinkRank;
+
 use super::Candidate;
 
 /// How good a link is: 0 (worst) to 1 (best), never anything else.
@@ -82,6 +84,16 @@ impl Worth {
         match self {
             Self::Suspected(score) | Self::Missing(score) | Self::Measured(score) => Some(score.value()),
             Self::Unmeasured => None,
+        }
+    }
+
+    /// As reports say it.
+    pub fn rank(self) -> LinkRank {
+        match self {
+            Self::Suspected(_) => LinkRank::Suspected,
+            Self::Missing(_) => LinkRank::Missing,
+            Self::Unmeasured => LinkRank::Unmeasured,
+            Self::Measured(_) => LinkRank::Measured,
         }
     }
 

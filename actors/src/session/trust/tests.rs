@@ -216,3 +216,19 @@ proptest! {
         let _ = serde_json::from_slice::<TrustSnapshot>(&bytes);
     }
 }
+
+#[test]
+fn whoever_may_be_let_in_anew_is_counted_once() {
+    let mut trust = trust(TrustPolicy::Allow);
+    trust.allow(peer(1));
+    trust.allow(peer(1));
+    assert_eq!(trust.acceptances(), 1);
+    trust.readmit(&peer(1));
+    assert!(!trust.forget_peer(&peer(9)), "it was never met");
+    assert_eq!(trust.acceptances(), 2);
+    trust.reconfigure(&config(TrustPolicy::Allow), [], []);
+    assert_eq!(trust.acceptances(), 3);
+    let mut denying = Trust::new(&config(TrustPolicy::Allow), [], [peer(1)], TrustSnapshot::default());
+    denying.allow(peer(1));
+    assert_eq!(denying.acceptances(), 0);
+}

@@ -139,6 +139,11 @@ pub(super) async fn send(
             let wanted = TransportKind::new(argument.unwrap_or("tcp"));
             transport(post, handle.transport(&wanted).ok_or_else(|| gone("such transport"))?)
         }
+        "group" if name == "Submit" => {
+            let group = handle.group().ok_or_else(|| gone("group"))?.clone();
+            submit(post, group)
+        }
+        "group" => Err("a group takes no such message; it takes: Submit".to_owned()),
         "app" => {
             let address = simulation.app(node).map_err(|error| error.to_string())?;
             app(post, &address.ok_or_else(|| gone("application"))?)
@@ -163,6 +168,20 @@ pub(super) async fn send(
         }
         other => Err(format!("there is no role `{other}`")),
     }
+}
+
+/// `Submit text="bet 5"`; the answer comes when the group has carried it out, or does not.
+fn submit(post: Post<'_>, group: crate::node::GroupHandle) -> Result<(), String> {
+    let text = post.content.get("text").and_then(Value::as_str).ok_or("expected text=\"…\"")?.to_owned();
+    let (simulation, from, to) = (post.simulation.clone(), post.from.to_owned(), post.to.to_owned());
+    actix_rt::spawn(async move {
+        let answer = match group.submit(text.into()).await {
+            Ok(answer) => json!({ "answer": String::from_utf8_lossy(&answer) }),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        simulation.note(&to, &from, "SubmitAnswer", &answer);
+    });
+    Ok(())
 }
 
 async fn session_actor(

@@ -121,6 +121,7 @@ impl Runner {
                 }
                 "panics_over" => options.application.inspector = Some(panics_over(&word.value)),
                 "network" => options.network = (word.value == "on").then(NetworkConfig::default),
+                "group" => options.group = word.value.split(',').map(|name| identity_of(name).peer_id()).collect(),
                 "trust" => {
                     let policy = serde_json::from_value(Value::String(word.value.clone()));
                     options.trust = policy.map_err(|_| format!("there is no trust policy `{}`", word.value))?;

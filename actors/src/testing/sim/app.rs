@@ -81,6 +81,14 @@ impl Actor for App {
     type Context = Context<Self>;
 }
 
+impl App {
+    /// Writes to the log what the node's group told it.
+    pub(super) fn note(&self, name: &str, fields: &Value) {
+        let node = &self.0.node;
+        self.0.log.add_value(&format!("{node}.group"), &format!("{node}.app"), name, fields);
+    }
+}
+
 impl Handler<Inbox> for App {
     type Result = ();
 

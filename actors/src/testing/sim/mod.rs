@@ -5,6 +5,7 @@
 //! thread, tokio's paused clock. The same seed and the same calls give the same log, byte for byte.
 
 mod app;
+mod group;
 mod node;
 mod process;
 mod shape;

@@ -61,6 +61,8 @@ pub struct NodeOptions {
     pub application: Behaviour,
     /// How it takes part in the network beyond its own sessions. Default: not at all.
     pub network: Option<NetworkConfig>,
+    /// With whom it is in a group, itself included. Default: in none.
+    pub group: Vec<PeerId>,
 }
 
 impl Default for NodeOptions {
@@ -74,6 +76,7 @@ impl Default for NodeOptions {
             allowed: Vec::new(),
             application: Behaviour::default(),
             network: None,
+            group: Vec::new(),
         }
     }
 }
@@ -202,6 +205,7 @@ impl SimNode {
         parts.repair = options.repair;
         parts.rotation = options.rotation;
         parts.network = options.network;
+        parts.group = (!options.group.is_empty()).then(|| super::group::setup(options.group, app));
         // That of the machine that simulates is nobody's here.
         parts.power = None;
         parts.registry = registry;

@@ -32,6 +32,10 @@ const FEED_EVERY: Duration = Duration::from_millis(5);
 const OFFERED: f64 = 0.7;
 /// A link whose queue takes longer is congested.
 const CONGESTED: Duration = Duration::from_millis(100);
+/// Bytes a second of a stream that is just no longer light …
+const STEADY_PER_SECOND: f64 = 1e6;
+/// … and in each of its messages: for small ones most acknowledgements are needed.
+const STEADY_BYTES: usize = 1_000;
 /// How many messages are sent at once.
 const AT_ONCE: usize = 1_000;
 /// Bytes in each of those.
@@ -53,6 +57,15 @@ pub struct Throughput {
     /// Share of each link's capacity that was used, in percent, by transport.
     pub used_percent: [f64; MEDIA_COUNT],
     /// Bytes of records without messages (probes, and acknowledgements that travel alone), in percent of all bytes in both directions.
+    pub overhead_percent: f64,
+}
+
+/// What a steady stream of small messages costs beside itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Steady {
+    /// Bytes a second delivered.
+    pub delivered: f64,
+    /// As in [`Throughput::overhead_percent`].
     pub overhead_percent: f64,
 }
 
@@ -92,7 +105,9 @@ pub struct Idle {
 pub struct Calm {
     /// As much as possible.
     pub throughput: Throughput,
-    /// Less than that, where each message takes the earliest arrival (`LoadBalanced`).
+    /// A megabyte a second in small messages, one way.
+    pub steady: Steady,
+    /// Less than as much as possible, where each message takes the earliest arrival (`LoadBalanced`).
     pub spread: Spread,
     /// The same, where each takes the link with the least under way (`LeastConnections`).
     pub even: Spread,
@@ -107,6 +122,7 @@ pub(super) fn measure(seed: u64, lasts: Duration, network: bool) -> Result<Calm,
     use crate::testing::sim::run_without_sockets as run;
     Ok(Calm {
         throughput: run(throughput(seed, lasts, network))?,
+        steady: run(steady(seed, lasts, network))?,
         spread: run(spread(seed, lasts, PolicyName::LoadBalanced, network))?,
         even: run(spread(seed, lasts, PolicyName::LeastConnections, network))?,
         at_once: run(at_once(seed, network))?,
@@ -131,13 +147,13 @@ fn capacity() -> f64 {
     MEDIA.iter().map(|model| model.bandwidth as f64).sum()
 }
 
-/// Sends so many bulk messages. What is refused is not sent.
-fn send_bulk(world: &World, count: usize, policy: PolicyName) {
+/// Sends so many messages of a bulk transfer. What is refused is not sent.
+fn send_bulk(world: &World, count: usize, bytes: usize, policy: PolicyName) {
     let sequence = Sequence { from: 0, to: 1, sort: BULK };
     let Some(session) = world.nodes[0].session(1) else { return };
     for _ in 0..count {
         let mut judge = world.shared.judge.borrow_mut();
-        let content = compose(judge.deliveries.next(sequence), BULK_BYTES);
+        let content = compose(judge.deliveries.next(sequence), bytes);
         let message = Outgoing::new(MessageClass::Bulk, content).on(ChannelId(BULK as u32));
         let message = Outgoing { policy: Some(policy), ..message };
         if session.send(message).is_err() {
@@ -170,7 +186,7 @@ async fn throughput(seed: u64, lasts: Duration, network: bool) -> Result<Through
     let (mut before, mut measuring) = (0, false);
     while world.shared.now() < begins + lasts {
         let room = QUEUED_BYTES.saturating_sub(session.queued().1);
-        send_bulk(&world, room / BULK_BYTES, PolicyName::LoadBalanced);
+        send_bulk(&world, room / BULK_BYTES, BULK_BYTES, PolicyName::LoadBalanced);
         tokio::time::sleep(FEED_EVERY).await;
         if !measuring && world.shared.now() >= begins {
             measuring = true;
@@ -181,6 +197,18 @@ async fn throughput(seed: u64, lasts: Duration, network: bool) -> Result<Through
     let (seconds, sum) = (lasts.as_secs_f64(), capacity());
     let delivered = (world.shared.judge.borrow().deliveries.totals.bytes - before) as f64 / seconds;
     let best = MEDIA.iter().map(|model| model.bandwidth as f64).fold(0.0, f64::max);
+    Ok(Throughput {
+        delivered,
+        sum,
+        percent_of_sum: 100.0 * delivered / sum,
+        percent_over_best: 100.0 * (delivered / best - 1.0),
+        used_percent: used_percent(written(&world), seconds),
+        overhead_percent: overhead_percent(&world),
+    })
+}
+
+/// Bytes of records without messages in percent of all since the world is watched.
+fn overhead_percent(world: &World) -> f64 {
     let (mut all, mut small) = (0, 0);
     for medium in 0..MEDIA_COUNT {
         for (from, to) in [(0, 1), (1, 0)] {
@@ -189,14 +217,27 @@ async fn throughput(seed: u64, lasts: Duration, network: bool) -> Result<Through
             small += written.small_bytes;
         }
     }
-    Ok(Throughput {
-        delivered,
-        sum,
-        percent_of_sum: 100.0 * delivered / sum,
-        percent_over_best: 100.0 * (delivered / best - 1.0),
-        used_percent: used_percent(written(&world), seconds),
-        overhead_percent: 100.0 * small as f64 / all.max(1) as f64,
-    })
+    100.0 * small as f64 / all.max(1) as f64
+}
+
+async fn steady(seed: u64, lasts: Duration, network: bool) -> Result<Steady, SoakError> {
+    let world = stage(seed, network).await?;
+    let begins = world.shared.now() + WARM_UP;
+    let (mut before, mut debt, mut measuring) = (0, 0.0, false);
+    while world.shared.now() < begins + lasts {
+        debt += STEADY_PER_SECOND * FEED_EVERY.as_secs_f64() / STEADY_BYTES as f64;
+        let count = debt as usize;
+        debt -= count as f64;
+        send_bulk(&world, count, STEADY_BYTES, PolicyName::FastestFirst);
+        tokio::time::sleep(FEED_EVERY).await;
+        if !measuring && world.shared.now() >= begins {
+            measuring = true;
+            before = world.shared.judge.borrow().deliveries.totals.bytes;
+            watch(&world);
+        }
+    }
+    let delivered = (world.shared.judge.borrow().deliveries.totals.bytes - before) as f64 / lasts.as_secs_f64();
+    Ok(Steady { delivered, overhead_percent: overhead_percent(&world) })
 }
 
 async fn spread(seed: u64, lasts: Duration, policy: PolicyName, network: bool) -> Result<Spread, SoakError> {
@@ -209,7 +250,7 @@ async fn spread(seed: u64, lasts: Duration, policy: PolicyName, network: bool) -
         debt += capacity() * OFFERED * FEED_EVERY.as_secs_f64();
         let count = (debt / BULK_BYTES as f64) as usize;
         debt -= (count * BULK_BYTES) as f64;
-        send_bulk(&world, count, policy);
+        send_bulk(&world, count, BULK_BYTES, policy);
         tokio::time::sleep(FEED_EVERY).await;
         if world.shared.now() < second {
             continue;

@@ -26,7 +26,7 @@ fn the_same_seed_gives_the_same_report_byte_for_byte() {
 fn the_report_has_every_row_of_the_table_and_the_page_every_plot() {
     let plan = Plan { lasts: Duration::from_secs(300), failures: 4, calm: Duration::from_secs(1), ..Plan::default() };
     let report = run(&plan, |_| {}).unwrap();
-    assert_eq!(report.rows().len(), 23);
+    assert_eq!(report.rows().len(), 24);
     let page = html::page(&report, "bowline soak");
     assert_eq!(page.matches("<svg").count(), 3);
     let json = serde_json::to_value(&report).unwrap();
@@ -37,6 +37,7 @@ fn the_report_has_every_row_of_the_table_and_the_page_every_plot() {
     assert_eq!(calm.at_once.delivered.of, 1_000);
     assert!(calm.at_once.bytes_by_transport.iter().all(|bytes| *bytes > 0), "{:?}", calm.at_once);
     assert!(calm.throughput.percent_of_sum > 50.0, "{calm:?}");
+    assert!((calm.steady.delivered - 1e6).abs() < 2e4, "{:?}", calm.steady);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bowline_messages::config::{HealingConfig, TopologyConfig, WatchConfig};
@@ -12,11 +13,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::outline::{FAR, Outline};
-use super::plan::{Need, allowed, plan};
+use super::plan::{Need, Planned, allowed};
 use super::wire::Refused;
-use crate::topology::bucket::Bucket;
-use crate::topology::link_state::{Authority, LiveGraph};
-use crate::topology::{Analyser, Shape};
+use crate::bucket::Bucket;
+use crate::topology::link_state::Authority;
+use crate::topology::survey::{Figures, Survey};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,13 +110,16 @@ pub struct Healing {
     pub(super) undone: BTreeMap<PeerId, Instant>,
     /// The newest stamp of each node that said something.
     pub(super) heard: BTreeMap<PeerId, (u64, u64)>,
-    pub(super) relays: Bucket,
-    pub(super) outline: Outline,
+    /// What each neighbour may still send.
+    pub(super) budgets: BTreeMap<PeerId, Budget>,
+    /// Peers that were granted a link and did not make it, and until when they are granted none.
+    pub(super) lapsed: BTreeMap<PeerId, Instant>,
+    pub(super) outline: Arc<Outline>,
     pub(super) needs: Vec<Need>,
+    /// What this node is to ask for.
+    planned: Vec<Planned>,
     pub(super) figures: Figures,
-    pub(super) analyser: Analyser,
     pub(super) review_at: Instant,
-    version: u64,
     structure: u64,
     plan_at: Option<Instant>,
     changed_since: Option<Instant>,
@@ -123,37 +127,18 @@ pub struct Healing {
     pub(super) rng: ChaCha8Rng,
 }
 
-/// What links are measured by.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Figures {
-    pub(super) separation: f64,
-    pub(super) diameter: f64,
-    pub(super) clustering: f64,
-    /// How busy the busiest bridge node is.
-    pub(super) load: f64,
-    pub(super) components: u32,
+/// What a neighbour may send, in requests: what is passed on for it has no part in what is for this node, so neither can use up the other.
+#[derive(Debug)]
+pub(super) struct Budget {
+    pub(super) passed_on: Bucket,
+    pub(super) heard: Bucket,
 }
 
-impl Figures {
-    pub(super) fn of(shape: &Shape, graph: &LiveGraph) -> Self {
-        let loads = shape.bridge_nodes.iter().filter_map(|node| graph.graph().node_weight(*node));
-        Self {
-            separation: shape.separation_risk(),
-            diameter: f64::from(shape.diameter_largest_component),
-            clustering: shape.average_clustering_deg2(),
-            load: loads.map(|node| node.facts.load).fold(0.0, f64::max),
-            components: shape.components,
-        }
-    }
-
-    /// The one that a link is for.
-    pub(super) fn by(&self, purpose: HealingPurpose) -> f64 {
-        match purpose {
-            HealingPurpose::Redundancy => self.separation,
-            HealingPurpose::Shortcut => self.diameter,
-            HealingPurpose::Relief => self.load,
-            HealingPurpose::Local => self.clustering,
-        }
+impl Budget {
+    fn new(now: Instant, config: &HealingConfig) -> Self {
+        let per_second = f64::from(config.relayed_per_second);
+        let full = Bucket::new(now, per_second, per_second);
+        Self { passed_on: full, heard: full }
     }
 }
 
@@ -168,7 +153,6 @@ impl Healing {
         seed: u64,
     ) -> Self {
         let (limits, config) = (config.watch.clone(), config.healing.clone());
-        let per_second = f64::from(config.relayed_per_second);
         Self {
             own,
             limits,
@@ -184,13 +168,13 @@ impl Healing {
             avoided: BTreeMap::new(),
             undone: BTreeMap::new(),
             heard: BTreeMap::new(),
-            relays: Bucket::new(now, per_second, per_second),
-            outline: Outline::default(),
+            budgets: BTreeMap::new(),
+            lapsed: BTreeMap::new(),
+            outline: Arc::default(),
             needs: Vec::new(),
+            planned: Vec::new(),
             figures: Figures::default(),
-            analyser: Analyser::new(),
             review_at: now + config.review_interval,
-            version: 0,
             structure: 0,
             plan_at: None,
             changed_since: None,
@@ -202,6 +186,10 @@ impl Healing {
 
     /// Who the neighbours are now: what is passed on goes to them only.
     pub fn on_neighbours(&mut self, now: Instant, neighbours: BTreeSet<PeerId>) {
+        self.budgets.retain(|peer, _| neighbours.contains(peer));
+        for peer in &neighbours {
+            self.budgets.entry(*peer).or_insert_with(|| Budget::new(now, &self.config));
+        }
         self.neighbours = neighbours;
         self.on_links(now);
     }
@@ -214,20 +202,21 @@ impl Healing {
         self.addresses.truncate(super::wire::ADDRESSES_MAX);
     }
 
-    /// A new analysis of the graph.
-    pub fn on_shape(&mut self, now: Instant, shape: &Shape, graph: &LiveGraph) {
-        self.figures = Figures::of(shape, graph);
-        self.needs = Need::of(shape, graph, &self.limits);
-        if self.version != graph.version() {
-            self.version = graph.version();
-            self.outline = Outline::of(graph);
-            self.heard.retain(|peer, _| graph.index(peer).is_some());
+    /// A new look at the graph.
+    pub fn on_survey(&mut self, now: Instant, survey: &Survey) {
+        self.figures = survey.figures;
+        self.needs.clone_from(&survey.needs);
+        self.planned.clone_from(&survey.planned);
+        if !Arc::ptr_eq(&self.outline, &survey.outline) {
+            self.outline = Arc::clone(&survey.outline);
+            let outline = &self.outline;
+            self.heard.retain(|peer, _| outline.number(peer).is_some());
         }
         if self.needs.is_empty() {
             (self.needed_since, self.plan_at, self.changed_since) = (None, None, None);
         } else {
             self.needed_since.get_or_insert(now);
-            if self.structure != graph.structure() {
+            if self.structure != survey.structure {
                 // Plans of nodes agree once their graphs do.
                 let since = *self.changed_since.get_or_insert(now);
                 self.plan_at = Some((now + self.config.settle).min(since + self.config.settle_most).max(now));
@@ -235,11 +224,8 @@ impl Healing {
                 self.plan_at = Some(now + self.config.settle);
             }
         }
-        self.structure = graph.structure();
+        self.structure = survey.structure;
         self.measure(now);
-        if now >= self.review_at {
-            self.review(now, graph);
-        }
     }
 
     /// A deadline was reached.
@@ -288,9 +274,8 @@ impl Healing {
     fn act(&mut self, now: Instant) {
         self.avoided.retain(|_, until| *until > now);
         self.undone.retain(|_, until| *until > now);
-        let planned = plan(&self.needs, &self.outline, &self.config);
-        let own: Vec<_> = planned.iter().filter(|link| link.asks == self.own).copied().collect();
-        for link in own {
+        self.lapsed.retain(|_, until| *until > now);
+        for link in self.planned.clone() {
             self.ask(now, link.asked, link.purpose);
         }
         let patient = self.needed_since.is_some_and(|since| now < since + self.config.patience);
@@ -356,6 +341,9 @@ impl Healing {
                 self.let_go(now, peer, made.purpose);
             } else {
                 self.avoid(now, peer);
+                if !made.asked {
+                    self.lapsed.insert(peer, now + self.config.refused_pause);
+                }
                 self.step(peer, made.purpose, HealingStep::TimedOut);
                 self.outputs.push_back(HealingOutput::Release { peer });
             }

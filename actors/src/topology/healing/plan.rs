@@ -63,7 +63,7 @@ impl Need {
 }
 
 /// How many links may be begun for a need now, by what the network may spend.
-pub(super) fn allowed(need: &Need, outline: &Outline, config: &HealingConfig) -> usize {
+pub(in crate::topology) fn allowed(need: &Need, outline: &Outline, config: &HealingConfig) -> usize {
     let at_once = ((outline.len() as f64 * config.at_once_share) as usize).max(1);
     let ordinary = outline.edges.saturating_sub(outline.healing) as f64;
     let most = ((ordinary * config.links_share_max) as usize).max(1);
@@ -77,26 +77,25 @@ pub(super) fn allowed(need: &Need, outline: &Outline, config: &HealingConfig) ->
 
 /// The links to begin now: for the worst need that any link can be found for.
 pub(in crate::topology) fn plan(needs: &[Need], outline: &Outline, config: &HealingConfig) -> Vec<Planned> {
-    for need in needs {
-        let most = allowed(need, outline, config);
-        let links = match need {
-            Need::Redundancy(around) => outline.number(around).map(|around| redundancy(outline.clone(), around, most)),
-            Need::Shortcut => Some(shortcuts(outline.clone(), most)),
-            Need::Relief(around) => outline.number(around).map(|around| relief(outline, around, most)),
-            Need::Local => Some(local(outline.clone(), most)),
-        };
-        let links = links.unwrap_or_default();
-        if !links.is_empty() {
-            let planned = |[one, other]: [u32; 2]| {
-                let rank = |node: u32| (outline.degree(node), outline.peers[node as usize]);
-                let (asks, asked) = if rank(one) <= rank(other) { (one, other) } else { (other, one) };
-                let peer = |node: u32| outline.peers[node as usize];
-                Planned { asks: peer(asks), asked: peer(asked), purpose: need.purpose() }
-            };
-            return links.into_iter().map(planned).collect();
-        }
-    }
-    Vec::new()
+    let mut links = needs.iter().map(|need| links_for(need, outline, allowed(need, outline, config)));
+    links.find(|links| !links.is_empty()).unwrap_or_default()
+}
+
+/// The first links for a need, so many at most.
+pub(in crate::topology) fn links_for(need: &Need, outline: &Outline, most: usize) -> Vec<Planned> {
+    let links = match need {
+        Need::Redundancy(around) => outline.number(around).map(|around| redundancy(outline.clone(), around, most)),
+        Need::Shortcut => Some(shortcuts(outline.clone(), most)),
+        Need::Relief(around) => outline.number(around).map(|around| relief(outline, around, most)),
+        Need::Local => Some(local(outline.clone(), most)),
+    };
+    let planned = |[one, other]: [u32; 2]| {
+        let rank = |node: u32| (outline.degree(node), outline.peers[node as usize]);
+        let (asks, asked) = if rank(one) <= rank(other) { (one, other) } else { (other, one) };
+        let peer = |node: u32| outline.peers[node as usize];
+        Planned { asks: peer(asks), asked: peer(asked), purpose: need.purpose() }
+    };
+    links.unwrap_or_default().into_iter().map(planned).collect()
 }
 
 /// The farthest of some nodes that would take on a link; of those, the one with the fewest links.
@@ -133,15 +132,17 @@ fn shortcuts(mut outline: Outline, most: usize) -> Vec<[u32; 2]> {
     let mut links = Vec::new();
     let start = all(&outline).max_by_key(|node| (outline.degree(*node), FAR - *node));
     let Some(start) = start else { return links };
+    let mut from_start = outline.distances(&[start], None);
     for _ in 0..most {
-        // Twice the farthest: near the ends of the longest way, at the price of two searches.
-        let Some(one) = farthest(&outline, all(&outline), &outline.distances(&[start], None)) else { break };
+        // Twice the farthest: near the ends of the longest way, at the price of one search each.
+        let Some(one) = farthest(&outline, all(&outline), &from_start) else { break };
         let distance = outline.distances(&[one], None);
         let Some(other) = farthest(&outline, all(&outline), &distance) else { break };
         if distance[other as usize] < 2 {
             break;
         }
         outline.add(one, other);
+        outline.shorten(&mut from_start, one, other);
         links.push([one, other]);
     }
     links

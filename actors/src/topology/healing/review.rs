@@ -4,13 +4,11 @@ use std::time::Instant;
 
 use bowline_messages::PeerId;
 use bowline_messages::topology::HealingPurpose;
-use petgraph::visit::EdgeFiltered;
 use rand::RngExt;
 
-use super::machine::{Figures, Healing, HealingOutput};
-use super::outline::FAR;
+use super::machine::{Healing, HealingOutput};
 use super::wire::Say;
-use crate::topology::link_state::LiveGraph;
+use crate::topology::survey::{Review, Without};
 
 /// Links that are looked at in one review: each takes an analysis.
 const REVIEWED_MAX: usize = 4;
@@ -30,20 +28,24 @@ impl Healing {
         }
     }
 
-    /// Looks at the links that this node asked for, and lets one go that was of no use for long enough.
-    pub(super) fn review(&mut self, now: Instant, graph: &LiveGraph) {
-        self.review_at = now + self.config.review_interval.mul_f64(0.75 + 0.5 * self.rng.random::<f64>());
+    /// Whose links are to be looked at, when that is due: what the network would be without each of these takes an analysis, so somebody else finds out.
+    pub fn to_review(&self, now: Instant) -> Option<Vec<PeerId>> {
         let there =
             self.links.iter().filter(|(_, made)| made.asked && made.until.is_none() && made.measure_at.is_none());
-        let own: Vec<PeerId> = there.map(|(peer, _)| *peer).take(REVIEWED_MAX).collect();
+        (now >= self.review_at).then(|| there.map(|(peer, _)| *peer).take(REVIEWED_MAX).collect())
+    }
+
+    /// Lets a link go that was of no use for long enough, by what the network would be without each of those that were to be looked at.
+    pub fn on_review(&mut self, now: Instant, review: &Review) {
+        self.review_at = now + self.config.review_interval.mul_f64(0.75 + 0.5 * self.rng.random::<f64>());
         let mut useless = None;
-        for peer in own {
-            let is_useless = self.is_useless(&peer, graph);
-            let Some(made) = self.links.get_mut(&peer) else { continue };
+        for (peer, without) in &review.0 {
+            let is_useless = self.is_useless(peer, without);
+            let Some(made) = self.links.get_mut(peer) else { continue };
             if !is_useless {
                 made.useless_since = None;
             } else if *made.useless_since.get_or_insert(now) + self.config.useless_after <= now {
-                useless = Some(peer);
+                useless = Some(*peer);
             }
         }
         // One at a time: without the first, the second may be needed.
@@ -59,17 +61,8 @@ impl Healing {
         }
     }
 
-    fn is_useless(&mut self, peer: &PeerId, graph: &LiveGraph) -> bool {
-        let ends = graph.index(&self.own).zip(graph.index(peer));
-        let Some((edge, made)) = ends.and_then(|(a, b)| graph.graph().find_edge(a, b)).zip(self.links.get(peer)) else {
-            return false;
-        };
-        let without =
-            EdgeFiltered::from_fn(graph.graph(), |other: petgraph::stable_graph::EdgeReference<'_, _, u32>| {
-                petgraph::visit::EdgeRef::id(&other) != edge
-            });
-        let shape = self.analyser.analyse(&without);
-        let without = Figures::of(shape, graph);
+    fn is_useless(&self, peer: &PeerId, Without { figures: without, way_round }: &Without) -> bool {
+        let Some(made) = self.links.get(peer) else { return false };
         let with = self.figures;
         let low_risk = self.limits.separation_recommend * (1.0 - self.limits.hysteresis);
         let riskier = without.separation > with.separation + RISK_STEP && without.separation >= low_risk;
@@ -79,11 +72,11 @@ impl Healing {
         match made.purpose {
             HealingPurpose::Redundancy => true,
             HealingPurpose::Shortcut => {
-                without.diameter <= f64::from(self.limits.diameter_recommend)
-                    || self.way_round(peer) < self.config.shortcut_least
+                without.diameter <= f64::from(self.limits.diameter_recommend) || *way_round < self.config.shortcut_least
             }
             HealingPurpose::Relief => {
-                let busy = made.around.and_then(|around| graph.node(&around)).map_or(0.0, |node| node.facts.load);
+                let around = made.around.and_then(|around| self.outline.number(&around));
+                let busy = around.map_or(0.0, |around| self.outline.load[around as usize]);
                 busy < self.limits.load_alert / 2.0
             }
             HealingPurpose::Local => {
@@ -91,15 +84,5 @@ impl Healing {
                 without.clustering >= enough || without.clustering >= with.clustering
             }
         }
-    }
-
-    /// How many links the way to a neighbour has without the link to it; at most a bit over what makes a shortcut worth it.
-    fn way_round(&self, peer: &PeerId) -> u32 {
-        let Some((own, other)) = self.outline.number(&self.own).zip(self.outline.number(peer)) else { return FAR };
-        let mut without = self.outline.clone();
-        for (from, to) in [(own, other), (other, own)] {
-            without.neighbours[from as usize].retain(|node| *node != to);
-        }
-        without.distances(&[own], None)[other as usize]
     }
 }

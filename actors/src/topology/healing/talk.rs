@@ -58,12 +58,14 @@ impl Healing {
         if payload.len() as u64 > self.config.request_bytes_max {
             return Err(Refused::Oversized);
         }
-        // What is for this node is bounded with what is passed on: signatures are what costs most.
-        if !self.relays.take(now, 1.0) {
+        let mut routed = wire::decode(payload).map_err(|_| Refused::Malformed)?;
+        let next = routed.check(&self.own, &from, &self.config)?;
+        let budget = self.budgets.get_mut(&from).ok_or(Refused::Stranger)?;
+        let budget = if next.is_some() { &mut budget.passed_on } else { &mut budget.heard };
+        if !budget.take(now, 1.0) {
             return Err(Refused::Flooded);
         }
-        let mut routed = wire::decode(payload).map_err(|_| Refused::Malformed)?;
-        match routed.check(&self.own, &from, &self.config)? {
+        match next {
             Some(next) => {
                 if !self.neighbours.contains(&next) {
                     return Err(Refused::Broken);
@@ -169,6 +171,10 @@ impl Healing {
         }
         if self.undone.get(peer).is_some_and(|until| *until > now) {
             return Err(LinkRefusal::Useless);
+        }
+        // Else whoever asks and never comes could hold all places for ever.
+        if self.lapsed.get(peer).is_some_and(|until| *until > now) {
+            return Err(LinkRefusal::Busy);
         }
         // Whoever asks for what nobody needs only wants the places that others may need.
         if !self.needs.iter().any(|need| Need::purpose(need) == purpose) {

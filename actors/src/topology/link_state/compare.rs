@@ -1,5 +1,6 @@
 //! How two neighbours find out what the other lacks: digests of parts of the range of names, then listings of the parts that differ.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use bowline_messages::PeerId;
@@ -97,12 +98,13 @@ pub(super) struct Difference {
     pub(super) lacking_here: bool,
 }
 
-/// Compares a listing with what is known; none when it is out of order or out of its range.
+/// Compares a listing with what is known; none when it is out of order or out of its range. Of the excluded nothing is lacking.
 pub(super) fn difference(
     database: &Database,
     now: Instant,
     range: (PeerId, PeerId),
     entries: &[(Name, u64, u64)],
+    excluded: &BTreeSet<PeerId>,
 ) -> Option<Difference> {
     let (from, to) = range;
     let ordered = entries.windows(2).all(|two| two[0].0 < two[1].0);
@@ -118,7 +120,8 @@ pub(super) fn difference(
     let lacking_there =
         database.stamps(from..=to).filter(|(peer, stamp)| Some(*stamp) > there(peer)).map(|(peer, _)| peer).collect();
     let lacking_here = entries.iter().any(|(name, incarnation, sequence)| {
-        Some(stamp_of(*incarnation, *sequence)) > database.newest(now, &PeerId::from_bytes(*name))
+        let peer = PeerId::from_bytes(*name);
+        Some(stamp_of(*incarnation, *sequence)) > database.newest(now, &peer) && !excluded.contains(&peer)
     });
     Some(Difference { lacking_there, lacking_here })
 }

@@ -1,6 +1,7 @@
 //! The newest announcement of every node, within bounds, until it expires.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Included, Unbounded};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::SIGNATURE_BYTES;
 use super::announcement::{Announcement, Stamp, find};
 use super::graph::{LinkData, LiveGraph, NodeData};
 use super::wire::Signed;
-use crate::topology::bucket::Bucket;
+use crate::bucket::Bucket;
 
 /// What is kept of a node.
 #[derive(Debug)]
@@ -28,8 +29,35 @@ pub(super) struct Entry {
     links: Vec<(PeerId, LinkFacts)>,
     /// How often it may be replaced.
     pub(super) pace: Bucket,
+    /// Whether nobody here knows it: neither a neighbour nor a member.
+    stranger: bool,
     /// Whether it was said already that its origin signed another one under this number.
     pub(super) two_faced: bool,
+}
+
+/// What comes with an announcement.
+#[derive(Debug)]
+pub(super) struct Carried {
+    /// The bytes that its origin signed.
+    pub(super) body: Bytes,
+    pub(super) signature: [u8; SIGNATURE_BYTES],
+    /// How long it still counts; none: as long as it is not replaced.
+    pub(super) remaining: Option<Duration>,
+    /// How often it may be replaced.
+    pub(super) pace: Bucket,
+    /// How its origin is known.
+    pub(super) as_a: Acquaintance,
+}
+
+/// How this node knows another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acquaintance {
+    /// There is a link to it.
+    Neighbour,
+    /// It is a member.
+    Member,
+    /// From its announcements only, which anybody can make who makes up a key.
+    Stranger,
 }
 
 /// What is known of the network.
@@ -40,6 +68,9 @@ pub(super) struct Database {
     expiries: BTreeSet<(Instant, PeerId)>,
     /// Bytes of all announcements.
     bytes: usize,
+    /// Those that are strangers, and their bytes.
+    strangers: BTreeSet<PeerId>,
+    stranger_bytes: usize,
     /// The last numbers of nodes whose announcements expired, and until when they are remembered.
     tombs: BTreeMap<PeerId, (Stamp, Instant)>,
     tomb_order: BTreeSet<(Instant, PeerId)>,
@@ -53,6 +84,8 @@ impl Database {
             entries: BTreeMap::new(),
             expiries: BTreeSet::new(),
             bytes: 0,
+            strangers: BTreeSet::new(),
+            stranger_bytes: 0,
             tombs: BTreeMap::new(),
             tomb_order: BTreeSet::new(),
             graph: LiveGraph::new(own, facts, now),
@@ -91,29 +124,80 @@ impl Database {
         self.entries.get(&announcement.origin).is_some_and(|known| names(&known.links) == names(&announcement.links))
     }
 
-    /// Whether there is room for this much of a node. Direct neighbours always find it: there is a bound on them already.
-    pub(super) fn has_room(&self, config: &LinkStateConfig, peer: &PeerId, bytes: usize, neighbour: bool) -> bool {
+    /// Whether there is room for this much of a node.
+    ///
+    /// Strangers get half of the places and of the bytes at most: anybody can invent them. A member takes the place of strangers where need be.
+    /// Direct neighbours always find room: there is a bound on them already.
+    pub(super) fn has_room(&self, config: &LinkStateConfig, peer: &PeerId, bytes: usize, as_a: Acquaintance) -> bool {
+        let (nodes_max, bytes_max) = (config.nodes_max, config.bytes_max as usize);
+        let others = self.all_but(peer);
+        let strangers = self.strangers_but(peer);
+        match as_a {
+            Acquaintance::Neighbour => true,
+            Acquaintance::Member => {
+                let known = self.entries.contains_key(peer);
+                let others = (others.0 - strangers.0, others.1 - strangers.1);
+                (known || others.0 < nodes_max) && others.1 + bytes <= bytes_max
+            }
+            Acquaintance::Stranger => {
+                // One that was a neighbour or a member stays.
+                let fits = others.0 < nodes_max && strangers.0 < nodes_max / 2 || self.entries.contains_key(peer);
+                fits && others.1 + bytes <= bytes_max && strangers.1 + bytes <= bytes_max / 2
+            }
+        }
+    }
+
+    /// Lets strangers go until there is room for this much of a node: from a name on that is drawn at random, so that nobody can choose a safe one.
+    pub(super) fn make_room(&mut self, config: &LinkStateConfig, peer: &PeerId, bytes: usize, from: PeerId) {
+        loop {
+            let others = self.all_but(peer);
+            if others.0 < config.nodes_max && others.1 + bytes <= config.bytes_max as usize {
+                return;
+            }
+            let next = |range| self.strangers.range::<PeerId, _>(range).find(|stranger| *stranger != peer).copied();
+            let Some(stranger) = next((Included(from), Unbounded)).or_else(|| next((Unbounded, Unbounded))) else {
+                return;
+            };
+            self.remove(&stranger, None);
+        }
+    }
+
+    /// Nodes and bytes without this one.
+    fn all_but(&self, peer: &PeerId) -> (usize, usize) {
         let known = self.entries.get(peer);
-        let before = known.map_or(0, |entry| entry.body.len());
-        let fits = self.bytes - before + bytes <= config.bytes_max as usize;
-        neighbour || (fits && (known.is_some() || self.entries.len() < config.nodes_max))
+        (self.entries.len() - usize::from(known.is_some()), self.bytes - known.map_or(0, |entry| entry.body.len()))
+    }
+
+    /// Strangers and their bytes without this one.
+    fn strangers_but(&self, peer: &PeerId) -> (usize, usize) {
+        let known = self.entries.get(peer).filter(|entry| entry.stranger);
+        let bytes = known.map_or(0, |entry| entry.body.len());
+        (self.strangers.len() - usize::from(known.is_some()), self.stranger_bytes - bytes)
     }
 
     /// Takes an announcement over, whatever was there before.
-    pub(super) fn put(
-        &mut self,
-        now: Instant,
-        announcement: Announcement,
-        body: Bytes,
-        signature: [u8; SIGNATURE_BYTES],
-        remaining: Option<Duration>,
-        pace: Bucket,
-    ) {
+    pub(super) fn put(&mut self, now: Instant, announcement: Announcement, carried: Carried) {
         let Announcement { origin, stamp, facts, links, lifetime: _ } = announcement;
+        let Carried { body, signature, remaining, pace, as_a } = carried;
         let expires = remaining.map(|remaining| now + remaining);
+        let stranger = as_a == Acquaintance::Stranger;
         self.bytes += body.len();
-        let entry =
-            Entry { stamp, body, signature, expires, arrived: now, facts, links: Vec::new(), pace, two_faced: false };
+        if stranger {
+            self.strangers.insert(origin);
+            self.stranger_bytes += body.len();
+        }
+        let entry = Entry {
+            stamp,
+            body,
+            signature,
+            expires,
+            arrived: now,
+            facts,
+            links: Vec::new(),
+            pace,
+            stranger,
+            two_faced: false,
+        };
         let before = self.entries.insert(origin, entry);
         if let Some(expires) = expires {
             self.expiries.insert((expires, origin));
@@ -121,6 +205,12 @@ impl Database {
         let mut links_before = Vec::new();
         if let Some(before) = before {
             self.bytes -= before.body.len();
+            if before.stranger {
+                self.stranger_bytes -= before.body.len();
+            }
+            if !stranger {
+                self.strangers.remove(&origin);
+            }
             if let Some(expires) = before.expires.filter(|before| Some(*before) != expires) {
                 self.expiries.remove(&(expires, origin));
             }
@@ -147,6 +237,9 @@ impl Database {
     pub(super) fn remove(&mut self, peer: &PeerId, tomb: Option<(Instant, usize)>) {
         let Some(mut entry) = self.entries.remove(peer) else { return };
         self.bytes -= entry.body.len();
+        if self.strangers.remove(peer) {
+            self.stranger_bytes -= entry.body.len();
+        }
         if let Some(expires) = entry.expires {
             self.expiries.remove(&(expires, *peer));
         }

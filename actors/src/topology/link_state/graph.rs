@@ -9,6 +9,8 @@ use petgraph::graph::NodeIndex;
 use petgraph::stable_graph::StableUnGraph;
 use petgraph::visit::{EdgeRef as _, IntoEdgeReferences as _};
 
+use crate::topology::Clustering;
+
 /// A node of the graph. How many connections it has is its degree.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeData {
@@ -33,7 +35,7 @@ pub struct LinkData {
     pub last_active: Instant,
     /// The greater cost.
     pub cost: u32,
-    /// Whether an end says that it is there for healing.
+    /// Whether both ends say that it is there for healing: one alone could use up what the network may spend on that.
     pub healing: bool,
 }
 
@@ -56,7 +58,7 @@ impl LinkData {
             loss_ppm: a.loss_ppm.max(b.loss_ppm),
             last_active: active(a, a_at).min(active(b, b_at)),
             cost: a.cost.max(b.cost),
-            healing: a.healing || b.healing,
+            healing: a.healing && b.healing,
         }
     }
 }
@@ -70,6 +72,8 @@ pub struct LiveGraph {
     own: PeerId,
     graph: StableUnGraph<NodeData, LinkData, u32>,
     index: BTreeMap<PeerId, NodeIndex<u32>>,
+    /// Clustering coefficients, which follow every single change.
+    clustering: Clustering,
     version: u64,
     structure: u64,
     healing: usize,
@@ -80,7 +84,8 @@ impl LiveGraph {
     pub fn new(own: PeerId, facts: NodeFacts, now: Instant) -> Self {
         let mut graph = StableUnGraph::default();
         let node = graph.add_node(NodeData { peer: own, facts, last_seen: now });
-        Self { own, graph, index: BTreeMap::from([(own, node)]), version: 1, structure: 1, healing: 0 }
+        let (index, clustering) = (BTreeMap::from([(own, node)]), Clustering::default());
+        Self { own, graph, index, clustering, version: 1, structure: 1, healing: 0 }
     }
 
     /// This node.
@@ -140,18 +145,37 @@ impl LiveGraph {
         self.graph.edge_weight(self.graph.find_edge(self.index(one)?, self.index(other)?)?)
     }
 
-    /// All of it, for those who want to look at it.
-    pub fn report(&self) -> NetworkGraph {
-        let node = |peer: PeerId| Some(GraphNode { peer, facts: self.node(&peer)?.facts });
+    /// The share of pairs of a node's neighbours that are neighbours of each other; 0 for a node that is not there.
+    pub fn clustering(&self, peer: &PeerId) -> f64 {
+        self.index(peer).map_or(0.0, |node| self.clustering.of_node(node))
+    }
+
+    /// All of it, for those who want to look at it. Clusters and proofs are for others to fill in.
+    pub fn report(&self, now: Instant) -> NetworkGraph {
+        let node = |peer: PeerId| {
+            let NodeData { facts, last_seen, .. } = *self.node(&peer)?;
+            // This node does not announce itself to itself.
+            let last_seen = if peer == self.own { now } else { last_seen };
+            Some(GraphNode {
+                peer,
+                facts,
+                last_seen: now.saturating_duration_since(last_seen),
+                connections: self.graph.edges(self.index(&peer)?).count() as u32,
+                clustering: self.clustering(&peer),
+                cluster: None,
+            })
+        };
         let link = |edge: petgraph::stable_graph::EdgeReference<'_, LinkData, u32>| {
-            let LinkData { latency, bandwidth, loss_ppm, cost, healing, .. } = *edge.weight();
+            let LinkData { latency, bandwidth, loss_ppm, last_active, cost, healing } = *edge.weight();
             let mut ends = [self.peer(edge.source())?, self.peer(edge.target())?];
             ends.sort_unstable();
-            Some(GraphLink { ends, latency, bandwidth, loss_ppm, cost, healing })
+            let last_active = now.saturating_duration_since(last_active);
+            Some(GraphLink { ends, latency, bandwidth, loss_ppm, last_active, cost, healing })
         };
         let mut links: Vec<_> = self.graph.edge_references().filter_map(link).collect();
         links.sort_unstable_by_key(|link| link.ends);
-        NetworkGraph { own: self.own, nodes: self.nodes().filter_map(node).collect(), links }
+        let nodes = self.nodes().filter_map(node).collect();
+        NetworkGraph { own: self.own, nodes, links, two_faced: Vec::new() }
     }
 
     /// How many links are there for healing.
@@ -187,6 +211,7 @@ impl LiveGraph {
             return;
         }
         self.graph.add_edge(one, other, link);
+        self.clustering.insert(one, other);
         self.healing += usize::from(link.healing);
         self.version += 1;
         self.structure += 1;
@@ -198,6 +223,7 @@ impl LiveGraph {
         let Some(edge) = self.graph.find_edge(one, other) else { return };
         if let Some(link) = self.graph.remove_edge(edge) {
             self.healing -= usize::from(link.healing);
+            self.clustering.remove(one, other);
         }
         for (peer, node) in [(ends[0], one), (ends[1], other)] {
             if peer != self.own && self.graph.edges(node).next().is_none() {

@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
 use bytes::Bytes;
+use rand::RngExt as _;
 
 use super::announcement::Announcement;
+use super::database::{Acquaintance, Carried};
 use super::machine::{LinkState, LinkStateOutput};
 use super::refusal::Refusal;
 use super::wire::{self, Signed};
-use crate::topology::bucket::Bucket;
+use crate::bucket::Bucket;
 
 impl LinkState {
     /// Looks at one announcement that a neighbour sent.
@@ -42,8 +44,8 @@ impl LinkState {
         if !pace.take(now, 1.0) {
             return Err(Refusal::Hasty);
         }
-        let neighbour = self.neighbours.contains_key(&origin);
-        if !self.database.has_room(&self.config, &origin, signed.body.len(), neighbour) {
+        let as_a = self.acquaintance(&origin);
+        if !self.database.has_room(&self.config, &origin, signed.body.len(), as_a) {
             return Err(Refusal::Full);
         }
         let signature = signed.signature();
@@ -53,7 +55,8 @@ impl LinkState {
         // Of its own, so that the datagram it came in is not kept.
         let body = Bytes::copy_from_slice(&signed.body);
         let refreshed = self.database.has_links_of(&announcement);
-        self.database.put(now, announcement, body, signature, Some(remaining), pace);
+        self.database.make_room(&self.config, &origin, body.len(), PeerId::from_bytes(self.rng.random()));
+        self.database.put(now, announcement, Carried { body, signature, remaining: Some(remaining), pace, as_a });
         if refreshed {
             self.refresh(now, origin, from);
         } else {
@@ -116,6 +119,16 @@ impl LinkState {
     fn send_back(&mut self, now: Instant, to: PeerId, origin: PeerId) {
         if self.database.get(&origin).is_some() {
             self.owe(now, to, origin);
+        }
+    }
+
+    fn acquaintance(&self, peer: &PeerId) -> Acquaintance {
+        if self.neighbours.contains_key(peer) {
+            Acquaintance::Neighbour
+        } else if (self.is_member)(peer) {
+            Acquaintance::Member
+        } else {
+            Acquaintance::Stranger
         }
     }
 

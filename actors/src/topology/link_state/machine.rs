@@ -15,15 +15,15 @@ use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::Authority;
 use super::announcement::{Announcement, Stamp};
 use super::compare;
-use super::database::Database;
+use super::database::{Acquaintance, Carried, Database};
 use super::graph::LiveGraph;
 use super::origination::{self, Origination, announced, refresh_interval};
 use super::refusal::{Refusal, Refusals};
 use super::wire::{self, Message, Signed};
-use crate::topology::bucket::Bucket;
+use super::{Authority, IsMember};
+use crate::bucket::Bucket;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,8 @@ pub(super) struct Neighbour {
     owed: BTreeSet<PeerId>,
     /// Whether it and this node agreed once since it came.
     agreed: bool,
+    /// Until when it counts as new if they do not.
+    new_until: Instant,
     /// The salt of the comparison that it has not answered.
     asked: Option<u64>,
     /// Bytes it may still send.
@@ -67,6 +69,7 @@ pub struct LinkState {
     pub(super) own: PeerId,
     pub(super) config: LinkStateConfig,
     pub(super) authority: Rc<dyn Authority>,
+    pub(super) is_member: IsMember,
     pub(super) stamp: Stamp,
     pub(super) neighbours: BTreeMap<PeerId, Neighbour>,
     pub(super) excluded: BTreeSet<PeerId>,
@@ -82,7 +85,7 @@ pub struct LinkState {
     flush_at: Option<Instant>,
     compare_at: Instant,
     compared: Option<PeerId>,
-    rng: ChaCha8Rng,
+    pub(super) rng: ChaCha8Rng,
 }
 
 impl LinkState {
@@ -93,6 +96,7 @@ impl LinkState {
         incarnation: Incarnation,
         config: LinkStateConfig,
         authority: Rc<dyn Authority>,
+        is_member: IsMember,
         seed: u64,
     ) -> Self {
         let facts = NodeFacts::default();
@@ -115,6 +119,7 @@ impl LinkState {
             rng: ChaCha8Rng::seed_from_u64(seed),
             config,
             authority,
+            is_member,
         };
         machine.announce(now);
         machine
@@ -157,8 +162,15 @@ impl LinkState {
             changed = true;
             let intake =
                 Bucket::new(now, self.config.receive_bytes_per_second as f64, self.config.receive_burst_bytes as f64);
-            let fresh =
-                Neighbour { facts: *facts, announced: None, owed: BTreeSet::new(), agreed: false, asked: None, intake };
+            let fresh = Neighbour {
+                facts: *facts,
+                announced: None,
+                owed: BTreeSet::new(),
+                agreed: false,
+                new_until: now + self.config.compare_interval * NEW_FOR,
+                asked: None,
+                intake,
+            };
             self.neighbours.insert(*peer, fresh);
             // One of the two begins; the other one would find the same.
             if self.own < *peer {
@@ -192,7 +204,11 @@ impl LinkState {
 
     /// Nodes that are to be ignored, whatever they sign; all others are heard (again).
     pub fn on_excluded(&mut self, now: Instant, excluded: &BTreeSet<PeerId>) {
-        self.excluded = excluded.iter().filter(|peer| **peer != self.own).copied().collect();
+        let excluded: BTreeSet<PeerId> = excluded.iter().filter(|peer| **peer != self.own).copied().collect();
+        if excluded == self.excluded {
+            return;
+        }
+        self.excluded = excluded;
         for peer in &self.excluded {
             self.database.remove(peer, None);
         }
@@ -299,7 +315,8 @@ impl LinkState {
     ) -> Result<(), Refusal> {
         let nodes = if range.0 <= range.1 { self.database.stamps(range.0..=range.1).count() } else { 0 };
         self.pay_for(now, from, nodes)?;
-        let difference = compare::difference(&self.database, now, range, entries).ok_or(Refusal::Contradictory)?;
+        let difference = compare::difference(&self.database, now, range, entries, &self.excluded);
+        let difference = difference.ok_or(Refusal::Contradictory)?;
         for peer in difference.lacking_there {
             self.owe(now, from, peer);
         }
@@ -330,7 +347,7 @@ impl LinkState {
             let mut round = later.chain(self.neighbours.iter()).filter(|(_, neighbour)| wanted(neighbour));
             round.next().map(|(peer, _)| *peer)
         };
-        let new = after(self.compared, &|neighbour| !neighbour.agreed);
+        let new = after(self.compared, &|neighbour| !neighbour.agreed && now < neighbour.new_until);
         let next = new.or_else(|| after(self.compared, &|_| true));
         self.compared = next;
         if let Some(peer) = next {
@@ -385,7 +402,8 @@ impl LinkState {
         self.own_until = now + announcement.lifetime;
         let signature = self.authority.sign(&body);
         let pace = Bucket::new(now, 1.0, 1.0);
-        self.database.put(now, announcement, body, signature, None, pace);
+        let carried = Carried { body, signature, remaining: None, pace, as_a: Acquaintance::Neighbour };
+        self.database.put(now, announcement, carried);
         self.origination.on_announced(now, &self.config, refresh, self.rng.random());
         self.flood(now, self.own, None);
     }
@@ -486,6 +504,9 @@ impl LinkState {
     }
 }
 
+/// For so many of the intervals between comparisons a neighbour is new with which no comparison ends in agreement: one that excluded a node
+/// which is known here never agrees.
+const NEW_FOR: u32 = 12;
 /// What the carrier takes at most.
 const PACKET_BYTES_MAX: u64 = 16 << 10;
 /// What a neighbour pays for each node that is looked through for it, in bytes.

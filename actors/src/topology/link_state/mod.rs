@@ -29,7 +29,12 @@ pub use graph::{LinkData, LiveGraph, NodeData};
 pub use machine::{LinkState, LinkStateOutput};
 pub use refusal::{Refusal, Refusals};
 
+use std::rc::Rc;
+
 use bowline_messages::PeerId;
+
+/// Whether the membership knows somebody as a member: for those there is room that nobody else can take.
+pub type IsMember = Rc<dyn Fn(&PeerId) -> bool>;
 
 /// Bytes of a signature.
 pub const SIGNATURE_BYTES: usize = 64;

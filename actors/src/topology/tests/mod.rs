@@ -1,5 +1,6 @@
 //! The analyser against definitions, on graphs of every kind, and against values that two other libraries agree on.
 
+mod cost;
 mod naive;
 mod properties;
 

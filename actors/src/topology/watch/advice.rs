@@ -1,31 +1,19 @@
 //! What could be done, in plain words that name the nodes.
 
 use bowline_messages::PeerId;
-use bowline_messages::config::HealingConfig;
 use bowline_messages::topology::{Advice, Alert, AlertKind, Recommendation};
 
 use super::NODES_NAMED_MAX;
-use crate::topology::Shape;
-use crate::topology::healing::outline::Outline;
-use crate::topology::healing::plan::{Need, Planned, plan};
-use crate::topology::link_state::LiveGraph;
+use crate::topology::healing::plan::{Need, Planned};
+use crate::topology::survey::Survey;
 
-/// Pieces that a sentence names.
-const PIECES_NAMED: usize = 3;
-
-/// Advice for the alerts that stand.
-pub(super) fn advice<'a>(
-    alerts: impl Iterator<Item = &'a Alert>,
-    shape: &Shape,
-    graph: &LiveGraph,
-    healing: &HealingConfig,
-) -> Vec<Recommendation> {
+/// Advice for the alerts that stand: which links would help was found out when the graph was looked at.
+pub(super) fn advice<'a>(alerts: impl Iterator<Item = &'a Alert>, survey: &Survey) -> Vec<Recommendation> {
     let mut advice = Vec::new();
-    let mut outline = None;
     for alert in alerts {
         let (need, kind) = match alert.kind {
             AlertKind::PartitionRisk | AlertKind::PartitionRiskAhead | AlertKind::ReferencePartitionRisk => {
-                let worst = shape.separation().and_then(|separation| graph.peer(separation.node));
+                let worst = survey.bridge_nodes.first().map(|node| node.peer);
                 (worst.map(Need::Redundancy), Advice::AddRedundantConnections)
             }
             AlertKind::HighDiameter => (Some(Need::Shortcut), Advice::AddShortcuts),
@@ -37,23 +25,26 @@ pub(super) fn advice<'a>(
         let Some(need) = need.filter(|_| advice.iter().all(|known: &Recommendation| known.advice != kind)) else {
             continue;
         };
-        let outline = outline.get_or_insert_with(|| willing(graph));
-        let links = plan(std::slice::from_ref(&need), outline, healing);
-        advice.push(sentence(&need, kind, alert, &links));
-        if let (Need::Redundancy(around), true) = (&need, !links.is_empty()) {
-            advice.push(backup(*around, &links));
+        let links = survey.remedies.iter().find(|(known, _)| *known == need).map_or(&[][..], |(_, links)| &links[..]);
+        // The reference's formula gives no share of pairs.
+        let value = match alert.kind {
+            AlertKind::ReferencePartitionRisk => survey.figures.separation,
+            AlertKind::PartitionRisk
+            | AlertKind::PartitionRiskAhead
+            | AlertKind::HighDiameter
+            | AlertKind::LowClustering
+            | AlertKind::BridgeOverloaded { .. }
+            | AlertKind::AnomalyDetected { .. } => alert.value,
+        };
+        let soon = alert.kind == AlertKind::PartitionRiskAhead;
+        advice.push(sentence(&need, kind, value, soon, links));
+        if let (Need::Redundancy(around), false) = (&need, links.is_empty()) {
+            advice.push(backup(*around, links));
         }
     }
     // The gravest first: advice is in that order.
     advice.sort_by_key(|known| known.advice);
     advice
-}
-
-/// The graph, where everybody would take on a link: advice is for people, who can change that.
-fn willing(graph: &LiveGraph) -> Outline {
-    let mut outline = Outline::of(graph);
-    outline.spare.iter_mut().for_each(|spare| *spare = u8::MAX);
-    outline
 }
 
 fn names(links: &[Planned]) -> Vec<PeerId> {
@@ -64,35 +55,35 @@ fn names(links: &[Planned]) -> Vec<PeerId> {
 
 fn pairs(links: &[Planned]) -> String {
     let pair = |link: &Planned| format!("{} with {}", link.asks.short(), link.asked.short());
-    links.iter().take(PIECES_NAMED).map(pair).collect::<Vec<_>>().join(", ")
+    links.iter().map(pair).collect::<Vec<_>>().join(", ")
 }
 
 fn per_cent(share: f64) -> f64 {
     (share * 100.0).round()
 }
 
-fn sentence(need: &Need, advice: Advice, alert: &Alert, links: &[Planned]) -> Recommendation {
+fn sentence(need: &Need, advice: Advice, value: f64, soon: bool, links: &[Planned]) -> Recommendation {
     let mut nodes = names(links);
     let connect = if links.is_empty() { String::new() } else { format!(": connect {}", pairs(links)) };
     let text = match need {
         Need::Redundancy(around) => {
             nodes.insert(0, *around);
-            let will = if alert.kind == AlertKind::PartitionRiskAhead { "will soon" } else { "would" };
-            let (around, share) = (around.short(), per_cent(alert.value));
+            let will = if soon { "will soon" } else { "would" };
+            let (around, share) = (around.short(), per_cent(value));
             format!(
                 "Add redundant connections around {around}, whose loss {will} separate {share} % of all pairs of nodes{connect}."
             )
         }
         Need::Shortcut => {
-            format!("Add shortcuts: the farthest nodes are {} links apart{connect}.", alert.value)
+            format!("Add shortcuts: the farthest nodes are {value} links apart{connect}.")
         }
         Need::Relief(busy) => {
             nodes.insert(0, *busy);
-            let (busy, load) = (busy.short(), per_cent(alert.value));
+            let (busy, load) = (busy.short(), per_cent(value));
             format!("Rebalance load: bridge node {busy} is {load} % busy{connect} to lead traffic past it.")
         }
         Need::Local => {
-            let clustering = per_cent(alert.value);
+            let clustering = per_cent(value);
             format!(
                 "Add local links: only {clustering} % of the pairs of a node's neighbours know each other{connect}."
             )

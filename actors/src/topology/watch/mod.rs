@@ -2,6 +2,9 @@
 //!
 //! A figure raises its alert once when it passes a limit, again when it passes a graver one, and clears it when it has come back by a share of the
 //! limit. An anomaly is a figure far from its mean of the last analyses. The look ahead is a straight line through the last ten.
+//!
+//! All of it is about the part of the network that this node is in. Whether that is all there should be is for the membership to say: members that are
+//! down and not in it are missing.
 
 mod advice;
 mod anomaly;
@@ -11,10 +14,11 @@ mod tests;
 mod trend;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bowline_messages::PeerId;
-use bowline_messages::config::{HealingConfig, TopologyConfig, WatchConfig};
+use bowline_messages::config::{TopologyConfig, WatchConfig};
 use bowline_messages::topology::{
     Alert, AlertKind, AlertLevel, AlertRecord, Figure, HealthReport, OverallStatus, Recommendation, TopologySummary,
     TransportHealth,
@@ -23,13 +27,12 @@ use bowline_messages::topology::{
 use self::anomaly::Anomalies;
 use self::ladder::Ladder;
 use self::trend::Trend;
-use super::Shape;
-use super::link_state::LiveGraph;
+use super::survey::Survey;
 
 /// Nodes that an alert or a recommendation names at most.
 pub(super) const NODES_NAMED_MAX: usize = 8;
-/// Bridge nodes that a report names at most.
-const BRIDGE_NODES_MAX: usize = 64;
+/// Bridge nodes, and missing members, that a report names at most.
+const NODES_LISTED_MAX: usize = 64;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +41,7 @@ pub enum WatchOutput {
     Raised(Alert),
     /// An alert is over.
     Cleared(Alert),
-    /// Bridge nodes are other ones now: these are critical, and load is not shed there.
+    /// Bridge nodes are other ones now: these are critical.
     Critical(BTreeSet<PeerId>),
 }
 
@@ -46,13 +49,15 @@ pub enum WatchOutput {
 #[derive(Debug)]
 pub struct Watch {
     config: WatchConfig,
-    healing: HealingConfig,
     standing: BTreeMap<AlertKind, (Alert, Instant)>,
     over: VecDeque<(Alert, Instant, Instant)>,
     anomalies: Anomalies,
     trend: Trend,
     critical: BTreeSet<PeerId>,
     summary: Option<TopologySummary>,
+    survey: Survey,
+    /// Members that are down, as the membership has it.
+    down: Arc<BTreeSet<PeerId>>,
     advice: Vec<Recommendation>,
 }
 
@@ -64,33 +69,45 @@ impl Watch {
             anomalies: Anomalies::new(&watch),
             trend: Trend::new(&watch),
             config: watch,
-            healing: config.healing.clone(),
             standing: BTreeMap::new(),
             over: VecDeque::new(),
             critical: BTreeSet::new(),
             summary: None,
+            survey: Survey::default(),
+            down: Arc::default(),
             advice: Vec::new(),
         }
     }
 
-    /// Looks at a new analysis of a graph.
-    pub fn on_shape(&mut self, now: Instant, shape: &Shape, graph: &LiveGraph) -> Vec<WatchOutput> {
-        let summary = self.summarise(now, shape, graph);
+    /// Takes in a new look at the graph, or once more the last one: figures are watched over time.
+    pub fn on_survey(&mut self, now: Instant, survey: &Survey) -> Vec<WatchOutput> {
+        self.survey = survey.clone();
+        let mut summary = self.summarise(now);
+        self.look_for_missing(&mut summary);
         let mut found = BTreeMap::new();
-        self.limits(&summary, shape, graph, &mut found);
+        self.limits(&summary, &mut found);
         self.strange(&summary, &mut found);
         let mut outputs = self.settle(now, found);
-        let critical: BTreeSet<PeerId> = shape.bridge_nodes.iter().filter_map(|node| graph.peer(*node)).collect();
+        let critical: BTreeSet<PeerId> = survey.bridge_nodes.iter().map(|node| node.peer).collect();
         if critical != self.critical {
             self.critical.clone_from(&critical);
             outputs.push(WatchOutput::Critical(critical));
         }
-        self.advice = advice::advice(self.standing.values().map(|(alert, _)| alert), shape, graph, &self.healing);
+        self.advice = advice::advice(self.standing.values().map(|(alert, _)| alert), survey);
         self.summary = Some(summary);
         outputs
     }
 
-    /// Bridge nodes: load is not shed there.
+    /// Who belonged to the network and is down. Those that left in good order are missed by nobody.
+    pub fn on_members(&mut self, down: BTreeSet<PeerId>) {
+        self.down = Arc::new(down);
+        if let Some(mut summary) = self.summary.take() {
+            self.look_for_missing(&mut summary);
+            self.summary = Some(summary);
+        }
+    }
+
+    /// Bridge nodes: load had better not be shed there.
     pub fn critical(&self) -> &BTreeSet<PeerId> {
         &self.critical
     }
@@ -129,48 +146,55 @@ impl Watch {
         let used = transports.values().filter(|transport| transport.links > 0).count();
         let all_dead = used > 0 && transports.values().filter(|transport| dead(transport)).count() == used;
         let pause = self.alerts().any(|alert| alert.level == AlertLevel::Pause);
+        // As many are missing as are here: it is this node's part that fell off.
+        let lost = summary.torn || summary.missing_all > 0 && summary.missing_all >= summary.nodes;
         match () {
-            () if summary.components > 1 || pause || all_dead => OverallStatus::Critical,
-            () if !self.standing.is_empty() || transports.values().any(dead) => OverallStatus::Degraded,
+            () if lost || pause || all_dead => OverallStatus::Critical,
+            () if !self.standing.is_empty() || transports.values().any(dead) || summary.missing_all > 0 => {
+                OverallStatus::Degraded
+            }
             () => OverallStatus::Healthy,
         }
     }
 
-    fn summarise(&mut self, now: Instant, shape: &Shape, graph: &LiveGraph) -> TopologySummary {
+    /// Members that are down and to whom no way leads, and whether some of them still announce themselves on another side.
+    fn look_for_missing(&self, summary: &mut TopologySummary) {
+        let missing = self.down.iter().filter(|peer| self.survey.outline.number(peer).is_none());
+        summary.missing = missing.clone().take(NODES_LISTED_MAX).copied().collect();
+        summary.missing_all = missing.count() as u32;
+        summary.torn = self.survey.elsewhere.nodes.iter().any(|peer| self.down.contains(peer));
+    }
+
+    fn summarise(&mut self, now: Instant) -> TopologySummary {
+        let Survey { shape, bridge_nodes, elsewhere, clusters, .. } = &self.survey;
         let risk = shape.separation_risk();
         self.trend.add(now, risk);
-        let separated = |node: &petgraph::graph::NodeIndex<u32>| {
-            shape.by_node.get(node.index()).map_or(0, |node| node.pairs_separated)
-        };
-        let mut bridge_nodes = shape.bridge_nodes.clone();
-        bridge_nodes.sort_by_key(|node| (u64::MAX - separated(node), node.index()));
-        bridge_nodes.truncate(BRIDGE_NODES_MAX);
         TopologySummary {
             nodes: shape.nodes,
             edges: shape.edges,
-            components: shape.components,
+            components: elsewhere.parts,
+            nodes_elsewhere: elsewhere.nodes.len() as u32,
             diameter: shape.diameter_largest_component,
             average_degree: shape.average_degree(),
             clustering: shape.average_clustering_deg2(),
             clustering_all: shape.average_clustering(),
+            clusters: clusters.as_ref().map(|clusters| clusters.count),
+            modularity: clusters.as_ref().map(|clusters| clusters.modularity),
             separation_risk: risk,
             separation_risk_ahead: self.trend.ahead(),
             reference_risk: shape.partition_risk(),
-            bridge_nodes: bridge_nodes.into_iter().filter_map(|node| graph.peer(node)).collect(),
-            bridge_nodes_all: shape.bridge_nodes.len() as u32,
+            bridge_nodes: bridge_nodes.iter().take(NODES_LISTED_MAX).map(|node| node.peer).collect(),
+            bridge_nodes_all: bridge_nodes.len() as u32,
             bridges: shape.bridges.len() as u32,
+            torn: false,
+            missing: Vec::new(),
+            missing_all: 0,
         }
     }
 
     /// Figures beyond their limits.
-    fn limits(
-        &self,
-        summary: &TopologySummary,
-        shape: &Shape,
-        graph: &LiveGraph,
-        found: &mut BTreeMap<AlertKind, Alert>,
-    ) {
-        let config = &self.config;
+    fn limits(&self, summary: &TopologySummary, found: &mut BTreeMap<AlertKind, Alert>) {
+        let (config, shape) = (&self.config, &self.survey.shape);
         let named = |nodes: &[PeerId]| nodes.iter().take(NODES_NAMED_MAX).copied().collect::<Vec<_>>();
         let bridge_nodes = named(&summary.bridge_nodes);
         let risk = Ladder::rising(&[
@@ -188,20 +212,23 @@ impl Watch {
             (AlertLevel::Pause, config.reference_pause),
         ]);
         self.climb(AlertKind::ReferencePartitionRisk, summary.reference_risk, &reference, &bridge_nodes, found);
-        // "Above", so the first whole number that is.
+        // "Above", so what counts is the first whole number that is; people are told the limit itself.
         let diameter = Ladder::rising(&[
             (AlertLevel::Recommend, f64::from(config.diameter_recommend) + 1.0),
             (AlertLevel::Alert, f64::from(config.diameter_alert) + 1.0),
         ]);
         self.climb(AlertKind::HighDiameter, f64::from(summary.diameter), &diameter, &[], found);
+        if let Some(alert) = found.get_mut(&AlertKind::HighDiameter) {
+            alert.limit -= 1.0;
+        }
         let enough = shape.nodes >= config.clustering_nodes_least && shape.nodes_deg2plus > 0;
         let clustering = if enough { summary.clustering } else { f64::INFINITY };
         let low = Ladder::falling(&[(AlertLevel::Alert, config.clustering_alert)]);
         self.climb(AlertKind::LowClustering, clustering, &low, &[], found);
         let busy = Ladder::rising(&[(AlertLevel::Alert, config.load_alert)]);
-        for node in shape.bridge_nodes.iter().filter_map(|node| graph.graph().node_weight(*node)) {
+        for node in self.survey.bridge_nodes.iter() {
             let kind = AlertKind::BridgeOverloaded { peer: node.peer };
-            self.climb(kind, node.facts.load, &busy, &[node.peer], found);
+            self.climb(kind, node.load, &busy, &[node.peer], found);
         }
     }
 

@@ -11,7 +11,7 @@ use bowline_messages::topology::{
 };
 
 use super::{Watch, WatchOutput};
-use crate::topology::Analyser;
+use crate::topology::Surveyor;
 use crate::topology::link_state::LiveGraph;
 use crate::topology::link_state::tests::peer;
 
@@ -19,12 +19,13 @@ const S: Duration = Duration::from_secs(1);
 
 struct Seen {
     now: Instant,
+    config: TopologyConfig,
     watch: Watch,
 }
 
 impl Seen {
     fn new(config: &TopologyConfig) -> Self {
-        Self { now: Instant::now(), watch: Watch::new(config) }
+        Self { now: Instant::now(), config: config.clone(), watch: Watch::new(config) }
     }
 
     fn graph(&self, nodes: usize, edges: &[(usize, usize)], loads: &[(usize, f64)]) -> LiveGraph {
@@ -37,7 +38,8 @@ impl Seen {
     fn look(&mut self, nodes: usize, edges: &[(usize, usize)], loads: &[(usize, f64)]) -> Vec<WatchOutput> {
         let graph = self.graph(nodes, edges, loads);
         self.now += S * 5;
-        self.watch.on_shape(self.now, Analyser::new().analyse(graph.graph()), &graph)
+        // Graphs made by hand have no history that a surveyor could go by.
+        self.watch.on_survey(self.now, &Surveyor::new(&self.config).look(self.now, &graph))
     }
 
     fn report(&self) -> HealthReport {
@@ -143,12 +145,12 @@ fn a_long_network_is_recommended_against_then_an_alert() {
     let ring = |nodes: usize| (0..nodes).map(|n| (n, (n + 1) % nodes)).collect::<Vec<_>>();
     let mut level = |nodes| {
         seen.look(nodes, &ring(nodes), &[]);
-        standing(&seen, AlertKind::HighDiameter).map(|alert| (alert.level, alert.value as u32))
+        standing(&seen, AlertKind::HighDiameter).map(|alert| (alert.level, alert.value as u32, alert.limit as u32))
     };
     assert_eq!(level(12), None);
-    assert_eq!(level(14), Some((AlertLevel::Recommend, 7)));
-    assert_eq!(level(16), Some((AlertLevel::Recommend, 8)));
-    assert_eq!(level(18), Some((AlertLevel::Alert, 9)));
+    assert_eq!(level(14), Some((AlertLevel::Recommend, 7, 6)));
+    assert_eq!(level(16), Some((AlertLevel::Recommend, 8, 6)));
+    assert_eq!(level(18), Some((AlertLevel::Alert, 9, 8)));
     let advice = seen.report().recommendations;
     let shortcut = advice.iter().find(|known| known.advice == Advice::AddShortcuts).unwrap();
     assert!(shortcut.text.contains("9 links apart") && shortcut.nodes.len() == 2, "{shortcut:?}");
@@ -224,10 +226,18 @@ fn a_risk_that_changed_once_is_no_trend() {
 #[test]
 fn a_network_in_pieces_and_dead_transports_are_critical() {
     let mut seen = Seen::new(&TopologyConfig::default());
-    let apart = [clique(0, 5), clique(5, 10)].concat();
-    seen.look(10, &apart, &[]);
-    assert_eq!(seen.report().overall, OverallStatus::Critical);
     seen.look(10, &clique(0, 10), &[]);
+    let apart = [clique(0, 7), clique(7, 10)].concat();
+    seen.look(10, &apart, &[]);
+    seen.watch.on_members((7..10).map(peer).collect());
+    let report = seen.report();
+    assert_eq!((report.overall, report.topology.torn, report.topology.missing_all), (OverallStatus::Critical, true, 3));
+    // They have been forgotten by the gossip, not by the membership.
+    seen.look(7, &clique(0, 7), &[]);
+    assert_eq!((seen.report().overall, seen.report().topology.torn), (OverallStatus::Degraded, false));
+    // Back again, whatever the membership has heard by now.
+    seen.look(10, &clique(0, 10), &[]);
+    assert_eq!(seen.report().topology.missing_all, 0);
     let transports = |well| BTreeMap::from([("tcp".to_owned(), TransportHealth { links: 3, well })]);
     assert_eq!(seen.watch.report(seen.now, &transports(3)).overall, OverallStatus::Healthy);
     assert_eq!(seen.watch.report(seen.now, &transports(0)).overall, OverallStatus::Critical);
@@ -265,4 +275,50 @@ fn names_are_few_however_many_bridge_nodes_there_are() {
     assert!(report.alerts.iter().all(|record| most(&record.alert.nodes)));
     assert!(report.recommendations.iter().all(|known| most(&known.nodes)));
     assert_eq!(report.topology.bridge_nodes[0], peer(99), "the middle separates most");
+}
+
+#[test]
+fn a_node_that_lost_everybody_is_not_healthy_until_they_left_or_are_forgotten() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    seen.look(5, &clique(0, 5), &[]);
+    // Their announcements expire: the graph is this node, connected and without a risk.
+    seen.watch.on_members((1..5).map(peer).collect());
+    for _ in 0..100 {
+        seen.look(1, &[], &[]);
+    }
+    let report = seen.report();
+    assert_eq!((report.topology.nodes, report.topology.components), (1, 1));
+    assert_eq!((report.overall, report.topology.missing_all), (OverallStatus::Critical, 4));
+    assert_eq!(report.topology.missing.len(), 4);
+    seen.watch.on_members(BTreeSet::new());
+    assert_eq!(seen.report().overall, OverallStatus::Healthy);
+}
+
+#[test]
+fn nodes_that_nobody_has_met_change_nothing_but_a_count() {
+    // Of 39 others, 12 hang on node 0: a risk of 0.437, beside a large and well-knit island that somebody invented.
+    let mut seen = Seen::new(&TopologyConfig::default());
+    seen.look(40, &two(28, 12), &[]);
+    let before = seen.report();
+    let island = clique(40, 140);
+    seen.look(140, &[two(28, 12), island.clone()].concat(), &[(40, 1.0)]);
+    let after = seen.report();
+    assert_eq!((after.topology.components, after.topology.nodes_elsewhere, after.topology.torn), (2, 100, false));
+    let own = |report: &HealthReport| (report.topology.nodes, report.topology.edges, report.topology.diameter);
+    assert_eq!(own(&after), own(&before));
+    assert!((after.topology.separation_risk - before.topology.separation_risk).abs() < 1e-12);
+    assert_eq!(standing(&seen, AlertKind::PartitionRisk).map(|alert| alert.level), Some(AlertLevel::Pause));
+    assert_eq!(after.recommendations, before.recommendations);
+    // And a healthy network stays healthy.
+    let mut seen = Seen::new(&TopologyConfig::default());
+    seen.look(110, &[clique(0, 10), clique(10, 110)].concat(), &[]);
+    assert_eq!((seen.report().overall, seen.report().topology.nodes), (OverallStatus::Healthy, 10));
+}
+
+#[test]
+fn the_report_says_how_many_clusters_there_are() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    seen.look(20, &[two(10, 10), vec![(5, 15)]].concat(), &[]);
+    let topology = seen.report().topology;
+    assert!(topology.clusters == Some(2) && topology.modularity.is_some_and(|clear| clear > 0.3), "{topology:?}");
 }

@@ -92,9 +92,29 @@ async fn a_peer_that_is_not_allowed_is_told_so() {
 
 #[actix::test]
 async fn who_is_not_accepted_yet_does_not_leave_the_host_alone_and_is_let_in_as_soon_as_it_is() {
+    let (a, b, address) = turned_away(false).await;
+    for _ in 0..6 {
+        let error = a.dial(&b, &address).await.unwrap_err();
+        assert!(matches!(error, DialError::Handshake(HandshakeError::Refused(Refusal::CoolDown))), "{error:?}");
+    }
+    assert!(a.status().await.hosts_paused.is_empty());
+    *b.rules.borrow_mut() = Rules { acceptances: 1, ..Rules::default() };
+    a.dial(&b, &address).await.unwrap();
+    assert_eq!(b.next_link().await.established.peer, a.peer());
+}
+
+#[actix::test]
+async fn who_is_accepted_while_it_is_turned_away_need_not_cool_down() {
+    let (a, b, address) = turned_away(true).await;
+    a.dial(&b, &address).await.unwrap();
+    assert_eq!(b.next_link().await.established.peer, a.peer());
+}
+
+/// The first node was turned away by the second at this address. `relents`: and accepted meanwhile.
+async fn turned_away(relents: bool) -> (Node, Node, EndpointAddress) {
     let [a, b] = [1, 2].map(|seed| Node::start(seed, Rc::new(TcpTransport::default())));
     let address = b.listen("tcp://127.0.0.1:0").await;
-    b.rules.borrow_mut().deny = Some(a.peer());
+    *b.rules.borrow_mut() = Rules { deny: Some(a.peer()), relents, ..Rules::default() };
     let mut dialled = a.dial(&b, &address).await.unwrap();
     let mut buffers = LaneBuffers::default();
     while buffers.is_empty() {
@@ -103,14 +123,7 @@ async fn who_is_not_accepted_yet_does_not_leave_the_host_alone_and_is_let_in_as_
     while b.status().await.handshakes_inbound > 0 {
         tokio::task::yield_now().await;
     }
-    for _ in 0..6 {
-        let error = a.dial(&b, &address).await.unwrap_err();
-        assert!(matches!(error, DialError::Handshake(HandshakeError::Refused(Refusal::CoolDown))), "{error:?}");
-    }
-    assert!(a.status().await.hosts_paused.is_empty());
-    *b.rules.borrow_mut() = Rules { deny: None, acceptances: 1 };
-    a.dial(&b, &address).await.unwrap();
-    assert_eq!(b.next_link().await.established.peer, a.peer());
+    (a, b, address)
 }
 
 #[actix::test]
@@ -432,6 +445,8 @@ fn handshake_config() -> HandshakeConfig {
 struct Rules {
     deny: Option<PeerId>,
     acceptances: u64,
+    /// Whoever is turned away is accepted in the same moment.
+    relents: bool,
 }
 
 impl Admission for Rules {
@@ -440,7 +455,14 @@ impl Admission for Rules {
     }
 
     fn admit(&mut self, peer: &PeerId) -> Result<(), Refusal> {
-        if self.deny == Some(*peer) { Err(Refusal::NotAllowed) } else { Ok(()) }
+        if self.deny != Some(*peer) {
+            return Ok(());
+        }
+        if self.relents {
+            self.deny = None;
+            self.acceptances += 1;
+        }
+        Err(Refusal::NotAllowed)
     }
 
     fn acceptances(&self) -> u64 {

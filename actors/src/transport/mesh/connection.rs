@@ -217,6 +217,12 @@ impl Connection {
         self.sending.is_quiet()
     }
 
+    /// Whether its packets may wait for a way: those that are sent while nothing is heard are few, and the first that arrives wakes the
+    /// link, which would otherwise wait for its next try.
+    pub(super) const fn is_probing(&self) -> bool {
+        self.sending.is_probing()
+    }
+
     /// Which route its packets take.
     pub(super) const fn route(&self) -> u8 {
         self.sending.route()

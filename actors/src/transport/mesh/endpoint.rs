@@ -20,8 +20,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 use super::connection::{Connection, Failure, Tuning};
-use super::seal::{Called, Caller, Keys, SEAL_BYTES};
-use crate::routing::limits::Bucket;
+use super::seal::{Called, Caller, FIRST_BYTES, Keys, SEAL_BYTES};
+use crate::routing::limits::Shares;
 use crate::routing::wire::PAYLOAD_BYTES_MAX;
 use crate::routing::{ConnectionId, Outgoing};
 use crate::session::handshake::Entropy;
@@ -95,9 +95,10 @@ pub(super) struct Endpoint {
     out: VecDeque<Outgoing>,
     /// First messages that were answered, by name.
     calls: BTreeMap<[u8; CALL_BYTES], ConnectionId>,
-    /// Those whose caller has not shown yet that it got the answer, oldest first.
-    unconfirmed: VecDeque<ConnectionId>,
-    calls_rate: Bucket,
+    /// Those whose caller has not shown yet that it got the answer, with the neighbour that brought it, oldest first.
+    unconfirmed: VecDeque<(ConnectionId, PeerId)>,
+    /// First messages that may be opened, whether that succeeds or not: it costs the same.
+    openings: Shares,
     listening: bool,
     acceptor: Option<Waker>,
     backlog: VecDeque<ConnectionId>,
@@ -115,7 +116,7 @@ impl Endpoint {
             out: VecDeque::new(),
             calls: BTreeMap::new(),
             unconfirmed: VecDeque::new(),
-            calls_rate: Bucket::new(config.openings_per_second.into()),
+            openings: Shares::new(config.openings_per_second),
             listening: false,
             acceptor: None,
             backlog: VecDeque::new(),
@@ -152,10 +153,10 @@ impl Endpoint {
         Some(id)
     }
 
-    /// A packet for this node has come.
-    pub(super) fn on_packet(&mut self, now: Instant, connection: ConnectionId, payload: Bytes) {
+    /// A packet for this node has come; this neighbour brought it.
+    pub(super) fn on_packet(&mut self, now: Instant, by: PeerId, connection: ConnectionId, payload: Bytes) {
         if connection == ConnectionId::NONE {
-            return self.on_call(now, &payload);
+            return self.on_call(now, by, &payload);
         }
         let Some(slot) = self.slots.get_mut(&connection) else {
             self.counters.stray += 1;
@@ -176,7 +177,7 @@ impl Endpoint {
             };
             live.connection.on_packet(now, number, frames);
             if slot.answered.take().is_some() {
-                self.unconfirmed.retain(|id| *id != connection);
+                self.unconfirmed.retain(|(id, _)| *id != connection);
                 self.show(connection);
             }
         }
@@ -184,8 +185,8 @@ impl Endpoint {
         self.touch(connection);
     }
 
-    fn on_call(&mut self, now: Instant, first: &[u8]) {
-        let Some(call) = first.first_chunk::<CALL_BYTES>() else {
+    fn on_call(&mut self, now: Instant, by: PeerId, first: &[u8]) {
+        let Some(call) = first.first_chunk::<CALL_BYTES>().filter(|_| first.len() == FIRST_BYTES) else {
             self.counters.calls_malformed += 1;
             return;
         };
@@ -197,11 +198,10 @@ impl Endpoint {
             }
             return;
         }
-        if !self.listening || self.slots.len() >= self.config.links || !self.calls_rate.has(now, 1) {
+        if !self.listening || self.slots.len() >= self.config.links || !self.openings.admit(now, by) {
             self.counters.calls_refused += 1;
             return;
         }
-        self.calls_rate.take(now, 1);
         let id = self.new_id();
         let entropy = Entropy::from_rng(&mut self.rng);
         let Ok(Called { caller, connection, second, keys }) = Called::new(&self.identity, first, id, entropy) else {
@@ -213,9 +213,9 @@ impl Endpoint {
             return;
         }
         if self.unconfirmed.len() >= self.config.opening_links
-            && let Some(oldest) = self.unconfirmed.front().copied()
+            && let Some(id) = self.gives_way()
         {
-            self.remove(oldest);
+            self.remove(id);
         }
         let mut slot = Slot::new(caller);
         let until = now + CONFIRM;
@@ -225,9 +225,17 @@ impl Endpoint {
             Some(Live { keys, remote: connection, connection: Connection::new(now, Tuning::from(&self.config), true) });
         self.slots.insert(id, slot);
         self.calls.insert(*call, id);
-        self.unconfirmed.push_back(id);
+        self.unconfirmed.push_back((id, by));
         self.out.push_back(outgoing(caller, connection, second, 0));
         self.touch(id);
+    }
+
+    /// The oldest call that is not confirmed, of the neighbour that brought the most.
+    fn gives_way(&self) -> Option<ConnectionId> {
+        let mut brought = BTreeMap::<PeerId, usize>::new();
+        self.unconfirmed.iter().for_each(|(_, by)| *brought.entry(*by).or_default() += 1);
+        let (most, _) = brought.into_iter().max_by_key(|(_, calls)| *calls)?;
+        self.unconfirmed.iter().find(|(_, by)| *by == most).map(|(id, _)| *id)
     }
 
     /// A caller has shown that it is where it says.
@@ -403,7 +411,7 @@ impl Endpoint {
             self.timers.remove(&(timer, id));
         }
         if slot.answered.is_some() {
-            self.unconfirmed.retain(|other| *other != id);
+            self.unconfirmed.retain(|(other, _)| *other != id);
         }
         if let Some(call) = slot.call {
             self.calls.remove(&call);
@@ -458,6 +466,8 @@ impl Slot {
             let again = CALL_AGAIN * 2_u32.pow(u32::from(calling.tries.min(8)));
             calling.next = now + again.min(CALL_AGAIN_MAX);
             let packet = outgoing(self.peer, ConnectionId::NONE, calling.caller.first.clone(), calling.tries);
+            // Whoever is away for a moment is called the moment it is back.
+            let packet = Outgoing { keep: calling.tries > 0, ..packet };
             calling.tries = calling.tries.saturating_add(1);
             return Some(packet);
         }
@@ -467,7 +477,8 @@ impl Slot {
         let live = self.live.as_mut()?;
         let (number, frames) = live.connection.poll_transmit(now, PAYLOAD_BYTES_MAX - SEAL_BYTES)?;
         let payload = live.keys.seal(number, live.remote, &frames)?;
-        Some(outgoing(self.peer, live.remote, payload, live.connection.route()))
+        let keep = live.connection.is_probing();
+        Some(Outgoing { keep, ..outgoing(self.peer, live.remote, payload, live.connection.route()) })
     }
 
     fn deadline(&self, config: &MeshConfig) -> Option<Instant> {

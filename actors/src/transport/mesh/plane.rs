@@ -56,7 +56,7 @@ enum Coming {
 
 /// What the ports are told, once the plane is free again.
 enum News {
-    Packet(MeshPort, crate::routing::MeshPacket),
+    Packet(MeshPort, PeerId, crate::routing::MeshPacket),
     Unreachable(MeshPort, PeerId),
 }
 
@@ -189,7 +189,7 @@ impl Shared {
     fn tell(&self, news: Vec<News>) {
         for news in news {
             match news {
-                News::Packet(port, packet) => port.deliver(packet),
+                News::Packet(port, by, packet) => port.deliver(by, packet),
                 News::Unreachable(port, peer) => port.unreachable(&peer),
             }
         }
@@ -264,7 +264,7 @@ impl Plane {
             match output {
                 Output::Send { to, packet } => self.transmit(now, at, to, MeshMessage::Packet(packet)),
                 Output::Vector(tell) => self.transmit(now, at, tell.to, MeshMessage::Vector(tell.message)),
-                Output::Deliver(packet) => news.extend(port.map(|port| News::Packet(port, packet))),
+                Output::Deliver { by, packet } => news.extend(port.map(|port| News::Packet(port, by, packet))),
                 Output::Unreachable(peer) => news.extend(port.map(|port| News::Unreachable(port, peer))),
             }
         }

@@ -59,9 +59,9 @@ impl MeshPort {
         self.0.pump();
     }
 
-    /// A packet for this node has come.
-    pub fn deliver(&self, packet: MeshPacket) {
-        lock(&self.0.endpoint).on_packet(clock::now(), packet.connection, packet.payload);
+    /// A packet for this node has come; this neighbour brought it.
+    pub fn deliver(&self, by: PeerId, packet: MeshPacket) {
+        lock(&self.0.endpoint).on_packet(clock::now(), by, packet.connection, packet.payload);
         self.0.pump();
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::frame::{Frame, LANES, Malformed, RANGES_MAX};
 use crate::transport::Lane;
@@ -12,8 +12,11 @@ use crate::transport::Lane;
 pub(super) const ACK_DELAY: Duration = Duration::from_millis(5);
 /// Packets after which one is sent at once.
 const ACK_EVERY: u32 = 2;
-/// Pieces of a lane that wait for a gap before them. An honest sender has fewer packets on their way.
+/// Pieces of a lane that wait for gaps before them, each with about 100 bytes beside what is in it. Pieces that touch are one, and an honest
+/// sender has fewer packets on their way.
 const PIECES_MAX: usize = 4096;
+/// A slice of a packet keeps all of the packet in memory, so shorter ones are copied: with a packet of 16 KiB that is twice the slice at most.
+const SLICE_LEAST: usize = 8 * 1024;
 
 /// Which packets have come: ranges with both their ends, oldest first, as many as an acknowledgement holds.
 #[derive(Debug, Default)]
@@ -107,11 +110,79 @@ struct LaneIn {
     /// The first byte that has not come in order.
     next: u64,
     ready: VecDeque<Bytes>,
+    /// Small pieces behind `ready`, together.
+    tail: BytesMut,
     read: u64,
-    /// Behind a gap, by offset.
-    waiting: BTreeMap<u64, Bytes>,
+    /// Behind a gap, by offset. No two overlap, so all of them together are shorter than what was granted.
+    waiting: BTreeMap<u64, BytesMut>,
     /// How far the other side may write, as it was told.
     granted: u64,
+}
+
+impl LaneIn {
+    /// Keeps what is not there yet of a piece behind a gap.
+    fn wait(&mut self, mut offset: u64, mut bytes: Bytes) {
+        if let Some((at, known)) = self.waiting.range(..=offset).next_back() {
+            let there = (at + known.len() as u64).saturating_sub(offset);
+            if there >= bytes.len() as u64 {
+                return;
+            }
+            bytes.advance(there as usize);
+            offset += there;
+        }
+        // Shorter pieces within this one go, so that each is looked at once; a longer one at its end keeps what it has.
+        let end = offset + bytes.len() as u64;
+        while let Some((at, length)) = self.waiting.range(offset..end).next().map(|(at, known)| (*at, known.len())) {
+            if at + length as u64 <= end {
+                self.waiting.remove(&at);
+            } else {
+                bytes.truncate((at - offset) as usize);
+                break;
+            }
+        }
+        let before = self.waiting.range_mut(..offset).next_back();
+        match before.filter(|(at, known)| *at + known.len() as u64 == offset && known.len() < SLICE_LEAST) {
+            Some((_, known)) => known.extend_from_slice(&bytes),
+            None if bytes.is_empty() => {}
+            // A copy: a piece must not keep the memory of the packet around it.
+            None => drop(self.waiting.insert(offset, BytesMut::from(&bytes[..]))),
+        }
+    }
+
+    /// Bytes have come in order.
+    fn append(&mut self, bytes: Bytes) {
+        self.next += bytes.len() as u64;
+        if bytes.len() < SLICE_LEAST {
+            self.tail.extend_from_slice(&bytes);
+        }
+        if self.tail.len() >= SLICE_LEAST || (bytes.len() >= SLICE_LEAST && !self.tail.is_empty()) {
+            let tail = std::mem::take(&mut self.tail);
+            self.ready.push_back(tail.freeze());
+        }
+        if bytes.len() >= SLICE_LEAST {
+            self.ready.push_back(bytes);
+        }
+    }
+
+    /// What has no gap before it any more follows.
+    fn join(&mut self) {
+        while let Some(piece) = self.waiting.first_entry().filter(|piece| *piece.key() <= self.next) {
+            let (offset, mut bytes) = piece.remove_entry();
+            let skip = self.next - offset;
+            if skip < bytes.len() as u64 {
+                bytes.advance(skip as usize);
+                self.append(bytes.freeze());
+            }
+        }
+    }
+
+    fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || !self.tail.is_empty()
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        self.ready.pop_front().or_else(|| (!self.tail.is_empty()).then(|| std::mem::take(&mut self.tail).freeze()))
+    }
 }
 
 /// The bytes of all lanes.
@@ -143,24 +214,12 @@ impl Bytestreams {
             return Ok(());
         }
         if offset > lane.next {
-            if lane.waiting.get(&offset).is_none_or(|known| known.len() < bytes.len()) {
-                // A piece must not keep the memory of the packet around it.
-                lane.waiting.insert(offset, Bytes::copy_from_slice(&bytes));
-            }
+            lane.wait(offset, bytes);
             return if lane.waiting.len() > PIECES_MAX { Err(Malformed("too many pieces")) } else { Ok(()) };
         }
-        let _ = bytes.split_to((lane.next - offset) as usize);
-        lane.next = end;
-        lane.ready.push_back(bytes);
-        while let Some(piece) = lane.waiting.first_entry().filter(|piece| *piece.key() <= lane.next) {
-            let (offset, mut bytes) = piece.remove_entry();
-            let skip = lane.next - offset;
-            if skip < bytes.len() as u64 {
-                let _ = bytes.split_to(skip as usize);
-                lane.next += bytes.len() as u64;
-                lane.ready.push_back(bytes);
-            }
-        }
+        bytes.advance((lane.next - offset) as usize);
+        lane.append(bytes);
+        lane.join();
         Ok(())
     }
 
@@ -179,13 +238,12 @@ impl Bytestreams {
 
     /// The next bytes to be read, up to about `most`, all of one lane.
     pub(super) fn read(&mut self, most: usize) -> Option<(Lane, Vec<Bytes>)> {
-        let lane =
-            (0..LANES).map(|step| (self.turn + step) % LANES).find(|lane| !self.lanes[*lane].ready.is_empty())?;
+        let lane = (0..LANES).map(|step| (self.turn + step) % LANES).find(|lane| self.lanes[*lane].has_ready())?;
         self.turn = lane + 1;
         let from = &mut self.lanes[lane];
         let (mut read, mut pieces) = (0, Vec::new());
         while read < most
-            && let Some(bytes) = from.ready.pop_front()
+            && let Some(bytes) = from.take()
         {
             read += bytes.len();
             pieces.push(bytes);
@@ -222,6 +280,7 @@ impl Bytestreams {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::routing::wire::PACKET_BYTES_MAX;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -277,6 +336,72 @@ mod tests {
             streams.on_end([0, 0, 1000, 0, 0]).unwrap();
             prop_assert!(streams.is_over());
         }
+    }
+
+    /// Bytes of memory that a lane takes at most: slices of packets count as the packets, buffers as what they could hold.
+    fn memory(lane: &LaneIn) -> usize {
+        const PIECE: usize = 100;
+        let ready: usize =
+            lane.ready.iter().map(|bytes| PIECE + bytes.len().max(PACKET_BYTES_MAX.min(2 * bytes.len()))).sum();
+        let waiting: usize = lane.waiting.values().map(|bytes| PIECE + bytes.capacity()).sum();
+        ready + lane.tail.capacity() + waiting
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_whatever_pieces_a_lane_holds_no_more_than_its_window(
+            steps in prop::collection::vec((0..40_000_u64, 1..16_000_usize, 1..64_usize, 1..400_u64, any::<bool>()), 1..60),
+        ) {
+            const WINDOW: usize = 32 * 1024;
+            let packet = Bytes::from(vec![7; PACKET_BYTES_MAX]);
+            let mut streams = Bytestreams::new(WINDOW as u64, WINDOW as u64);
+            for (offset, length, pieces, step, read) in steps {
+                // Many pieces of one length, each a little behind the one before, as nobody honest sends them.
+                for piece in 0..pieces as u64 {
+                    let offset = streams.lanes[0].read + offset + piece * step;
+                    let length = length.min((streams.lanes[0].granted.saturating_sub(offset)) as usize);
+                    if length > 0 {
+                        streams.on_data(0, offset, packet.slice(..length)).unwrap();
+                    }
+                    let lane = &streams.lanes[0];
+                    let waiting: usize = lane.waiting.values().map(BytesMut::len).sum();
+                    let ready: usize = lane.ready.iter().map(Bytes::len).sum::<usize>() + lane.tail.len();
+                    prop_assert_eq!(ready as u64, lane.next - lane.read);
+                    prop_assert!(waiting + ready <= WINDOW, "{} and {}", waiting, ready);
+                    prop_assert!(memory(lane) <= 2 * WINDOW + 128 * (lane.waiting.len() + 8), "{:?}", memory(lane));
+                }
+                if read {
+                    streams.read(10_000);
+                    streams.grant();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_pieces_one_byte_apart_are_held_once() {
+        let mut streams = Bytestreams::new(512 * 1024, 32 * 1024);
+        for offset in 1..4000 {
+            streams.on_data(0, offset, vec![0; 16_000].into()).unwrap();
+        }
+        let lane = &streams.lanes[0];
+        assert_eq!(lane.waiting.values().map(BytesMut::len).sum::<usize>(), 16_000 + 3998);
+        assert!(lane.waiting.len() <= 4, "what touches is one: {}", lane.waiting.len());
+    }
+
+    #[test]
+    fn a_small_piece_does_not_keep_the_packet_that_it_came_in() {
+        let packet = Bytes::from(vec![0; PACKET_BYTES_MAX]);
+        let mut streams = Bytestreams::new(64 * 1024, 64 * 1024);
+        for offset in (0..2000).chain(3000..3100) {
+            streams.on_data(0, offset, packet.slice(..1)).unwrap();
+        }
+        assert!(packet.is_unique());
+        assert!(streams.lanes[0].ready.is_empty(), "small pieces are together");
+        streams.on_data(0, 2000, packet.slice(..SLICE_LEAST)).unwrap();
+        assert!(!packet.is_unique(), "a large one is not copied");
+        let (_, read) = streams.read(usize::MAX).unwrap();
+        assert_eq!(read.iter().map(Bytes::len).sum::<usize>(), 2000 + SLICE_LEAST);
     }
 
     #[test]

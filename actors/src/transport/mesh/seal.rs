@@ -26,6 +26,8 @@ const PROLOGUE: &[u8] = b"bowline mesh link 1\0";
 const NUMBER_BYTES: usize = 4;
 const TAG_BYTES: usize = 16;
 const SAMPLE_BYTES: usize = 16;
+/// The length of every first message: an ephemeral key, and what is sealed.
+pub(super) const FIRST_BYTES: usize = 32 + 1 + 32 + 8 + TAG_BYTES;
 /// What a packet has beside its frames.
 pub(super) const SEAL_BYTES: usize = NUMBER_BYTES + TAG_BYTES;
 /// A key is good for so many packets of 16 KiB (RFC 9001, section 6.6 and appendix B); then the link has to be replaced.
@@ -227,6 +229,7 @@ mod tests {
         let (called, other) = (Identity::from_seed(&[7; 32]), Identity::from_seed(&[8; 32]));
         let caller = Identity::from_seed(&[9; 32]).peer_id();
         let first = Caller::new(caller, &called.peer_id(), A, entropy(1)).unwrap().first;
+        assert_eq!(first.len(), FIRST_BYTES);
         assert!(!first.windows(8).any(|part| part == &caller.as_bytes()[..8] || part == A.0));
         assert!(Called::new(&other, &first, B, entropy(2)).is_err());
         for at in 0..first.len() {

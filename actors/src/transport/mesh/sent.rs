@@ -178,6 +178,11 @@ impl Sending {
         self.route
     }
 
+    /// Whether a probe time-out is over and nothing was acknowledged since.
+    pub(super) const fn is_probing(&self) -> bool {
+        self.backoff > 0
+    }
+
     /// Packets sent so far.
     pub(super) const fn packets(&self) -> u64 {
         self.number

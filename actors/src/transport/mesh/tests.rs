@@ -207,14 +207,84 @@ async fn callers_that_never_show_themselves_are_bounded_and_forgotten() {
             id: crate::routing::PacketId(seed),
             payload: call.first.clone(),
         };
-        mesh.b.deliver(packet.clone());
-        mesh.b.deliver(packet);
+        mesh.b.deliver(peer(3), packet.clone());
+        mesh.b.deliver(peer(3), packet);
     }
     assert_eq!(mesh.b.links(), limit);
     assert!(poll_fn(|cx| std::task::Poll::Ready(mesh.listener.poll_accept(cx).is_pending())).await, "nobody is shown");
     let _ = mesh.connect().await;
     tokio::time::sleep(6000 * MS).await;
     assert_eq!(mesh.b.links(), 0, "all are gone, the dropped link too");
+}
+
+#[actix::test]
+async fn what_one_neighbour_brings_keeps_nobody_behind_another_from_calling() {
+    paused();
+    let mut mesh = Mesh::new(HOP).await;
+    let config = MeshConfig::default();
+    let to = mesh.b.local();
+    let mut number = 0_u64;
+    // More than may be opened: nonsense of the right length, and calls whose callers never show themselves.
+    let mut flood = |port: &MeshPort, calls: u32| {
+        for n in 0..u64::from(calls) {
+            number += 1;
+            let mut rng = <rand_chacha::ChaCha20Rng as rand::SeedableRng>::seed_from_u64(number);
+            let entropy = crate::session::handshake::Entropy::from_rng(&mut rng);
+            let call = seal::Caller::new(peer(4), &to, crate::routing::ConnectionId([7; 8]), entropy).unwrap();
+            let mut payload = call.first.to_vec();
+            payload[40] ^= u8::from(n % 2 == 0);
+            let packet = crate::routing::MeshPacket {
+                flood: false,
+                keep: false,
+                hops: 1,
+                labels: Vec::new(),
+                destination: to,
+                connection: crate::routing::ConnectionId::NONE,
+                id: crate::routing::PacketId(number),
+                payload: payload.into(),
+            };
+            port.deliver(peer(5), packet);
+        }
+    };
+    for _ in 0..3 {
+        flood(&mesh.b, config.openings_per_second);
+        tokio::time::sleep(100 * MS).await;
+    }
+    assert!(mesh.b.counters().calls_refused > 0);
+    let flooding = {
+        let port = mesh.b.clone();
+        async move {
+            for _ in 0..100 {
+                flood(&port, 10);
+                tokio::time::sleep(MS).await;
+            }
+        }
+    };
+    let start = Instant::now();
+    let connecting = async { (mesh.connect().await, start.elapsed()) };
+    let (((mut a, mut b), took), ()) = futures_util::future::join(connecting, flooding).await;
+    assert!(took < 150 * MS, "at the first try: {took:?}");
+    write(&mut a, b"fine").await.unwrap();
+    assert_eq!(read(&mut b, 4).await.unwrap(), b"fine");
+}
+
+#[actix::test]
+async fn a_link_whose_way_was_gone_goes_on_the_moment_it_is_back() {
+    paused();
+    let mut mesh = Mesh::new(HOP).await;
+    mesh.plane.kill(mesh.far);
+    let (mut a, mut b) = mesh.connect().await;
+    write(&mut a, b"before").await.unwrap();
+    assert_eq!(read(&mut b, 6).await.unwrap(), b"before");
+    mesh.plane.cut(mesh.near, mesh.b.local());
+    write(&mut a, b"meanwhile").await.unwrap();
+    // Between two tries, which are further and further apart.
+    tokio::time::sleep(2500 * MS).await;
+    assert!(mesh.plane.counters(&mesh.a.local()).stored + mesh.plane.counters(&mesh.near).stored > 0);
+    mesh.plane.join(mesh.near, mesh.b.local(), HOP);
+    let start = Instant::now();
+    assert_eq!(read(&mut b, 9).await.unwrap(), b"meanwhile");
+    assert!(start.elapsed() < 40 * MS, "{:?}", start.elapsed());
 }
 
 #[actix::test]
@@ -232,9 +302,9 @@ async fn packets_of_nobody_are_counted_and_change_nothing() {
         id: crate::routing::PacketId(1),
         payload: Bytes::from_static(payload),
     };
-    mesh.b.deliver(packet(crate::routing::ConnectionId([3; 8]), b"nonsense"));
-    mesh.b.deliver(packet(crate::routing::ConnectionId::NONE, b"nonsense"));
-    mesh.b.deliver(packet(crate::routing::ConnectionId::NONE, &[7; 200]));
+    mesh.b.deliver(peer(3), packet(crate::routing::ConnectionId([3; 8]), b"nonsense"));
+    mesh.b.deliver(peer(3), packet(crate::routing::ConnectionId::NONE, b"nonsense"));
+    mesh.b.deliver(peer(3), packet(crate::routing::ConnectionId::NONE, &[7; seal::FIRST_BYTES]));
     assert_eq!((mesh.b.counters().stray, mesh.b.counters().calls_malformed), (1, 2));
     write(&mut a, b"fine").await.unwrap();
     assert_eq!(read(&mut b, 4).await.unwrap(), b"fine");

@@ -1,10 +1,12 @@
 //! `bowline replay detect`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bowline_actors::clock;
 use bowline_actors::health::MonitorConfig;
 use bowline_actors::health::arrivals::ArrivalsConfig;
+use bowline_actors::health::local::LocalConfig;
 use bowline_actors::replay::detect::{self, Detector, Fused, Measures, PhiAccrual, PlainTimeout, Tally};
 use bowline_actors::replay::truth::{Outage, outages};
 use bowline_actors::replay::{FolderError, Trace};
@@ -21,6 +23,8 @@ const CURVE: std::ops::RangeInclusive<u32> = 10..=90;
 const TIMEOUTS_MS: [f64; 10] = [200.0, 250.0, 300.0, 340.0, 400.0, 500.0, 600.0, 750.0, 900.0, 1_000.0];
 /// The thresholds of phi accrual.
 const PHIS: [f64; 7] = [0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0];
+/// From a report so late on, in milliseconds, the recorder is doubted and not the link. What is shorter than an outage could hide one.
+const GAPS_MS: [u64; 4] = [1_000, 1_500, 2_000, 3_000];
 /// How many parts cross-validation makes of the groups.
 const FOLDS: usize = 5;
 /// The parameters that are chosen may cost so much false-positive time on what they are chosen on: the bound is 0.7 %, and other links are not
@@ -90,6 +94,8 @@ struct Choice {
     stall_share: f64,
     stall_tail: f64,
     prior: f64,
+    /// From a report so late on, in milliseconds, the recorder is doubted and not the link.
+    gap_ms: f64,
     threshold: f64,
     #[serde(flatten)]
     measures: Measures,
@@ -187,15 +193,20 @@ fn candidates() -> Vec<MonitorConfig> {
     for stall_share in [0.02, 0.05, 0.1, 0.2] {
         for stall_tail in [0.5, 0.7, 1.0, 1.4] {
             for prior in [0.5, 1.0] {
-                let default = MonitorConfig::default();
-                let arrivals = ArrivalsConfig {
-                    stall_share,
-                    stall_tail,
-                    prior_lost: prior,
-                    prior_arrived: prior,
-                    ..default.arrivals
-                };
-                candidates.push(MonitorConfig { arrivals, ..default });
+                for gap_ms in GAPS_MS {
+                    let default = MonitorConfig::default();
+                    let arrivals = ArrivalsConfig {
+                        stall_share,
+                        stall_tail,
+                        prior_lost: prior,
+                        prior_arrived: prior,
+                        ..default.arrivals
+                    };
+                    let span = default.local.starved - default.local.tolerance;
+                    let tolerance = Duration::from_millis(gap_ms);
+                    let local = LocalConfig { tolerance, starved: tolerance + span, ..default.local };
+                    candidates.push(MonitorConfig { arrivals, local, ..default });
+                }
             }
         }
     }
@@ -230,6 +241,7 @@ fn cross_validate(links: &[Link], thresholds: &[f64]) -> CrossValidation {
         stall_share: 0.0,
         stall_tail: 0.0,
         prior: 0.0,
+        gap_ms: 0.0,
         threshold: 1.0,
         measures: Tally::default().measures(),
     };
@@ -261,6 +273,7 @@ fn choose(
                     stall_share: config.arrivals.stall_share,
                     stall_tail: config.arrivals.stall_tail,
                     prior: config.arrivals.prior_lost,
+                    gap_ms: config.local.tolerance.as_secs_f64() * 1e3,
                     threshold: *threshold,
                     measures,
                 };
@@ -302,7 +315,8 @@ fn text(report: &Report) -> String {
     }
     if let Some(cross) = &report.cross_validation {
         for choice in cross.folds.iter().chain([&cross.chosen]) {
-            let parameters = format!("{}/{}/{}", choice.stall_share, choice.stall_tail, choice.prior);
+            let Choice { stall_share, stall_tail, prior, gap_ms, .. } = choice;
+            let parameters = format!("{stall_share}/{stall_tail}/{prior}/{gap_ms}");
             row(&format!("chosen {parameters}"), Some(choice.threshold), "chosen on", &choice.measures);
         }
         row("cross-validated", None, "held out", &cross.held_out);

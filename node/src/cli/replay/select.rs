@@ -1,13 +1,14 @@
 //! `bowline replay select`.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::Instant;
 
 use bowline_actors::clock;
 use bowline_actors::replay::player::{self, Player};
 use bowline_actors::replay::scenario::{self, Kind, Origin};
 use bowline_actors::replay::select::{Course, Ewma, Feedback, LastValue, Measures, Selector, Tally};
-use bowline_actors::replay::validate::{self, Group, Parameters, Validation};
+use bowline_actors::replay::validate::{self, Group, Numbers, Subject, Trial, Validation};
 use bowline_actors::replay::{Folder, FolderError};
 use bowline_messages::PolicyName;
 use bowline_messages::config::ClassPolicies;
@@ -28,10 +29,10 @@ const SEEDS: u64 = 5;
 pub(crate) struct Args {
     #[command(flatten)]
     traces: Traces,
-    /// Choose the parameters of fastest-first by cross-validation over the groups of the natural scenarios instead
+    /// Choose the numbers of fastest-first and discounted by cross-validation over the groups of the natural scenarios instead: minutes
     #[arg(long)]
     cross_validate: bool,
-    /// Changes of link a minute that --cross-validate allows
+    /// Changes of link a minute that --cross-validate allows fastest-first
     #[arg(long, value_name = "N", default_value_t = 3.8, requires = "cross_validate")]
     switches_max: f64,
 }
@@ -65,10 +66,15 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Exit, Failure> {
     let bar = |name| progress::steps(global.output().draws(), name);
     let scenarios = prepare(&folder, &bar("reading")).map_err(|error| unreadable(&args.traces.traces, &error))?;
     if args.cross_validate {
-        let validation = cross_validate(&scenarios, args.switches_max, &bar("validating"));
-        let none = || Failure::new(Exit::Usage, "there are no natural scenarios to choose parameters on");
-        let validation = validation.ok_or_else(none)?;
-        global.output().result("replay.validate", &validation, || validation_text(&validation))?;
+        let natural: Vec<_> = scenarios.iter().filter(|scenario| scenario.origin == Origin::Natural).collect();
+        let none = || Failure::new(Exit::Usage, "there are no natural scenarios to choose numbers on");
+        let mut chosen = BTreeMap::new();
+        for subject in Subject::ALL {
+            let name = subject.policy().as_str();
+            let validation = cross_validate(&natural, subject, args.switches_max, &bar(name)).ok_or_else(none)?;
+            chosen.insert(name, validation);
+        }
+        global.output().result("replay.validate", &chosen, || validation_text(&chosen))?;
     } else {
         let report = measure(&scenarios, &bar("replaying"));
         global.output().result("replay.select", &report, || text(&report))?;
@@ -140,33 +146,46 @@ fn add(
     report.all.extend(line(all));
 }
 
-fn cross_validate(scenarios: &[Prepared], switches_max: f64, bar: &ProgressBar) -> Option<Validation> {
+/// Every combination of numbers on every scenario, on all processors.
+fn cross_validate(
+    scenarios: &[&Prepared],
+    subject: Subject,
+    switches_max: f64,
+    bar: &ProgressBar,
+) -> Option<Validation> {
     let start = clock::now();
-    let grid = Parameters::grid();
+    let trials = subject.trials();
+    bar.set_length(trials.len() as u64);
+    let try_all = |trials: &[Trial]| -> Vec<Vec<Tally>> {
+        let of_one = |trial| {
+            bar.inc(1);
+            scenarios.iter().map(|scenario| try_on(scenario, subject, start, trial)).collect()
+        };
+        trials.iter().map(of_one).collect()
+    };
+    let share = trials.len().div_ceil(thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let tried: Vec<Vec<Tally>> = thread::scope(|scope| {
+        let workers: Vec<_> = trials.chunks(share).map(|part| scope.spawn(|| try_all(part))).collect();
+        let done = workers.into_iter().map(|worker| worker.join());
+        done.flat_map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    bar.finish_and_clear();
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-    bar.set_length(scenarios.len() as u64);
-    for scenario in scenarios {
-        bar.inc(1);
-        match scenario.origin {
-            Origin::Natural => {}
-            Origin::Composite => continue,
-        }
+    for (at, scenario) in scenarios.iter().enumerate() {
         let group = groups.entry(scenario.group.clone()).or_default();
         group.baseline.join(&scenario.course.replay(Feedback::Full, &mut LastValue::default()));
-        group.tried.resize(grid.len(), Tally::default());
-        for (parameters, tally) in grid.iter().zip(&mut group.tried) {
-            tally.join(&try_on(scenario, start, parameters));
+        group.tried.resize(trials.len(), Tally::default());
+        for (sum, of_trial) in group.tried.iter_mut().zip(&tried) {
+            sum.join(&of_trial[at]);
         }
     }
-    bar.finish_and_clear();
-    validate::validate(&groups, switches_max)
+    validate::validate(subject, &trials, &groups, switches_max)
 }
 
-fn try_on(scenario: &Prepared, start: Instant, parameters: &Parameters) -> Tally {
-    let (damping, tuning) = parameters.split();
-    let policy = PolicyName::FastestFirst;
-    let mut player = Player::with(start, policy, scenario.kind, &scenario.media, 0, damping, tuning);
-    scenario.course.replay(Feedback::Full, &mut player)
+fn try_on(scenario: &Prepared, subject: Subject, start: Instant, trial: &Trial) -> Tally {
+    let policy = subject.policy();
+    let mut player = Player::with(start, policy, scenario.kind, &scenario.media, 0, &trial.settings);
+    scenario.course.replay(player::feedback_of(policy), &mut player)
 }
 
 fn text(report: &Report) -> String {
@@ -192,21 +211,24 @@ fn cells(measures: &Measures) -> [String; 4] {
     ]
 }
 
-fn validation_text(validation: &Validation) -> String {
-    let Parameters { slow_ms, share, margin } = validation.chosen;
-    let mut table = Table::new(["groups", "accuracy", "regret ms", "switches/min", "delivery"]);
-    for (which, measures) in [("chosen on", &validation.inside), ("left out", &validation.outside)] {
-        let [accuracy, regret, switches, delivery] = cells(measures);
-        table.row([which.to_owned(), accuracy, regret, switches, delivery]);
+fn validation_text(chosen: &BTreeMap<&str, Validation>) -> String {
+    let list = |numbers: &Numbers| {
+        let numbers: Vec<_> = numbers.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        numbers.join(", ")
+    };
+    let mut table = Table::new(["policy", "groups", "accuracy", "regret ms", "switches/min", "delivery"]);
+    let mut text = String::new();
+    for (name, validation) in chosen {
+        for (which, measures) in [("chosen on", &validation.inside), ("left out", &validation.outside)] {
+            let [accuracy, regret, switches, delivery] = cells(measures);
+            table.row([(*name).to_owned(), which.to_owned(), accuracy, regret, switches, delivery]);
+        }
+        text.push_str(&format!("\n{name}, of {}: {}\n", validation.tried, list(&validation.chosen)));
+        for (numbers, count) in &validation.votes {
+            text.push_str(&format!("  best without {count} of the groups: {}\n", list(numbers)));
+        }
     }
-    let mut text = format!("chosen: slow {slow_ms} ms, share {share}, margin {margin}\n\n{}\n", table.print());
-    for (parameters, count) in &validation.votes {
-        let Parameters { slow_ms, share, margin } = parameters;
-        text.push_str(&format!(
-            "best without {count} of the groups: slow {slow_ms} ms, share {share}, margin {margin}\n"
-        ));
-    }
-    text
+    format!("{}{text}", table.print())
 }
 
 #[cfg(test)]

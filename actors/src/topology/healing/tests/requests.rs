@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::super::wire::{self, Body, Refused, Routed, Say};
 use super::super::{Healing, HealingOutput};
-use crate::topology::Analyser;
+use crate::topology::Surveyor;
 use crate::topology::link_state::tests::{Cheap, peer};
 use crate::topology::link_state::{Authority as _, LiveGraph};
 
@@ -25,11 +25,11 @@ fn node(config: &TopologyConfig) -> (Instant, Healing) {
     let mut node = Healing::new(now, own, Incarnation(1), config, Rc::new(Cheap(own)), 1);
     node.on_facts(1.0, vec!["memory://2".into()]);
     node.on_neighbours(now, BTreeSet::from([peer(1), peer(3)]));
-    look(&mut node, now, 11);
+    look(&mut node, now, 11, config);
     (now, node)
 }
 
-fn look(node: &mut Healing, now: Instant, nodes: usize) {
+fn look(node: &mut Healing, now: Instant, nodes: usize, config: &TopologyConfig) {
     let facts = NodeFacts { spare_links: 4, ..NodeFacts::default() };
     let all: Vec<_> = (0..nodes).map(|number| (peer(number), facts)).collect();
     let mut ordered = all.clone();
@@ -40,8 +40,7 @@ fn look(node: &mut Healing, now: Instant, nodes: usize) {
         other => other,
     };
     let graph = LiveGraph::by_hand(now, &ordered, (1..nodes).map(|number| (place(number - 1), place(number))));
-    let mut analyser = Analyser::new();
-    node.on_shape(now, analyser.analyse(graph.graph()), &graph);
+    node.on_survey(now, &Surveyor::new(config).look(now, &graph));
 }
 
 fn routed(path: &[usize], stamp: (u64, u64), say: Say) -> Routed {
@@ -200,6 +199,37 @@ fn many_requests_get_no_more_than_the_places_there_are() {
         node.on_packet(now, peer(3), &wire::encode(&routed(&WAY, (2, round), ask())));
     }
     assert!(node.refused()[&Refused::Flooded] > 80);
+}
+
+#[test]
+fn one_neighbour_cannot_stop_what_others_send_nor_what_is_passed_on_what_is_heard() {
+    let (now, mut node) = node(&TopologyConfig::default());
+    let (others, back) = (routed(&[4, 3, 2, 1, 0], (1, 5), ask()), routed(&[0, 1, 2, 3, 4], (1, 5), ask()));
+    for _ in 0..100 {
+        node.on_packet(now, peer(3), &wire::encode(&others));
+    }
+    assert_eq!(drain(&mut node).len(), TopologyConfig::default().healing.relayed_per_second as usize);
+    assert_eq!(node.refused()[&Refused::Flooded], 80);
+    node.on_packet(now, peer(1), &wire::encode(&back));
+    assert_eq!(drain(&mut node).len(), 1, "from the other neighbour");
+    node.on_packet(now, peer(3), &wire::encode(&routed(&WAY, (1, 5), ask())));
+    assert_eq!(connects(&drain(&mut node)), [peer(9)], "for this node itself");
+}
+
+#[test]
+fn who_asks_for_a_link_and_does_not_make_it_is_granted_none_for_a_while() {
+    let (now, mut node) = node(&TopologyConfig::default());
+    let grants = |node: &mut Healing, at, number| {
+        node.on_packet(at, peer(3), &wire::encode(&routed(&WAY, (1, number), ask())));
+        matches!(said(&drain(node))[..], [Say::Grant { .. }])
+    };
+    assert!(grants(&mut node, now, 5));
+    let later = now + S * 9;
+    node.on_timeout(later);
+    drain(&mut node);
+    assert!(!grants(&mut node, later, 6));
+    assert_eq!(node.peers().count(), 0);
+    assert!(grants(&mut node, later + TopologyConfig::default().healing.refused_pause, 7));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::super::{Healing, HealingOutput};
 use crate::topology::link_state::tests::world::{Node, Wish, World, mesh};
 use crate::topology::link_state::tests::{Cheap, machine, peer};
 use crate::topology::link_state::{LinkState, LiveGraph};
-use crate::topology::{Analyser, Shape};
+use crate::topology::{Analyser, Shape, Surveyor};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -21,7 +21,7 @@ const S: Duration = Duration::from_secs(1);
 pub(super) struct Whole {
     link_state: LinkState,
     pub(super) healing: Healing,
-    analyser: Analyser,
+    surveyor: Surveyor,
     analyse_at: Instant,
     seen: u64,
     now: Instant,
@@ -41,7 +41,7 @@ impl Whole {
         let mut whole = Self {
             link_state: machine(now, number, &config.link_state),
             healing,
-            analyser: Analyser::new(),
+            surveyor: Surveyor::new(config),
             analyse_at: now,
             seen: 0,
             now,
@@ -64,8 +64,12 @@ impl Whole {
             self.analyse_at = now + self.config.analysis_interval;
             self.seen = self.link_state.graph().version();
             let graph = self.link_state.graph();
-            let shape = self.analyser.analyse(graph.graph());
-            self.healing.on_shape(now, shape, graph);
+            let due = self.healing.to_review(now);
+            let survey = self.surveyor.look(now, graph);
+            self.healing.on_survey(now, &survey);
+            if let Some(links) = due {
+                self.healing.on_review(now, &self.surveyor.review(graph, &links));
+            }
         } else if self.link_state.graph().version() != self.seen {
             self.analyse_at = self.analyse_at.min(now + self.config.analysis_pause);
         }

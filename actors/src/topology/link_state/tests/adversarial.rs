@@ -1,6 +1,7 @@
 //! Nothing that arrives changes more than a counter unless its origin signed it and it makes sense.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
@@ -16,7 +17,7 @@ use super::{Cheap, machine, peer};
 const S: Duration = Duration::from_secs(1);
 
 fn config() -> LinkStateConfig {
-    LinkStateConfig { nodes_max: 8, edges_max: 4, ..LinkStateConfig::default() }
+    LinkStateConfig { nodes_max: 16, edges_max: 4, ..LinkStateConfig::default() }
 }
 
 /// Node 0 with neighbour 1, which knows of node 2 by way of it.
@@ -176,17 +177,80 @@ fn hasty_origins_are_slowed_down() {
 }
 
 #[test]
-fn names_without_number_find_no_room() {
+fn names_without_number_find_half_of_the_room_and_members_find_the_rest() {
     let (now, mut node) = node();
+    node.is_member = Rc::new(|member| (100..120).any(|number| peer(number) == *member));
     let many: Vec<_> = (10..60).map(|number| signed(&announcement(number, 1, &[1]), 90)).collect();
     send(&mut node, now, &many);
+    // Eight strangers, this node and its neighbour.
+    assert_eq!(node.known().0, config().nodes_max / 2 + 2);
+    assert_eq!(node.refusals().of(Refusal::Full), 43);
+    // One that is known stays, and says something else.
+    send(&mut node, now, &[signed(&announcement(10, 2, &[1, 2]), 90)]);
+    assert_eq!(node.refusals().of(Refusal::Full), 43);
+    // Members find room, in the end at the cost of strangers, and nobody beyond the bound.
+    let members: Vec<_> = (100..120).map(|number| signed(&announcement(number, 1, &[1]), 90)).collect();
+    send(&mut node, now, &members);
+    let there = (100..120).filter(|number| node.database.get(&peer(*number)).is_some()).count();
+    assert_eq!((there, node.known().0), (14, config().nodes_max), "all places but this node's and its neighbour's");
+    send(&mut node, now, &many);
     assert_eq!(node.known().0, config().nodes_max);
-    assert_eq!(node.refusals().of(Refusal::Full), 45);
     // A direct neighbour finds room all the same.
     let neighbours = BTreeMap::from([(peer(1), LinkFacts::default()), (peer(70), LinkFacts::default())]);
     node.on_neighbours(now, &neighbours);
     send(&mut node, now, &[signed(&announcement(70, 1, &[0]), 90)]);
     assert!(node.graph().link(&peer(0), &peer(70)).is_some());
+}
+
+#[test]
+fn bytes_of_strangers_find_half_of_the_room() {
+    let now = Instant::now();
+    let bytes = wire::encode_body(&announcement(10, 1, &[1, 2, 3])).len();
+    let config = LinkStateConfig { nodes_max: 1000, bytes_max: 20 * bytes as u64, ..config() };
+    let mut node = machine(now, 0, &config);
+    node.is_member = Rc::new(|member| (100..200).any(|number| peer(number) == *member));
+    node.on_neighbours(now, &BTreeMap::from([(peer(1), LinkFacts::default())]));
+    let many = |numbers: std::ops::Range<usize>| {
+        numbers.map(|number| signed(&announcement(number, 1, &[1, 2, 3]), 90)).collect::<Vec<_>>()
+    };
+    send(&mut node, now, &many(10..40));
+    assert_eq!(node.known().0, 1 + 10);
+    send(&mut node, now, &many(100..130));
+    assert!(node.known().1 <= 20 * bytes, "{:?}", node.known());
+    let there = (100..130).filter(|number| node.database.get(&peer(*number)).is_some()).count();
+    assert_eq!(there, 19, "beside the few bytes of this node's own");
+}
+
+#[test]
+fn one_end_alone_cannot_say_that_a_link_is_there_for_healing() {
+    let (now, mut node) = node();
+    let says = |origin, sequence, link, healing| {
+        let mut one = announcement(origin, sequence, &[link]);
+        one.links[0].1.healing = healing;
+        signed(&one, 90)
+    };
+    send(&mut node, now, &[says(1, 6, 2, true), says(2, 6, 1, false)]);
+    assert_eq!(node.graph().healing_links(), 0);
+    send(&mut node, now, &[says(2, 7, 1, true)]);
+    assert_eq!(node.graph().healing_links(), 1);
+    send(&mut node, now, &[says(1, 7, 2, false)]);
+    assert_eq!(node.graph().healing_links(), 0);
+}
+
+#[test]
+fn a_neighbour_that_never_agrees_is_not_new_for_ever() {
+    let (begin, mut node) = node();
+    let mut compared = Vec::new();
+    while let Some(at) = node.deadline().filter(|at| *at < begin + S * 600) {
+        node.on_timeout(at);
+        let asks = |output: &LinkStateOutput| match output {
+            LinkStateOutput::Send { payload, .. } => matches!(wire::decode(payload), Ok(Message::Compare { .. })),
+            LinkStateOutput::TwoFaced { .. } => false,
+        };
+        compared.extend(drain(&mut node).iter().filter(|output| asks(output)).map(|_| at));
+    }
+    let late = compared.iter().filter(|at| **at > begin + S * 120).count();
+    assert!((80..120).contains(&late), "{late} in 480 s at one in 5 s");
 }
 
 #[test]

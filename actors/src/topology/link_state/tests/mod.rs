@@ -41,5 +41,5 @@ impl Authority for Cheap {
 
 pub(crate) fn machine(now: Instant, number: usize, config: &LinkStateConfig) -> LinkState {
     let own = peer(number);
-    LinkState::new(now, own, Incarnation(1), config.clone(), Rc::new(Cheap(own)), number as u64)
+    LinkState::new(now, own, Incarnation(1), config.clone(), Rc::new(Cheap(own)), Rc::new(|_| false), number as u64)
 }

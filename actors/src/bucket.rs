@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A budget that fills up again at a steady rate.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     per_second: f64,
     burst: f64,
     filled: f64,
@@ -13,12 +13,12 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full bucket. `per_second` and `burst` are in whatever unit is taken out later.
-    pub(super) fn new(now: Instant, per_second: f64, burst: f64) -> Self {
+    pub(crate) fn new(now: Instant, per_second: f64, burst: f64) -> Self {
         Self { per_second, burst, filled: burst, at: now }
     }
 
     /// Takes so much out if there is that much.
-    pub(super) fn take(&mut self, now: Instant, amount: f64) -> bool {
+    pub(crate) fn take(&mut self, now: Instant, amount: f64) -> bool {
         self.fill(now);
         let enough = self.filled >= amount;
         if enough {
@@ -28,7 +28,7 @@ impl Bucket {
     }
 
     /// When there will be so much in it; `now` when there is.
-    pub(super) fn ready(&mut self, now: Instant, amount: f64) -> Instant {
+    pub(crate) fn ready(&mut self, now: Instant, amount: f64) -> Instant {
         self.fill(now);
         let missing = (amount.min(self.burst) - self.filled).max(0.0);
         if missing == 0.0 { now } else { now + Duration::from_secs_f64(missing / self.per_second) + NEXT }
