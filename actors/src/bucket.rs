@@ -17,6 +17,12 @@ impl Bucket {
         Self { per_second, burst, filled: burst, at: now }
     }
 
+    /// Fills up at another rate, and holds another burst, from now on.
+    pub(crate) fn resize(&mut self, now: Instant, per_second: f64, burst: f64) {
+        self.fill(now);
+        (self.per_second, self.burst, self.filled) = (per_second, burst, self.filled.min(burst));
+    }
+
     /// Takes so much out if there is that much.
     pub(crate) fn take(&mut self, now: Instant, amount: f64) -> bool {
         self.fill(now);
@@ -58,5 +64,15 @@ mod tests {
         assert!(!bucket.take(ready - Duration::from_millis(10), 1.0));
         assert!(bucket.take(ready, 1.0));
         assert!(ready - start < Duration::from_millis(501));
+    }
+
+    #[test]
+    fn another_size_holds_from_now_on() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(start, 2.0, 8.0);
+        bucket.resize(start, 1.0, 3.0);
+        assert!(!bucket.take(start, 4.0) && bucket.take(start, 3.0));
+        let later = start + Duration::from_secs(2);
+        assert!(!bucket.take(later, 3.0) && bucket.take(later, 2.0));
     }
 }

@@ -91,6 +91,8 @@ pub enum Offence {
     ImpossibleAccusation,
     /// It accused the same member again and again, faster than any honest node can have tried it.
     AccusationFlood,
+    /// It told a member again and again that it is excluded, faster than any honest node can exclude it anew.
+    RenewalFlood,
 }
 
 /// What happened to the group.
@@ -164,6 +166,11 @@ pub enum MembershipEvent {
     },
     /// This node's trust refuses it, because it was excluded or denied or is not listed any more: it is nobody here, whatever others say.
     ShutOut {
+        /// Who.
+        peer: PeerId,
+    },
+    /// It was never heard itself, and made room for one that was.
+    Evicted {
         /// Who.
         peer: PeerId,
     },

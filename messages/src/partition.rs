@@ -274,6 +274,9 @@ pub struct PartitionReport {
     pub proofs: Vec<ProofReport>,
     /// Peers that are excluded.
     pub excluded: Vec<PeerId>,
+    /// Participants that go by another list of participants. What they say does not count.
+    #[serde(default)]
+    pub others: Vec<PeerId>,
     /// Figures since the node started.
     pub metrics: PartitionMetrics,
 }

@@ -243,12 +243,12 @@ impl Handler<Event> for EventCounter {
             | EventKind::LinkPreferred { .. }
             | EventKind::ChildExited { .. }
             | EventKind::InterfaceChanged { .. }
-            // The actors of the network and of the group count these themselves.
+            | EventKind::HealingMeasured { .. }
+            // The actors of the network and of the group count these themselves, or show what stands.
             | EventKind::Partition { .. }
             | EventKind::TopologyAlertRaised { .. }
             | EventKind::TopologyAlertCleared { .. }
             | EventKind::HealingLink { .. }
-            | EventKind::HealingMeasured { .. }
             | EventKind::Membership { .. }
             | EventKind::TwoFaced { .. } => {}
             #[allow(

@@ -17,7 +17,7 @@ use bowline_messages::network::{ExcludedChanged, GroupPacket};
 use bowline_messages::{Incarnation, PeerId};
 use bytes::Bytes;
 
-use super::wire::SIGNATURE_BYTES;
+use super::wire::{SIGNATURE_BYTES, unsigned_to_direct};
 use super::{Keys, Membership, MembershipOutput};
 use crate::clock;
 use crate::pump::{self, Pump, Pumped};
@@ -82,13 +82,35 @@ impl fmt::Debug for Kept {
     }
 }
 
+/// A packet that is to be brought to a peer.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    unsigned: Bytes,
+    kept: &'a Kept,
+}
+
+impl Outgoing<'_> {
+    /// As it goes over a session with its receiver, which stands for who wrote it.
+    pub fn direct(&self) -> Bytes {
+        unsigned_to_direct(&self.unsigned).unwrap_or_else(|| self.whole())
+    }
+
+    /// As it goes through others: signed, which takes time.
+    pub fn whole(&self) -> Bytes {
+        self.kept.machine.borrow().whole(&self.unsigned)
+    }
+}
+
+/// Brings a packet to a peer.
+pub type Carry = dyn Fn(PeerId, &Outgoing<'_>);
+
 /// What the actor is made from, again after every restart.
 #[derive(Clone)]
 pub struct MembershipParts {
     /// What outlives it.
     pub kept: Rc<Kept>,
     /// Brings a packet to a peer, over a session or through others; it may be lost, and never waits.
-    pub carry: Rc<dyn Fn(PeerId, Bytes)>,
+    pub carry: Rc<Carry>,
     /// Is told what happened.
     pub events: Rc<dyn Fn(MembershipEvent)>,
 }
@@ -144,9 +166,9 @@ impl MembershipActor {
             // Not held while it is carried out: whoever is told may ask something.
             let output = kept.machine.borrow_mut().poll_output();
             match output {
-                Some(MembershipOutput::Send { to, payload }) => {
-                    metrics::counter!("bowline_membership_bytes_sent_total").increment(payload.len() as u64);
-                    (self.parts.carry)(to, payload);
+                Some(MembershipOutput::Send { to, unsigned }) => {
+                    metrics::counter!("bowline_membership_bytes_sent_total").increment(unsigned.len() as u64);
+                    (self.parts.carry)(to, &Outgoing { unsigned, kept: &kept });
                 }
                 Some(MembershipOutput::Emit(event)) => {
                     metrics::counter!("bowline_membership_events_total", "event" => name(&event)).increment(1);
@@ -267,6 +289,7 @@ const fn name(event: &MembershipEvent) -> &'static str {
         MembershipEvent::Returned { .. } => "returned",
         MembershipEvent::Offended { .. } => "offended",
         MembershipEvent::ShutOut { .. } => "shut_out",
+        MembershipEvent::Evicted { .. } => "evicted",
         MembershipEvent::Excluded { .. } => "excluded",
         MembershipEvent::Superseded { .. } => "superseded",
         #[allow(clippy::wildcard_enum_match_arm, reason = "the enum may grow in its crate")]
@@ -300,10 +323,13 @@ mod tests {
             let (others, noted) = (Rc::clone(&addresses), Rc::clone(&told));
             let parts = MembershipParts {
                 kept: Rc::new(kept),
-                carry: Rc::new(move |to, payload| {
+                carry: Rc::new(move |to, packet| {
                     let address =
                         |of| others.borrow().iter().find(|(peer, _)| *peer == of).map(|(_, address)| address.clone());
                     if let (Some(_), Some(address)) = (address(me), address(to)) {
+                        // Every other pair has a session.
+                        let near = (me.as_bytes()[0] ^ to.as_bytes()[0]) & 1 == 0;
+                        let payload = if near { packet.direct() } else { packet.whole() };
                         address.do_send(GroupPacket { from: me, concern: Concern::Membership, payload });
                     }
                 }),

@@ -19,27 +19,35 @@ const OFFENCES_SAID: u32 = 64;
 impl Membership {
     /// Takes a packet that came over a session with its sender: without its signature, or as any other.
     pub(super) fn take_direct(&mut self, now: Instant, from: PeerId, bytes: &[u8]) -> Result<(), Refusal> {
-        let Some(whole) = from_direct(bytes, &from, &self.node.peer) else { return self.take_packet(now, bytes) };
+        let Some(whole) = from_direct(bytes, &from, &self.node.peer) else {
+            return self.take_whole(now, Some(from), bytes);
+        };
         self.note_time(now);
         if bytes.len() > self.config.packet_bytes {
             return Err(WireError::TooLong(bytes.len()).into());
         }
         let nothing = Signature([0; SIGNATURE_BYTES]);
         let packet = Packet::decode_signed(&whole, nothing).map_err(Refusal::from)?;
-        self.check(now, &packet, |_| true)
+        self.check(now, Some(from), &packet, |_| true)
     }
 
     /// Checks a packet, cheapest first, and takes it.
     pub(super) fn take_packet(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Refusal> {
+        self.take_whole(now, None, bytes)
+    }
+
+    fn take_whole(&mut self, now: Instant, by: Option<PeerId>, bytes: &[u8]) -> Result<(), Refusal> {
         self.note_time(now);
         let packet = Packet::decode(bytes, self.config.packet_bytes).map_err(Refusal::from)?;
         let author = packet.header.src.peer;
-        self.check(now, &packet, |keys| keys.verify(&author, packet.signed, &packet.signature.0))
+        self.check(now, by, &packet, |keys| keys.verify(&author, packet.signed, &packet.signature.0))
     }
 
+    /// `by`: the peer whose session it came over, when that is known. It pays for what it brings; else its author does, as soon as that is certain.
     fn check(
         &mut self,
         now: Instant,
+        by: Option<PeerId>,
         packet: &Packet<'_>,
         is_genuine: impl FnOnce(&dyn Keys) -> bool,
     ) -> Result<(), Refusal> {
@@ -61,8 +69,14 @@ impl Membership {
         if !self.finds_place(now, &from.peer, true) {
             return Err(Refusal::Full);
         }
+        if by.is_some_and(|by| !self.can_pay(now, &by)) {
+            return Err(Refusal::TooMany);
+        }
         if !is_genuine(&*self.keys) {
             return Err(Refusal::Forged);
+        }
+        if by != Some(from.peer) && !self.can_pay(now, &from.peer) {
+            return Err(Refusal::TooMany);
         }
         if !self.meet(now, from, packet.header.src_incarnation, None, true) {
             return Err(Refusal::Full);
@@ -75,6 +89,16 @@ impl Membership {
         self.take_message(now, packet)
     }
 
+    /// Whether somebody may have one more packet looked at. Who is not known here pays nothing: it has to find a place first.
+    fn can_pay(&mut self, now: Instant, peer: &PeerId) -> bool {
+        self.allowance(now, peer).is_none_or(|allowance| allowance.takes_packet(now))
+    }
+
+    /// Whether this node asks somebody for a member. Only members are asked, so nobody else chooses where its packets go.
+    fn may_help(&mut self, now: Instant, by: &PeerId, target: &PeerId) -> bool {
+        self.is_member(target) && self.allowance(now, by).is_some_and(|allowance| allowance.gets_help(now))
+    }
+
     /// What the packet is for, now that its sender is known.
     fn take_message(&mut self, now: Instant, packet: &Packet<'_>) -> Result<(), Refusal> {
         let (from, message) = (packet.header.src, &packet.header.message);
@@ -82,11 +106,15 @@ impl Membership {
         self.remind(now, from);
         if !matches!(message, Message::Announce) && packet.header.dst != self.node {
             // It knows an earlier name of this node.
-            self.introduce(from);
+            self.introduce(now, from);
             return Err(Refusal::EarlierName);
         }
         match message {
             Message::TurnUndead if !self.may_renew(now, from.peer) => return Err(Refusal::Pointless),
+            Message::PingReq { target, .. } if !self.may_help(now, &from.peer, &target.peer) => {
+                return Err(Refusal::Pointless);
+            }
+            Message::IndirectAck { target, .. } if !self.is_member(&target.peer) => return Err(Refusal::Pointless),
             Message::Announce => self.asked = (packet.after, packet.digests),
             Message::Feed => self.on_page(now, from, packet.after),
             Message::Ping(_)
@@ -153,7 +181,7 @@ impl Membership {
             }
         }
         if let Some(to) = self.roster.get(&from).map(|record| record.node).filter(|_| !answered.is_empty()) {
-            self.correct(to, answered);
+            self.correct(now, to, answered);
         }
     }
 
@@ -312,8 +340,12 @@ impl Membership {
         if (accused, number) < (self.node, self.number) {
             return Ok(());
         }
-        // An answer is on its way to everybody: nobody who accuses again already can have asked since.
-        if self.raised.is_some_and(|raised| now.saturating_duration_since(raised) < self.accusation_pause()) {
+        // Every accusation is answered, since others may count it: at the latest in half of the shortest time that a suspicion waits. An answer is on
+        // its way to everybody, so nobody who accuses again already can have asked since.
+        let counts = self.roster.get(&accuser).is_some_and(|known| known.state().is_active());
+        let pressing = counts && !self.accusers.is_spent(&accuser, now);
+        let pause = if pressing { self.accusation_pause() } else { self.limits().min / 2 };
+        if self.raised.is_some_and(|raised| now.saturating_duration_since(raised) < pause) {
             return Err(Refusal::Flood);
         }
         self.is_signed(statement)?;
@@ -321,8 +353,21 @@ impl Membership {
             self.on_offence(now, accuser, Offence::ImpossibleAccusation);
             return Err(Refusal::Pointless);
         }
-        self.answer_charge(now, from, accuser);
+        let doubted = counts && self.is_reason_for_doubt(now, accuser, (accused, number));
+        self.answer_charge(now, from, accuser, doubted);
         Ok(())
+    }
+
+    /// Whether this node should doubt itself because a member accuses it. Once in the longest wait for each of them: by then answers have taken away what
+    /// one accuser alone brought about, however slowly this node asks.
+    fn is_reason_for_doubt(&mut self, now: Instant, accuser: PeerId, about: (Node, u16)) -> bool {
+        let limits = self.accusing(false);
+        if self.accusers.may_accuse(accuser, about, now, limits) == Pace::Flood {
+            self.on_offence(now, accuser, Offence::AccusationFlood);
+            return false;
+        }
+        let pause = self.limits().max;
+        self.allowance(now, &accuser).is_some_and(|allowance| allowance.raises_doubt(now, pause))
     }
 
     fn take_leave(&mut self, now: Instant, node: Node, statement: &Statement) -> Result<(), Refusal> {
@@ -349,8 +394,7 @@ impl Membership {
         let Some(known) = self.roster.get(&peer).map(|known| (known.node, known.number)) else {
             let Some(evicted) = self.roster.take_up(node, number, heard) else { return false };
             if let Some(evicted) = evicted {
-                let _ = self.swim.learn(evicted.node, evicted.number, State::Down);
-                self.swim.forget(evicted.node);
+                self.on_evicted(now, &evicted);
             }
             self.set_proof(peer, proof);
             let wants = self.swim.learn(node, number, State::Alive);

@@ -25,12 +25,13 @@ use foca::{Header, Message, Timer};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::allowance::Allowance;
 use super::doubt::Doubt;
 use super::news::News;
-use super::roster::{Accusing, Roster};
+use super::roster::{Accusers, Accusing, Roster};
 use super::suspicion::Limits;
 use super::swim::{Swim, Want};
-use super::wire::{Claim, Digests, Node, Signature, Statement};
+use super::wire::{self, Claim, Digests, Node, Signature, Statement};
 use super::{Keys, Refusal};
 
 /// What the machine wants done.
@@ -40,8 +41,8 @@ pub enum MembershipOutput {
     Send {
         /// To whom.
         to: PeerId,
-        /// The packet.
-        payload: Bytes,
+        /// The packet without its signature: [`Membership::whole`] adds that, where it does not go over a session with its receiver.
+        unsigned: Bytes,
     },
     /// Something happened.
     Emit(MembershipEvent),
@@ -106,6 +107,10 @@ pub struct Membership {
     /// After whom the packet that is being handled asks for members, and what its sender knows.
     pub(super) asked: (Option<PeerId>, Option<Digests>),
     pub(super) renewed: Option<Instant>,
+    /// Whether a question was brought to its end since then.
+    pub(super) concluded: bool,
+    /// Who accused this node lately.
+    pub(super) accusers: Accusers,
     /// When its number grew last.
     pub(super) raised: Option<Instant>,
     pub(super) superseded: bool,
@@ -154,6 +159,8 @@ impl Membership {
             sync_again: false,
             asked: (None, None),
             renewed: None,
+            concluded: false,
+            accusers: Accusers::default(),
             raised: None,
             superseded: false,
             timers: BTreeMap::new(),
@@ -334,10 +341,7 @@ impl Membership {
         if self.probe.is_some_and(|probe| !probe.answered) {
             let later = now + self.config.probe_timeout * self.doubt.times();
             let early = self.timers.range(..(later, 0));
-            let due: Vec<_> = early
-                .filter(|(_, due)| matches!(due, Due::Swim(timer) if is_conclusion(timer)))
-                .map(|(at, _)| *at)
-                .collect();
+            let due: Vec<_> = early.filter(|(_, due)| ends_question(due)).map(|(at, _)| *at).collect();
             for key in due {
                 if let Some(conclusion) = self.timers.remove(&key) {
                     self.set_timer(later, conclusion);
@@ -404,6 +408,7 @@ impl Membership {
     }
 
     fn conclude_probe(&mut self) {
+        self.concluded |= self.probe.is_some();
         match self.probe.take() {
             Some(probe) if probe.answered => self.doubt.on_answer(),
             // One that others suspect too is no reason to doubt oneself.
@@ -426,7 +431,7 @@ impl Membership {
                 Want::Timer(timer, after) => {
                     if is_conclusion(&timer) {
                         // Those of before a time without members are void.
-                        self.timers.retain(|_, due| !matches!(due, Due::Swim(timer) if is_conclusion(timer)));
+                        self.timers.retain(|_, due| !ends_question(due));
                     }
                     let after = match timer {
                         Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => after * self.doubt.times(),
@@ -450,6 +455,25 @@ impl Membership {
                 Want::Down(_) | Want::Renewed(_) => {}
             }
         }
+    }
+
+    /// When the question that is open ends, and the next one begins.
+    pub(super) fn concludes_at(&self) -> Option<Instant> {
+        self.timers.iter().find(|(_, due)| ends_question(due)).map(|((at, _), _)| *at)
+    }
+
+    /// The question that is open ends at this time, unless it does sooner.
+    pub(super) fn conclude_by(&mut self, at: Instant) {
+        let later = self.timers.iter().find(|((set, _), due)| *set > at && ends_question(due)).map(|(key, _)| *key);
+        if let Some(due) = later.and_then(|key| self.timers.remove(&key)) {
+            self.set_timer(at, due);
+        }
+    }
+
+    /// What somebody may have this node do; none for who is not known.
+    pub(super) fn allowance(&mut self, now: Instant, peer: &PeerId) -> Option<&mut Allowance> {
+        let (record, config) = (self.roster.get_mut(peer)?, &self.config);
+        Some(record.allowance.get_or_insert_with(|| Allowance::new(now, config)))
     }
 
     pub(super) fn set_timer(&mut self, at: Instant, due: Due) {
@@ -506,8 +530,8 @@ impl Membership {
         self.outputs.push_back(MembershipOutput::Emit(event));
     }
 
-    pub(super) fn send(&mut self, to: PeerId, payload: Bytes) {
-        self.outputs.push_back(MembershipOutput::Send { to, payload });
+    pub(super) fn send(&mut self, to: PeerId, unsigned: Bytes) {
+        self.outputs.push_back(MembershipOutput::Send { to, unsigned });
     }
 
     pub(super) fn refuse(&mut self, refusal: Refusal) {
@@ -520,14 +544,19 @@ impl Membership {
         Header { src: self.node, src_incarnation: self.number, dst: to, message }
     }
 
-    pub(super) fn sign_packet(&self) -> impl FnOnce(&[u8]) -> Signature + '_ {
-        |bytes| Signature(self.keys.sign(bytes))
+    /// A packet that is to be sent, with its signature: as it goes through others.
+    pub fn whole(&self, unsigned: &[u8]) -> Bytes {
+        wire::signed(unsigned, |bytes| Signature(self.keys.sign(bytes)))
     }
 }
 
 /// Whether a timer ends a question, and begins the next.
 const fn is_conclusion(timer: &Timer<Node>) -> bool {
     matches!(timer, Timer::ProbeRandomMember(_))
+}
+
+const fn ends_question(due: &Due) -> bool {
+    matches!(due, Due::Swim(timer) if is_conclusion(timer))
 }
 
 fn signed(keys: &dyn Keys, claim: Claim) -> Statement {

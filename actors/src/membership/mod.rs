@@ -10,12 +10,14 @@
 //! | [`doubt`] | how much the node trusts itself |
 //! | [`news`] | what is passed on, and how often |
 //! | [`roster`] | what is known about each member |
+//! | `allowance` | what one member may have this node do |
 //! | [`window`] | which packets have come already |
 //! | [`classify`] | why a member is gone |
 //! | [`actor`] | packets, time and sessions on one side, the machine on the other |
 //! | [`simulation`] | many of them on a virtual network: for tests and figures |
 
 pub mod actor;
+mod allowance;
 pub mod classify;
 pub mod doubt;
 pub mod inbound;
@@ -90,6 +92,9 @@ pub enum Refusal {
     /// The sender knows an earlier name of this node; it was told the new one. What it says about others was taken.
     #[error("for an earlier name of this node")]
     EarlierName,
+    /// More packets than an honest member sends. Its fault, or what was held up comes all at once.
+    #[error("too many packets")]
+    TooMany,
     /// It makes no sense here and now.
     #[error("pointless")]
     Pointless,

@@ -47,9 +47,16 @@ impl Membership {
             | Message::Broadcast
             | Message::TurnUndead => {
                 let charges = self.charges(now, &header.dst.peer);
-                self.send_with(header, None, charges, true);
+                let news = is_unasked(&header.message) || self.tells_with_answer(now, &header.dst);
+                self.send_with(header, None, charges, news);
             }
         }
+    }
+
+    /// Whether an answer has room for news. Nobody has everything told to itself by asking all the time: what was told often enough is told nobody else.
+    fn tells_with_answer(&mut self, now: Instant, to: &Node) -> bool {
+        let pause = self.config.gossip_interval;
+        self.allowance(now, &to.peer).is_some_and(|allowance| allowance.is_told(now, pause))
     }
 
     /// Whether a member need not be asked in its turn: something that it said came within the last interval. Not too often in a row, since that it is
@@ -87,8 +94,8 @@ impl Membership {
     }
 
     /// Tells somebody this node's name and number.
-    pub(super) fn introduce(&mut self, to: Node) {
-        self.correct(to, vec![self.own]);
+    pub(super) fn introduce(&mut self, now: Instant, to: Node) {
+        self.correct(now, to, vec![self.own]);
     }
 
     /// Asks somebody to take this node in, and for members from the first one on.
@@ -147,9 +154,10 @@ impl Membership {
     }
 
     /// Passes statements on to somebody who does not know them.
-    pub(super) fn correct(&mut self, to: Node, statements: Vec<Statement>) {
+    pub(super) fn correct(&mut self, now: Instant, to: Node, statements: Vec<Statement>) {
         let header = self.message(to, Message::Gossip);
-        self.send_with(&header, None, statements, true);
+        let news = self.tells_with_answer(now, &to);
+        self.send_with(&header, None, statements, news);
     }
 
     /// Asks a member for its list; or for the rest of one, when who was asked before does not answer any more.
@@ -307,8 +315,7 @@ impl Membership {
             let times = self.times();
             self.news.fill(&mut draft, to, times);
         }
-        let payload = draft.finish(self.sign_packet());
-        self.send(to, payload);
+        self.send(to, draft.unsigned());
     }
 
     /// How often a piece of news is passed on in a group of this size.
@@ -318,6 +325,20 @@ impl Membership {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let times = (f64::from(self.config.gossip_times) * scale).ceil() as u32;
         times
+    }
+}
+
+/// Whether this node says something of itself, and not because somebody had it do so.
+const fn is_unasked(message: &Message<Node>) -> bool {
+    match message {
+        Message::Ping(_) | Message::PingReq { .. } | Message::Gossip | Message::Broadcast => true,
+        Message::Ack(_)
+        | Message::IndirectPing { .. }
+        | Message::IndirectAck { .. }
+        | Message::ForwardedAck { .. }
+        | Message::Announce
+        | Message::Feed
+        | Message::TurnUndead => false,
     }
 }
 

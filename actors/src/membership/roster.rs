@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bowline_messages::PeerId;
 use bowline_messages::membership::{Failure, MemberState, Offence};
 
+use super::allowance::Allowance;
 use super::suspicion::Suspicion;
 use super::window::Window;
 use super::wire::{Claim, Digests, Node, PARTS, Signature, Statement};
@@ -46,8 +47,14 @@ pub struct Record {
     pub told: Option<Instant>,
     /// Names that it may still bring that are not known here.
     pub(super) names: Option<Bucket>,
-    recent_accusers: Vec<Accuser>,
+    /// What else it may have this node do; none before it was needed.
+    pub(super) allowance: Option<Allowance>,
+    accusers: Accusers,
 }
+
+/// Who accused somebody lately.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Accusers(Vec<Accuser>);
 
 /// Somebody who accused a member lately.
 #[derive(Debug, Clone)]
@@ -142,7 +149,8 @@ impl Record {
             history: History::default(),
             told: None,
             names: None,
-            recent_accusers: Vec::new(),
+            allowance: None,
+            accusers: Accusers::default(),
         }
     }
 
@@ -159,13 +167,30 @@ impl Record {
 
     /// Whether an accusation came before that was too soon: it is still not worth a look.
     pub fn is_repeated(&self, accuser: &PeerId, about: (Node, u16), now: Instant, pause: Duration) -> bool {
-        let last = self.recent_accusers.iter().find(|last| last.peer == *accuser);
-        last.is_some_and(|last| last.about == about && now.saturating_duration_since(last.last) < pause)
+        self.accusers.is_repeated(accuser, about, now, pause)
     }
 
     /// Whether somebody may accuse it now: not again within most of an `interval`, nor all the time. Notes that it does.
     pub fn may_accuse(&mut self, accuser: PeerId, about: (Node, u16), now: Instant, limits: Accusing) -> Pace {
-        if let Some(last) = self.recent_accusers.iter_mut().find(|last| last.peer == accuser) {
+        self.accusers.may_accuse(accuser, about, now, limits)
+    }
+}
+
+impl Accusers {
+    fn is_repeated(&self, accuser: &PeerId, about: (Node, u16), now: Instant, pause: Duration) -> bool {
+        let last = self.0.iter().find(|last| last.peer == *accuser);
+        last.is_some_and(|last| last.about == about && now.saturating_duration_since(last.last) < pause)
+    }
+
+    /// Whether somebody has no accusations left: another one would be a flood.
+    pub(super) fn is_spent(&mut self, accuser: &PeerId, now: Instant) -> bool {
+        let last = self.0.iter_mut().find(|last| last.peer == *accuser);
+        last.is_some_and(|last| last.allowance.ready(now, 1.0) > now)
+    }
+
+    /// See [`Record::may_accuse`].
+    pub(super) fn may_accuse(&mut self, accuser: PeerId, about: (Node, u16), now: Instant, limits: Accusing) -> Pace {
+        if let Some(last) = self.0.iter_mut().find(|last| last.peer == accuser) {
             let soon = now.saturating_duration_since(last.last) < limits.pause;
             // The same one comes on several ways.
             if last.about != about && !last.allowance.take(now, 1.0) {
@@ -178,11 +203,11 @@ impl Record {
             last.last = now;
             return Pace::Fit;
         }
-        if self.recent_accusers.len() >= RECENT_ACCUSERS {
-            self.recent_accusers.remove(0);
+        if self.0.len() >= RECENT_ACCUSERS {
+            self.0.remove(0);
         }
         let in_a_row = if limits.own { ACCUSED_IN_A_ROW } else { ACCUSED_IN_A_ROW * ACCUSED_LATE };
-        self.recent_accusers.push(Accuser::new(accuser, about, now, limits.interval, in_a_row));
+        self.0.push(Accuser::new(accuser, about, now, limits.interval, in_a_row));
         Pace::Fit
     }
 }

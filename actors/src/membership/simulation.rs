@@ -357,7 +357,9 @@ impl Simulation {
         while let Some(output) = self.stations[node].machine.as_mut().and_then(Membership::poll_output) {
             match output {
                 MembershipOutput::Emit(event) => self.noted.push(Noted { at, by: node, event }),
-                MembershipOutput::Send { to, payload } => {
+                MembershipOutput::Send { to, unsigned } => {
+                    let Some(machine) = &self.stations[node].machine else { continue };
+                    let payload = machine.whole(&unsigned);
                     self.bytes[node] += payload.len() as u64;
                     self.packets[node] += 1;
                     let Some(to) = self.place(&to) else { continue };

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bowline_messages::health::Confidence;
-use bowline_messages::membership::{Failure, FailureKind, MemberState, MembershipEvent};
+use bowline_messages::membership::{Failure, FailureKind, MemberState, MembershipEvent, Offence};
 use bowline_messages::{Incarnation, PeerId};
 use foca::State;
 
 use super::classify::{Evidence, classify, revise};
 use super::machine::Membership;
-use super::roster::{Gone, Pace};
+use super::roster::{Gone, Pace, Record};
 use super::suspicion::Suspicion;
 use super::swim::Want;
 use super::wire::{Claim, Node, Statement};
@@ -122,6 +122,23 @@ impl Membership {
         let peer = node.peer;
         let Some(record) = self.roster.remove(&peer) else { return };
         let _ = self.swim.learn(node, record.number, State::Down);
+        self.forget_all_about(now, node);
+        if record.state().is_active() {
+            self.emit(MembershipEvent::ShutOut { peer });
+        }
+    }
+
+    /// A member that never was heard has made room for one that was.
+    pub(super) fn on_evicted(&mut self, now: Instant, evicted: &Record) {
+        let node = evicted.node;
+        let _ = self.swim.learn(node, evicted.number, State::Down);
+        self.forget_all_about(now, node);
+        self.emit(MembershipEvent::Evicted { peer: node.peer });
+    }
+
+    /// Somebody has no record any more: nothing is told about it or awaited from it.
+    fn forget_all_about(&mut self, now: Instant, node: Node) {
+        let peer = node.peer;
         self.swim.forget(node);
         self.news.drop_subject(peer);
         // That it does not answer any more is no reason for doubt.
@@ -129,9 +146,6 @@ impl Membership {
         self.invited.retain(|asked| *asked != peer);
         if self.sync_with == Some(peer) {
             self.end_sync(now);
-        }
-        if record.state().is_active() {
-            self.emit(MembershipEvent::ShutOut { peer });
         }
     }
 
@@ -193,12 +207,15 @@ impl Membership {
     }
 
     /// This node is accused: from now on it has a greater number, and says so to the accuser and to him who told it first.
-    pub(super) fn answer_charge(&mut self, now: Instant, from: PeerId, accuser: PeerId) {
-        self.doubt.on_accused();
+    /// `doubted`: it is a reason to doubt oneself as well.
+    pub(super) fn answer_charge(&mut self, now: Instant, from: PeerId, accuser: PeerId, doubted: bool) {
+        if doubted {
+            self.doubt.on_accused();
+        }
         let wants = self.raise_number(now);
         for peer in std::iter::once(from).chain((accuser != from).then_some(accuser)) {
             if let Some(node) = self.roster.get(&peer).map(|known| known.node) {
-                self.introduce(node);
+                self.introduce(now, node);
             }
         }
         self.process(now, wants, Some(from));
@@ -226,16 +243,34 @@ impl Membership {
     }
 
     /// Whether this node believes somebody that it was excluded: a member, and not again and again.
-    pub(super) fn may_renew(&self, now: Instant, by: PeerId) -> bool {
-        let pause = self.config.probe_interval;
-        let rested = self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= pause);
-        rested && self.roster.get(&by).is_some_and(|known| known.state() != MemberState::Left)
+    ///
+    /// A renewal ends the question that is open without an answer. So there is none before one was brought to its end since the last: however many
+    /// say so, every other question is. And nobody honest says it twice within the shortest time that it takes to exclude somebody: it has to
+    /// hear the new name first, and to suspect that.
+    pub(super) fn may_renew(&mut self, now: Instant, by: PeerId) -> bool {
+        if self.roster.get(&by).is_none_or(|known| known.state() == MemberState::Left) {
+            return false;
+        }
+        let (interval, longest) = (self.config.probe_interval, self.limits().max);
+        let asks = self.roster.active() > 0;
+        let rested = self.renewed.is_none_or(|last| {
+            let since = now.saturating_duration_since(last);
+            // The longest wait is for the case that no question comes to its end.
+            since >= interval && (self.concluded || !asks || since >= longest)
+        });
+        let shortest = interval * self.config.suspicion_min;
+        let honest = rested && self.allowance(now, &by).is_some_and(|allowance| allowance.renews(now, shortest));
+        if rested && !honest {
+            self.on_offence(now, by, Offence::RenewalFlood);
+        }
+        honest
     }
 
     /// This node was excluded and has a new name.
     pub(super) fn on_renewed(&mut self, now: Instant, node: Node, by: Option<PeerId>) {
         (self.node, self.number, self.renewed) = (node, 0, Some(now));
-        self.probe = None;
+        (self.probe, self.concluded) = (None, false);
+        let next_question = self.concludes_at();
         self.own = self.sign(Claim::Alive { node, number: 0 });
         self.tell(now, self.own);
         if let Some(by) = by {
@@ -246,5 +281,9 @@ impl Membership {
         }
         let wants = self.swim.go_on();
         self.process(now, wants, None);
+        // The next question comes when it would have come: nobody puts it off by what it says of this node.
+        if let Some(at) = next_question {
+            self.conclude_by(at);
+        }
     }
 }

@@ -249,7 +249,12 @@ impl<'a> Packet<'a> {
 /// None when it is no packet of ours.
 pub fn to_direct(packet: &[u8]) -> Option<Bytes> {
     let (signed, _) = packet.split_last_chunk::<SIGNATURE_BYTES>()?;
-    let (version, body) = signed.split_first()?;
+    unsigned_to_direct(signed)
+}
+
+/// The same for a packet that was not signed yet.
+pub fn unsigned_to_direct(unsigned: &[u8]) -> Option<Bytes> {
+    let (version, body) = unsigned.split_first()?;
     let (_, rest) = body.split_first_chunk::<KEY_BYTES>()?;
     let (numbers, rest) = rest.split_at_checked(numbers_length(rest)?)?;
     let (_, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
@@ -303,11 +308,19 @@ impl Draft {
     }
 
     /// Signs it.
-    pub fn finish(mut self, sign: impl FnOnce(&[u8]) -> Signature) -> Bytes {
-        let signature = sign(&self.bytes);
-        self.bytes.extend_from_slice(&signature.0);
+    pub fn finish(self, sign: impl FnOnce(&[u8]) -> Signature) -> Bytes {
+        signed(&self.bytes, sign)
+    }
+
+    /// Leaves the signature to [`signed`], since most packets go without.
+    pub fn unsigned(self) -> Bytes {
         self.bytes.freeze()
     }
+}
+
+/// A packet with its signature.
+pub fn signed(unsigned: &[u8], sign: impl FnOnce(&[u8]) -> Signature) -> Bytes {
+    Bytes::from([unsigned, &sign(unsigned).0].concat())
 }
 
 /// Nothing here fails to be encoded; if it ever did, what comes out would be refused by its receiver.

@@ -6,21 +6,62 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix::Recipient;
+use actix::{Actor, Handler, Message, Recipient};
 use bowline_messages::network::{Concern, GroupPacket, Neighbour};
 use bowline_messages::{Incarnation, MessageClass, PeerId};
 use bytes::Bytes;
 
 use super::peers::PeerTable;
+use super::places::{Place, Places};
 use crate::clock;
+use crate::membership::actor::MembershipActor;
+use crate::partition::actor::GroupActor;
+use crate::routing::actor::RouterActor;
 use crate::session::datagrams::DatagramError;
 use crate::session::outbox::Datagram;
+use crate::topology::actor::TopologyActor;
+
+/// The mailbox of an actor that takes datagrams: what finds no room is lost, which all of them bear.
+pub(super) const PORT_MAILBOX: usize = 2_048;
+/// How many of those places datagrams take: what the node itself tells the actor finds room beside them.
+const DATAGRAM_PLACES: usize = PORT_MAILBOX / 4 * 3;
+
+/// A datagram in the mailbox of the actor whose concern it is, with the place that it takes there.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Carried {
+    /// The datagram.
+    pub packet: GroupPacket,
+    /// Of the neighbour that sent it; free again as soon as this is dropped.
+    _place: Place,
+}
+
+/// Actors that take datagrams take them from the carrier as well as from anybody else.
+macro_rules! takes_datagrams {
+    ($($actor:ty),*) => {$(
+        impl Handler<Carried> for $actor {
+            type Result = ();
+
+            fn handle(&mut self, Carried { packet, .. }: Carried, ctx: &mut <Self as Actor>::Context) {
+                Handler::<GroupPacket>::handle(self, packet, ctx);
+            }
+        }
+    )*};
+}
+
+takes_datagrams!(GroupActor, MembershipActor, RouterActor, TopologyActor);
+
+#[derive(Clone)]
+struct Port {
+    to: Recipient<Carried>,
+    places: Rc<Places>,
+}
 
 /// Sends datagrams to neighbours, and knows to whom those go that arrive. Shared by all actors of a node.
 #[derive(Default)]
 pub struct Carrier {
     table: RefCell<Rc<PeerTable>>,
-    ports: RefCell<BTreeMap<Concern, Recipient<GroupPacket>>>,
+    ports: RefCell<BTreeMap<Concern, Port>>,
 }
 
 impl Carrier {
@@ -28,9 +69,10 @@ impl Carrier {
         *self.table.borrow_mut() = table;
     }
 
-    /// Sets who gets the datagrams of a concern. Without anybody they are dropped.
-    pub fn set_port(&self, concern: Concern, port: Recipient<GroupPacket>) {
-        self.ports.borrow_mut().insert(concern, port);
+    /// Sets who gets the datagrams of these concerns. Without anybody they are dropped.
+    pub fn set_port(&self, concerns: &[Concern], to: Recipient<Carried>) {
+        let port = Port { to, places: Rc::new(Places::new(DATAGRAM_PLACES)) };
+        self.ports.borrow_mut().extend(concerns.iter().map(|concern| (*concern, port.clone())));
     }
 
     /// Sends a datagram, once: it waits for room on a link to the peer for at most `worth`.
@@ -80,12 +122,15 @@ impl Carrier {
         self.table.borrow().ledger(peer).map(|ledger| ledger.incarnation())
     }
 
-    /// Brings a datagram to whose concern it is. What nobody here knows or has room for is dropped.
+    /// Brings a datagram to whose concern it is. What nobody here knows or has room for is dropped, and what a neighbour sends beyond its
+    /// share of the room.
     pub(crate) fn arrived(&self, from: PeerId, concern: u8, payload: &Bytes) {
         let Some(concern) = Concern::from_code(concern) else { return };
-        let port = self.ports.borrow().get(&concern).cloned();
-        let packet = || GroupPacket { from, concern, payload: Bytes::copy_from_slice(payload) };
-        let taken = port.is_some_and(|port| port.try_send(packet()).is_ok());
+        let way = self.ports.borrow().get(&concern).and_then(|port| Some((port.to.clone(), port.places.take(from)?)));
+        let taken = way.is_some_and(|(to, place)| {
+            let packet = GroupPacket { from, concern, payload: Bytes::copy_from_slice(payload) };
+            to.try_send(Carried { packet, _place: place }).is_ok()
+        });
         let fate = if taken { "received" } else { "dropped" };
         metrics::counter!("bowline_datagrams_total", "concern" => concern.as_str(), "fate" => fate).increment(1);
     }

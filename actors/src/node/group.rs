@@ -14,15 +14,13 @@ use bowline_messages::supervision::{Restart, Strategy, SupervisionEvent};
 use bytes::Bytes;
 
 use super::NodeError;
+use super::carrier::PORT_MAILBOX;
 use super::peers::ConnectPeer;
 use super::services::Services;
 use crate::partition::actor::{CommandError, GroupActor, GroupApplication, GroupParts, GroupQuery, Pardon, Submit};
 use crate::partition::group::{Durable, GroupConfig, GroupReport};
 use crate::partition::medium::Medium;
 use crate::supervision::{ChildSpec, OnExceeded, SupervisorSpec};
-
-/// The mailbox of the actor, in packets: what finds no room is lost, which it bears.
-const GROUP_MAILBOX: usize = 1_024;
 
 /// How a node takes part in a group.
 #[derive(Clone)]
@@ -131,14 +129,13 @@ pub(super) fn make(
         seed,
     };
     let (spec, address) = ChildSpec::new("participant", move || GroupActor::new(parts.clone()));
-    for concern in [Concern::Partition, Concern::Log, Concern::State, Concern::Command] {
-        carrier.set_port(concern, address.clone().recipient());
-    }
+    let concerns = [Concern::Partition, Concern::Log, Concern::State, Concern::Command];
+    carrier.set_port(&concerns, address.clone().recipient());
     let handle = GroupHandle { participant: address, services: Rc::clone(services) };
     let supervisor = SupervisorSpec::new("group", Strategy::OneForOne)
         .seed(seed)
         .events(events)
-        .child(spec.mailbox(GROUP_MAILBOX))
+        .child(spec.mailbox(PORT_MAILBOX))
         .on_exceeded(OnExceeded::EndGroup);
     Ok((supervisor.into_child().0.restart(Restart::Temporary), handle))
 }

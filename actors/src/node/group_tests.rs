@@ -15,34 +15,13 @@ use bytes::Bytes;
 
 use super::{GroupHandle, GroupSetup, NodeHandle, NodeParts, start};
 use crate::partition::actor::{CommandError, GroupApplication};
-use crate::partition::group::{GroupConfig, StateMachine, SubmitError};
+use crate::partition::group::{GroupConfig, SubmitError};
 use crate::partition::views::{Number, View};
 use crate::partition::wire::{SIGNATURE_BYTES, Signed, Signer, Statement};
 use crate::session::identity::{Identity, SigningContext};
 use crate::session::trust::Trust;
-use crate::supervision::Context;
-
-/// A list of whatever was said; answers with how much that is.
-#[derive(Default)]
-struct Sheet(Vec<Bytes>);
-
-impl StateMachine for Sheet {
-    fn execute(&mut self, command: &Bytes) -> Bytes {
-        if command.as_ref() != b"count" {
-            self.0.push(command.clone());
-        }
-        Bytes::from(self.0.len().to_string())
-    }
-
-    fn save(&self) -> Bytes {
-        postcard::to_allocvec(&self.0).unwrap().into()
-    }
-
-    fn load(&mut self, state: &Bytes) -> Result<(), String> {
-        self.0 = postcard::from_bytes(state).map_err(|error| error.to_string())?;
-        Ok(())
-    }
-}
+use crate::supervision::{Context, Intensity};
+use crate::testing::sim::Sheet;
 
 /// What the application was told, in words; it refuses to go on once when it is told to.
 #[derive(Default)]
@@ -175,7 +154,7 @@ fn the_application_is_paused_without_a_majority_and_resumed_with_one() {
         let (a, b, c) = (make(31, &all, None, true), make(32, &all, None, false), make(33, &all, None, false));
         meet(&[&a, &b, &c]).await;
         all_run(&[&a, &b, &c]).await;
-        assert_eq!(*a.told.borrow(), ["refused", "resume"], "one that does not go on is asked again");
+        assert_eq!(*a.told.borrow(), ["other", "refused", "resume"], "one that does not go on is asked again");
         assert_eq!(submit(&a, "one").await, "1");
         assert_eq!(submit(&b, "two").await, "2");
 
@@ -208,11 +187,11 @@ fn a_machine_that_slept_does_not_trust_its_lease() {
         let all = [51];
         let a = make_with(51, &all, None, false, Some(awake));
         all_run(&[&a]).await;
-        assert_eq!(*a.told.borrow(), ["resume"]);
+        assert_eq!(*a.told.borrow(), ["other", "resume"]);
         ASLEEP.store(60, std::sync::atomic::Ordering::Relaxed);
-        until("it is paused", || async { a.told.borrow().len() > 1 }).await;
+        until("it is paused", || async { a.told.borrow().len() > 2 }).await;
         all_run(&[&a]).await;
-        assert_eq!(*a.told.borrow(), ["resume", "pause", "resume"]);
+        assert_eq!(*a.told.borrow(), ["other", "resume", "pause", "resume"]);
         a.node.shutdown(Duration::ZERO).await;
     });
 }
@@ -231,11 +210,38 @@ fn the_actor_of_the_group_is_restarted_and_goes_on_from_what_is_durable() {
             assert!(made.group.report().await.is_ok(), "it is back, and sessions do not mind");
         }
         all_run(&[&a, &b, &c]).await;
+        for made in [&a, &b, &c] {
+            let told = made.told.borrow();
+            assert_eq!(told[..2], ["other", "resume"]);
+            // A slow machine may have it pause besides, while the others are restarted.
+            assert!(told[2..].iter().any(|what| what == "other"), "what it was allowed before is over: {told:?}");
+            assert_eq!(told.last().unwrap(), "resume");
+        }
         assert_eq!(submit(&c, "two").await, "2", "nothing is forgotten");
         assert_eq!(submit(&b, "count").await, "2");
         for made in [a, b, c] {
             made.node.shutdown(Duration::ZERO).await;
         }
+    });
+}
+
+#[test]
+fn the_application_does_not_go_on_when_the_group_is_given_up() {
+    actix::System::new().block_on(async {
+        let a = make(71, &[71], None, false);
+        all_run(&[&a]).await;
+        assert_eq!(a.told.borrow().last().unwrap(), "resume");
+        // Once more than its supervisor bears.
+        for _ in 0..=Intensity::default().restarts {
+            until("it is back", || running(&a)).await;
+            a.node.kill("group/participant").await.unwrap();
+        }
+        // Longer than it would wait before another start, and begin.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert!(a.group.report().await.is_err(), "it is given up");
+        assert!(a.group.submit(Bytes::from_static(b"x")).await.is_err());
+        assert_eq!(a.told.borrow().last().unwrap(), "other", "{:?}", a.told.borrow());
+        a.node.shutdown(Duration::ZERO).await;
     });
 }
 
@@ -256,7 +262,7 @@ impl Signer for Key {
 fn contradiction(seed: u8, count: u64) -> [Bytes; 2] {
     let key = Key(identity(seed));
     [1, 3].map(|heard| {
-        let view = Statement::View(View { version: 0, heard: vec![heard], split: false, known: Vec::new() });
+        let view = Statement::View(View { version: 0, list: 0, heard: vec![heard], split: false, known: Vec::new() });
         let number = Number { incarnation: 1, count };
         Signed::new(&key, key.0.peer_id(), number, &view).unwrap().encode().unwrap().into()
     })

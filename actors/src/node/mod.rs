@@ -21,13 +21,14 @@ mod journal;
 mod monitors;
 mod network;
 mod peers;
+mod places;
 mod power;
 mod repairs;
 mod services;
 mod surroundings;
 
 pub use assembly::{NodeError, NodeHandle, NodeParts, start};
-pub use carrier::Carrier;
+pub use carrier::{Carried, Carrier};
 pub use group::{GroupHandle, GroupSetup};
 pub use journal::{JournalActor, RecentEvents, Record, Subscribe, Subscribers};
 pub use network::{NetworkConfig, NetworkHandle};

@@ -17,18 +17,17 @@ use bowline_messages::topology::{
     GraphQuery, HealingRequest, HealthQuery, HealthReport, NetworkGraph, NodeFacts, NodeKind, OwnFacts,
 };
 use bowline_messages::{MessageClass, PeerId};
-use bytes::Bytes;
 use rand::Rng as _;
 use rand_chacha::ChaCha20Rng;
 
 use super::NodeError;
+use super::carrier::PORT_MAILBOX;
 use super::peers::{PeersQuery, WayThroughOthers};
 use super::services::Services;
 use super::surroundings::{SurroundingsActor, SurroundingsParts};
 use crate::clock;
 use crate::membership::MembershipActor;
 use crate::membership::actor::{Kept as KeptMembership, LeaveGroup, MembershipParts, WhichMembers};
-use crate::membership::wire::to_direct;
 use crate::routing::actor::{Parcel, RouterActor, RouterParts, RoutesQuery, RoutesReport, View, ViewChanged};
 use crate::session::datagrams::DatagramError;
 use crate::session::handshake::{Entropy, HandshakeError};
@@ -36,8 +35,6 @@ use crate::supervision::{ChildSpec, OnExceeded, SupervisorSpec};
 use crate::topology::actor::{TopologyActor, TopologyParts, TopologyState};
 use crate::transport::mesh::MeshPort;
 
-/// The mailboxes of these actors, in datagrams: what finds no room is lost, which all of them bear.
-const NETWORK_MAILBOX: usize = 1_024;
 /// How long a datagram of the membership is worth waiting for a link: longer, and the answer comes too late.
 const PROBE_WORTH: Duration = Duration::from_millis(500);
 
@@ -220,14 +217,12 @@ impl Network {
         };
         let (surroundings_spec, _) =
             ChildSpec::new("surroundings", move || SurroundingsActor::new(surroundings.clone()));
-        for concern in [Concern::LinkState, Concern::Healing] {
-            carrier.set_port(concern, topology.clone().recipient());
-        }
-        carrier.set_port(Concern::Mesh, router.clone().recipient());
-        carrier.set_port(Concern::Membership, membership.clone().recipient());
+        carrier.set_port(&[Concern::LinkState, Concern::Healing], topology.clone().recipient());
+        carrier.set_port(&[Concern::Mesh], router.clone().recipient());
+        carrier.set_port(&[Concern::Membership], membership.clone().recipient());
         let empty = SupervisorSpec::new("network", Strategy::OneForOne).seed(seed).events(events);
         let specs = [topology_spec, router_spec, membership_spec, surroundings_spec];
-        let supervisor = specs.into_iter().fold(empty, |all, spec| all.child(spec.mailbox(NETWORK_MAILBOX)));
+        let supervisor = specs.into_iter().fold(empty, |all, spec| all.child(spec.mailbox(PORT_MAILBOX)));
         let child = supervisor.on_exceeded(OnExceeded::EndGroup).into_child().0.restart(Restart::Temporary);
         Self { child, handle: NetworkHandle { topology, membership, router } }
     }
@@ -287,14 +282,13 @@ fn membership_child(
     let (carrier, events) = (Rc::clone(&services.carrier), Rc::clone(services));
     let parts = MembershipParts {
         kept,
-        carry: Rc::new(move |to, payload: Bytes| {
+        carry: Rc::new(move |to, packet| {
             let class = MessageClass::Realtime;
             // The session stands for who wrote it; what goes through others is signed.
-            let direct = to_direct(&payload).unwrap_or_else(|| payload.clone());
-            match carrier.send(&to, Concern::Membership, class, direct, PROBE_WORTH) {
+            match carrier.send(&to, Concern::Membership, class, packet.direct(), PROBE_WORTH) {
                 Err(DatagramError::NoSession | DatagramError::NoLink) => {
                     if let Some(router) = &*router.borrow() {
-                        let _ = router.try_send(Parcel { to, concern: Concern::Membership, payload });
+                        let _ = router.try_send(Parcel { to, concern: Concern::Membership, payload: packet.whole() });
                     }
                 }
                 // What finds no room is a probe without an answer.

@@ -18,7 +18,8 @@ use bowline_messages::{EndpointAddress, MessageClass, PeerId, TransportKind};
 use bytes::Bytes;
 
 use super::addresses::AddressesActor;
-use super::{Application, NetworkConfig, NodeHandle, NodeParts, start};
+use super::carrier::PORT_MAILBOX;
+use super::{Application, Carried, NetworkConfig, NodeHandle, NodeParts, start};
 use crate::session::datagrams::DatagramError;
 use crate::session::handle::Receipt;
 use crate::session::identity::Identity;
@@ -107,6 +108,28 @@ fn peers_are_told_when_the_addresses_of_the_machine_change() {
     });
 }
 
+#[test]
+fn a_neighbour_that_floods_an_actor_keeps_no_other_out() {
+    actix::System::new().block_on(async {
+        let (a, _) = node(13);
+        let got = Rc::new(RefCell::new(Vec::new()));
+        let port = Context::run(PORT_MAILBOX, Port(got.clone())).recipient();
+        let carrier = &a.services().carrier;
+        carrier.set_port(&[Concern::Membership, Concern::Mesh], port);
+        let (loud, quiet) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+        // Nobody reads meanwhile.
+        for concern in [Concern::Membership, Concern::Mesh] {
+            (0..10_000).for_each(|_| carrier.arrived(loud, concern.code(), &Bytes::from_static(b"!")));
+        }
+        carrier.arrived(quiet, Concern::Membership.code(), &Bytes::from_static(b"hello"));
+        while got.borrow().iter().all(|packet| packet.from == loud) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(got.borrow().len(), PORT_MAILBOX / 8 * 3 + 1);
+        a.shutdown(Duration::ZERO).await;
+    });
+}
+
 #[derive(Default)]
 struct Port(Rc<RefCell<Vec<GroupPacket>>>);
 
@@ -114,10 +137,10 @@ impl Actor for Port {
     type Context = Context<Self>;
 }
 
-impl Handler<GroupPacket> for Port {
+impl Handler<Carried> for Port {
     type Result = ();
 
-    fn handle(&mut self, packet: GroupPacket, _: &mut Self::Context) {
+    fn handle(&mut self, Carried { packet, .. }: Carried, _: &mut Self::Context) {
         self.0.borrow_mut().push(packet);
     }
 }
@@ -130,7 +153,7 @@ fn a_datagram_reaches_whose_concern_it_is_and_nobody_else() {
         a.connect(b.id(), addresses).await.unwrap();
         let got = Rc::new(RefCell::new(Vec::new()));
         let port = Context::run(4, Port(got.clone())).recipient();
-        b.services().carrier.set_port(Concern::Membership, port);
+        b.services().carrier.set_port(&[Concern::Membership], port);
         let carrier = &a.services().carrier;
         let arrived = async {
             while a.services().carrier.neighbours().is_empty() {

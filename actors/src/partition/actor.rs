@@ -135,6 +135,8 @@ pub struct GroupActor {
     orders: u64,
     /// Both clocks, when they were looked at last.
     looked: Option<(Instant, Duration)>,
+    /// Whether the last thing that the application was told is that nobody answers for it.
+    told_to_wait: bool,
 }
 
 /// Signs and checks statements about partitions.
@@ -162,10 +164,20 @@ impl GroupActor {
         let (asked, told) = (BTreeMap::new(), PartitionMetrics::default());
         let (life, proofs, orders, looked) = (0, 0, 0, None);
         let (pump, seek_at) = (Pump::new(), clock::now());
-        Self { parts, group: None, pump, asked, seek_at, told, life, proofs, orders, looked }
+        let (group, told_to_wait) = (None, false);
+        Self { parts, group, pump, asked, seek_at, told, life, proofs, orders, looked, told_to_wait }
+    }
+
+    /// Tells the application that it may do nothing: there is no group behind it, or one that only begins and knows nothing of what the one before allowed.
+    fn tell_to_wait(&mut self) {
+        if let Some(to) = self.parts.application.pause.as_ref().filter(|_| !self.told_to_wait) {
+            to.do_send(PauseApplication { reason: PauseReason::Starting, grace: Duration::ZERO });
+        }
+        self.told_to_wait = true;
     }
 
     fn begin(&mut self, restarts: u32) -> Result<(), String> {
+        self.tell_to_wait();
         let parts = &self.parts;
         let life = parts.incarnation.0.saturating_mul(LIVES).saturating_add(u64::from(restarts) % LIVES);
         let me = parts.identity.peer_id();
@@ -294,6 +306,7 @@ impl GroupActor {
     }
 
     fn resume(&mut self, ctx: &mut Context<Self>, token: Token) {
+        self.told_to_wait = false;
         let asked = self.parts.application.resume.as_ref().map(|to| to.send(ResumeApplication { token }));
         let answer = async move {
             match asked {
@@ -336,6 +349,7 @@ impl GroupActor {
     fn fail(&mut self, ctx: &mut Context<Self>, message: String) {
         tracing::error!(%message, "the group's state cannot be kept");
         self.group = None;
+        self.tell_to_wait();
         ctx.stop_with(ExitReason::Failed { message });
     }
 
@@ -344,6 +358,13 @@ impl GroupActor {
         let report = group.report(now);
         metrics::tell(&report, &self.told);
         self.told = report.partition.metrics;
+    }
+}
+
+impl Drop for GroupActor {
+    /// However it ends, by a panic or since it is given up, too: the application does not go on under what it was told before.
+    fn drop(&mut self) {
+        self.tell_to_wait();
     }
 }
 

@@ -4,7 +4,7 @@
 //! Nobody's word is believed, whoever brings it. The same proof counts once, however often and from however many it comes; and no more than a
 //! few are kept of each peer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bowline_messages::PeerId;
 use bowline_messages::partition::{EvidenceKind, ProofReport, StatementReport, Term};
@@ -14,7 +14,8 @@ use super::lease::LeaseMessage;
 use super::views::{KNOWN_MAX, Knows, Number};
 use super::wire::{Signed, Signer, Statement};
 
-/// Statements of each peer that are remembered to be compared with later ones.
+/// Statements of each peer that are remembered to be compared with later ones, and as many grants: the latest that came. Which are forgotten must not
+/// follow from what is in them, or a liar would decide it.
 const REMEMBERED_MAX: usize = 64;
 
 /// A proof, as it travels and as it is kept.
@@ -164,6 +165,44 @@ pub struct EvidenceSnapshot {
     pub pardoned: Vec<Proof>,
 }
 
+/// The latest statements of a peer.
+#[derive(Debug)]
+struct Recent<K> {
+    of: BTreeMap<K, Signed>,
+    /// In the order in which they came.
+    order: VecDeque<K>,
+}
+
+impl<K> Default for Recent<K> {
+    fn default() -> Self {
+        Self { of: BTreeMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<K: Ord + Copy> Recent<K> {
+    fn insert(&mut self, key: K, signed: Signed) {
+        if self.of.insert(key, signed).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > REMEMBERED_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.of.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// What a node knows of its own lease when it looks at what others say.
+#[derive(Debug, Clone, Copy)]
+pub struct Own {
+    /// This node.
+    pub me: PeerId,
+    /// The term that it asked for last.
+    pub asked: Option<Term>,
+    /// The highest term that it would take from others: no honest one grants a higher one.
+    pub reach: Term,
+}
+
 /// All proofs that a node has.
 #[derive(Debug)]
 pub struct Evidence {
@@ -175,9 +214,11 @@ pub struct Evidence {
     /// Proofs that do not count any more, as a person decided: others have them still, and tell them.
     pardoned: BTreeMap<PeerId, BTreeMap<About, Proof>>,
     /// Recent statements of participants, to notice that one contradicts another.
-    remembered: BTreeMap<PeerId, BTreeMap<Number, Signed>>,
+    remembered: BTreeMap<PeerId, Recent<Number>>,
     /// Grants of participants by term.
-    grants: BTreeMap<PeerId, BTreeMap<u64, Signed>>,
+    grants: BTreeMap<PeerId, Recent<u64>>,
+    /// Their grants to this node of terms that it asked for: what else somebody grants does not drive these out.
+    here: BTreeMap<PeerId, Recent<u64>>,
 }
 
 impl Evidence {
@@ -185,7 +226,8 @@ impl Evidence {
     pub fn new(strikes: u32, kept_max: usize) -> Self {
         let kept_max = kept_max.max(usize::try_from(strikes).unwrap_or(usize::MAX));
         let (proofs, pardoned) = (BTreeMap::new(), BTreeMap::new());
-        Self { strikes, kept_max, proofs, pardoned, remembered: BTreeMap::new(), grants: BTreeMap::new() }
+        let (remembered, grants, here) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { strikes, kept_max, proofs, pardoned, remembered, grants, here }
     }
 
     /// What was kept is checked again: a file is no better a witness than a peer. Says how many were proofs.
@@ -244,31 +286,32 @@ impl Evidence {
             Ok(Statement::Lease { packet, .. }) => granted(&packet.message).is_some_and(|(_, to)| to == holder),
             Ok(_) | Err(_) => false,
         };
-        self.grants.values().filter_map(move |of| of.get(&term.0)).filter(is_to_it)
+        let all = self.here.values().chain(self.grants.values());
+        all.filter_map(move |of| of.of.get(&term.0)).filter(is_to_it)
     }
 
     /// Compares a statement, whose signature was checked, with what its origin said before. A proof is the outcome when they contradict each other.
-    pub fn compare(&mut self, signed: &Signed, statement: &Statement) -> Option<Proof> {
+    pub fn compare(&mut self, signed: &Signed, statement: &Statement, own: Own) -> Option<Proof> {
         let said = self.remembered.entry(signed.origin).or_default();
-        if let Some(before) = said.get(&signed.number).filter(|before| before.body != signed.body) {
+        if let Some(before) = said.of.get(&signed.number).filter(|before| before.body != signed.body) {
             let (first, second) = (before.clone(), Some(signed.clone()));
             return Some(Proof { kind: EvidenceKind::Equivocation, first, second });
         }
         said.insert(signed.number, signed.clone());
-        while said.len() > REMEMBERED_MAX {
-            said.pop_first();
-        }
         let Statement::Lease { packet, .. } = statement else { return None };
-        let (term, _) = granted(&packet.message)?;
+        let (term, holder) = granted(&packet.message).filter(|(term, _)| *term <= own.reach.0)?;
         let grants = self.grants.entry(signed.origin).or_default();
-        if let Some(before) = grants.get(&term) {
-            let contradicts = is_double_grant(before, signed);
-            let (first, second) = (before.clone(), Some(signed.clone()));
-            return contradicts.then_some(Proof { kind: EvidenceKind::DoubleGrant, first, second });
+        let here = self.here.entry(signed.origin).or_default();
+        let before = [grants.of.get(&term), here.of.get(&term)];
+        let other = before.into_iter().flatten().find(|before| is_double_grant(before, signed)).cloned();
+        if let Some(first) = other {
+            let second = Some(signed.clone());
+            return Some(Proof { kind: EvidenceKind::DoubleGrant, first, second });
         }
-        grants.insert(term, signed.clone());
-        while grants.len() > REMEMBERED_MAX {
-            grants.pop_first();
+        let is_own = holder == own.me && own.asked == Some(Term(term));
+        let kept = if is_own { here } else { grants };
+        if !kept.of.contains_key(&term) {
+            kept.insert(term, signed.clone());
         }
         None
     }
@@ -315,6 +358,16 @@ impl Evidence {
         proofs.map(Proof::report).collect()
     }
 
+    /// Against whom this node has as many proofs as exclude, those included that a person pardoned: its leader may take them out all the same.
+    pub fn proven(&self) -> BTreeSet<PeerId> {
+        let count = |peer: &&PeerId| {
+            [&self.proofs, &self.pardoned].iter().filter_map(|all| all.get(*peer)).map(BTreeMap::len).sum::<usize>()
+        };
+        let enough = usize::try_from(self.strikes).unwrap_or(usize::MAX);
+        let accused = self.proofs.keys().chain(self.pardoned.keys());
+        accused.filter(|peer| enough > 0 && count(peer) >= enough).copied().collect()
+    }
+
     /// The proofs against a peer.
     pub fn against(&self, peer: &PeerId) -> impl Iterator<Item = &Proof> {
         self.proofs.get(peer).into_iter().flat_map(BTreeMap::values)
@@ -324,6 +377,7 @@ impl Evidence {
     pub fn pardon(&mut self, peer: &PeerId) -> bool {
         self.remembered.remove(peer);
         self.grants.remove(peer);
+        self.here.remove(peer);
         let proofs = self.proofs.remove(peer);
         proofs.map(|proofs| self.forgive(*peer, proofs)).is_some()
     }
@@ -332,6 +386,7 @@ impl Evidence {
     pub fn retain(&mut self, takes_part: impl Fn(&PeerId) -> bool) {
         self.remembered.retain(|peer, _| takes_part(peer));
         self.grants.retain(|peer, _| takes_part(peer));
+        self.here.retain(|peer, _| takes_part(peer));
     }
 
     fn forgive(&mut self, peer: PeerId, proofs: BTreeMap<About, Proof>) {
@@ -372,18 +427,23 @@ mod tests {
         for count in 0..200 {
             let statement = if count % 2 == 0 { view(count) } else { grant(count, 2) };
             let signed = sign(1, count, &statement);
-            assert_eq!(evidence.compare(&signed, &statement), None);
-            assert_eq!(evidence.compare(&signed, &statement), None, "the same once more");
+            assert_eq!(evidence.compare(&signed, &statement, own()), None);
+            assert_eq!(evidence.compare(&signed, &statement, own()), None, "the same once more");
         }
-        assert!(evidence.remembered.values().all(|said| said.len() <= REMEMBERED_MAX));
+        assert!(
+            evidence
+                .remembered
+                .values()
+                .all(|said| said.of.len() <= REMEMBERED_MAX && said.order.len() == said.of.len())
+        );
     }
 
     #[test]
     fn two_statements_under_one_number_are_a_proof_for_everybody() {
         let (one, other) = (sign(1, 7, &view(1)), sign(1, 7, &view(2)));
         let mut evidence = Evidence::new(3, 16);
-        assert_eq!(evidence.compare(&one, &view(1)), None);
-        let proof = evidence.compare(&other, &view(2)).unwrap();
+        assert_eq!(evidence.compare(&one, &view(1), own()), None);
+        let proof = evidence.compare(&other, &view(2), own()).unwrap();
         assert_eq!((proof.kind, proof.accused()), (EvidenceKind::Equivocation, peer(1)));
         let mut elsewhere = Evidence::new(3, 16);
         assert_eq!(elsewhere.take(&Cheap(peer(5)), proof.clone()), Ok(Taken::Strike(1)));
@@ -394,9 +454,9 @@ mod tests {
     fn one_term_granted_to_two_is_a_proof() {
         let mut evidence = Evidence::new(3, 16);
         for (count, term, holder) in [(1, 4, 2), (2, 5, 3), (3, 4, 2)] {
-            assert_eq!(evidence.compare(&sign(1, count, &grant(term, holder)), &grant(term, holder)), None);
+            assert_eq!(evidence.compare(&sign(1, count, &grant(term, holder)), &grant(term, holder), own()), None);
         }
-        let proof = evidence.compare(&sign(1, 4, &grant(4, 3)), &grant(4, 3)).unwrap();
+        let proof = evidence.compare(&sign(1, 4, &grant(4, 3)), &grant(4, 3), own()).unwrap();
         assert_eq!(proof.kind, EvidenceKind::DoubleGrant);
         assert_eq!(proof.verify(&Cheap(peer(9))), Ok(()));
     }
@@ -435,6 +495,40 @@ mod tests {
             assert_eq!(evidence.take(&signer, proof), Err(why));
         }
         assert!(evidence.excluded().is_empty());
+    }
+
+    /// Whatever it fills the memory of others with, it decides nothing about what they remember.
+    #[test]
+    fn who_says_much_of_high_numbers_is_found_out_all_the_same() {
+        let mut evidence = Evidence::new(3, 16);
+        for n in 0..64 {
+            let high =
+                Signed::new(&Cheap(peer(1)), peer(1), Number { incarnation: u64::MAX, count: n }, &view(n)).unwrap();
+            assert_eq!(evidence.compare(&high, &view(n), own()), None);
+            let grant = grant(u64::MAX - n, 2);
+            assert_eq!(evidence.compare(&sign(1, 1000 + n, &grant), &grant, own()), None);
+        }
+        assert_eq!(evidence.compare(&sign(1, 7, &view(1)), &view(1), own()), None);
+        let proof = evidence.compare(&sign(1, 7, &view(2)), &view(2), own()).unwrap();
+        assert_eq!(proof.kind, EvidenceKind::Equivocation);
+        assert_eq!(evidence.compare(&sign(1, 8, &grant(4, 2)), &grant(4, 2), own()), None);
+        let proof = evidence.compare(&sign(1, 9, &grant(4, 3)), &grant(4, 3), own()).unwrap();
+        assert_eq!(proof.kind, EvidenceKind::DoubleGrant);
+    }
+
+    #[test]
+    fn grants_of_terms_that_this_node_asked_for_are_not_driven_out_by_others() {
+        let mut evidence = Evidence::new(3, 16);
+        let own = Own { me: peer(9), asked: Some(Term(5)), ..own() };
+        assert_eq!(evidence.compare(&sign(1, 1, &grant(5, 9)), &grant(5, 9), own), None);
+        for n in 0..200 {
+            // Some of them to this node, of terms that it never asked for.
+            let grant = grant(100 + n, if n % 2 == 0 { 9 } else { 3 });
+            assert_eq!(evidence.compare(&sign(1, 10 + n, &grant), &grant, own), None);
+        }
+        assert_eq!(evidence.grants_to(peer(9), Term(5)).count(), 1);
+        let proof = evidence.compare(&sign(1, 999, &grant(5, 3)), &grant(5, 3), own).unwrap();
+        assert_eq!(proof.kind, EvidenceKind::DoubleGrant);
     }
 
     #[test]
@@ -515,13 +609,17 @@ mod tests {
         Proof { kind: EvidenceKind::Equivocation, first, second }
     }
 
+    fn own() -> Own {
+        Own { me: peer(77), asked: None, reach: Term(1 << 20) }
+    }
+
     fn view(n: u64) -> Statement {
-        Statement::View(View { version: n, heard: vec![1], split: false, known: Vec::new() })
+        Statement::View(View { version: n, list: 0, heard: vec![1], split: false, known: Vec::new() })
     }
 
     fn grant(term: u64, holder: u8) -> Statement {
         let message = LeaseMessage::Granted { term: Term(term), holder: peer(holder), round: 1, life: 9 };
-        Statement::Lease { to: peer(holder), packet: LeasePacket { version: 1, message } }
+        Statement::Lease { to: peer(holder), packet: LeasePacket { version: 1, list: 0, message } }
     }
 
     fn sign(n: u8, count: u64, statement: &Statement) -> Signed {

@@ -18,7 +18,8 @@ mod recovering;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -131,6 +132,10 @@ pub struct Partition {
     turn: usize,
     /// Who asked for, or holds, a term that was granted to this node, too; and how often it is still told so.
     rivals: BTreeMap<PeerId, (Term, u32)>,
+    /// Participants that go by another list of the same version. What they say does not count.
+    others: BTreeSet<PeerId>,
+    /// Participants that go by an older version, since they said so last; and how many proofs they were told, against those who are gone meanwhile.
+    behind: BTreeMap<PeerId, (bool, usize)>,
     beat: Instant,
     escalation: Option<Escalation>,
     /// Where this node seems to be, while the group is split.
@@ -174,6 +179,8 @@ impl Partition {
             // Nodes that start together pass on different ones.
             turn: me.as_bytes().iter().fold(0, |turn: usize, byte| turn.wrapping_mul(31).wrapping_add((*byte).into())),
             rivals: BTreeMap::new(),
+            others: BTreeSet::new(),
+            behind: BTreeMap::new(),
             beat: now,
             escalation: None,
             side: Side::Minority,
@@ -206,6 +213,11 @@ impl Partition {
         Ok(self.finish(now))
     }
 
+    /// Something was committed under this term. See [`super::lease::Lease::on_fence`].
+    pub fn on_fence(&mut self, fence: Term) {
+        self.contest.on_fence(fence);
+    }
+
     /// A change of the participants came into the log and is not committed yet. See [`super::lease::Lease::prepare`].
     pub const fn prepare(&mut self) {
         self.contest.prepare();
@@ -227,6 +239,9 @@ impl Partition {
         self.evidence.retain(|peer| to.contains(peer));
         self.newest.retain(|peer, _| to.contains(peer));
         self.rivals.retain(|peer, _| to.contains(peer));
+        self.behind.retain(|peer, _| to.contains(peer));
+        // They say so again.
+        self.others.clear();
         self.on_contest(now, outputs);
         let gone = self.evidence.excluded().iter().all(|peer| !to.contains(peer));
         if gone && self.strategy() == Some(Strategy::ByzantineExclusion) {
@@ -318,6 +333,7 @@ impl Partition {
             evidence: self.evidence.counts(),
             proofs: self.evidence.report(),
             excluded: self.evidence.excluded().into_iter().collect(),
+            others: self.others.iter().copied().collect(),
             metrics: self.metrics.clone(),
         }
     }
@@ -451,6 +467,7 @@ impl Partition {
         let split = self.detector.is_split();
         self.say(&everybody, &Statement::View(View::new(&configuration, &heard, split, &self.evidence.known())));
         self.tell_proofs(now, &everybody);
+        self.tell_those_behind();
         self.tell_grants();
         if !self.detector.is_suspected() && self.views.reporters(now).next().is_none() {
             return self.pass_one_on(&everybody);
@@ -474,6 +491,44 @@ impl Partition {
                 self.say(&[*peer], &Statement::Proof(proof));
             }
         }
+    }
+
+    /// Whoever was away while somebody was taken out has to have the proofs itself before it follows. What it says by its own version tells nothing of which it
+    /// has, so it is told all, one after another, as long as it is behind.
+    fn tell_those_behind(&mut self) {
+        let configuration = Arc::clone(self.configuration());
+        let gone = self.evidence.excluded().into_iter().filter(|peer| !configuration.contains(peer));
+        let strikes = usize::try_from(self.config.strikes).unwrap_or(usize::MAX);
+        let proofs: Vec<Proof> =
+            gone.flat_map(|peer| self.evidence.against(&peer).take(strikes).cloned().collect::<Vec<_>>()).collect();
+        let due: Vec<(PeerId, usize)> =
+            self.behind.iter().filter(|(_, (due, _))| *due).map(|(peer, (_, told))| (*peer, *told)).collect();
+        for (peer, told) in due {
+            let count = proofs.len().min(PROOFS_TOLD);
+            for proof in proofs.iter().cycle().skip(told).take(count) {
+                self.say(&[peer], &Statement::Proof(proof.clone()));
+            }
+            self.behind.insert(peer, (false, (told + count) % proofs.len().max(1)));
+        }
+    }
+
+    /// Notes by which list somebody goes. Of another version nothing can be told.
+    fn note_list(&mut self, origin: PeerId, version: u64, list: u64) {
+        let configuration = self.contest.lease().configuration();
+        match version.cmp(&configuration.version()) {
+            Ordering::Less => self.behind.entry(origin).or_default().0 = true,
+            Ordering::Equal if list == configuration.list() => {
+                self.behind.remove(&origin);
+                self.others.remove(&origin);
+            }
+            Ordering::Equal => _ = self.others.insert(origin),
+            Ordering::Greater => {}
+        }
+    }
+
+    /// Whether a participant goes by another list of participants.
+    pub fn goes_by_another_list(&self, peer: &PeerId) -> bool {
+        self.others.contains(peer)
     }
 
     /// Somebody asks for a term, or holds it, that others granted to this node. A grant goes to one candidate only, so whoever granted it to both is found

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use super::evidence::EvidenceSnapshot;
 use super::group::{Durable, Record};
-use super::log::Persist;
+use super::log::{Membership, Persist};
+use super::state::transfer::{Digest, digest};
 
 /// The name of the journal.
 const JOURNAL: &str = "journal";
@@ -25,6 +26,11 @@ const EVIDENCE: &str = "evidence";
 const HEAD: usize = 4 + SUM;
 /// Bytes of the digest that are kept.
 const SUM: usize = 8;
+/// A journal is written anew when it is so many times as long as what it added up to when it was written anew last: then it is never much longer than what it
+/// has to say, and each byte is written anew less than once.
+const GROWTH_MAX: u64 = 4;
+/// Below this it is not: reading it takes no time.
+const LENGTH_MIN: u64 = 1 << 20;
 /// The version of what is in records. It is part of every sum, so that a journal of another version is not read as something else.
 const VERSION: u8 = 2;
 
@@ -43,6 +49,15 @@ pub enum MediumError {
     /// An earlier life of the actor wanted to write.
     #[error("this life of the group's actor is over")]
     Over,
+    /// It is the journal of a group of others. What was promised to one group is not kept in another one: two sides could be active.
+    #[error(
+        "{path} was begun with other participants than `[group] participants` names now. Put the list back that it was begun with, which does not change even when \
+         somebody is taken out. To begin anew with another one, stop all nodes and remove this folder on each of them"
+    )]
+    Participants {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is not what was written. The node has to be taken out of the group and come back as a new one, for what it has promised is lost.
     #[error("{path}: {what}")]
     Damaged {
@@ -157,6 +172,10 @@ struct Folder {
     journal: File,
     /// Bytes of the journal.
     length: u64,
+    /// Those that it had when it was written anew last.
+    began: u64,
+    /// Who takes part at the very beginning, as a digest.
+    participants: Digest,
     durable: Durable,
     /// A write failed: what is there is not known.
     failed: bool,
@@ -176,16 +195,17 @@ fn synchronize(folder: &Path) {
 impl Folder {
     fn open(path: &Path, beginning: Durable) -> Result<Self, MediumError> {
         at(path, fs::create_dir_all(path))?;
+        let participants = digest_of(&beginning.stored.snapshot.membership);
         let (name, mut durable) = (path.join(JOURNAL), beginning);
         let bytes = match fs::read(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let empty = frame(0, &[]);
+                let empty = frame(0, &[Record::Participants(participants)]);
                 replace(path, JOURNAL, &empty)?;
                 empty
             }
             other => at(&name, other)?,
         };
-        let length = read_journal(&name, &bytes, &mut durable)? as u64;
+        let length = read_journal(&name, &bytes, &mut durable, participants)? as u64;
         let mut options = OpenOptions::new();
         let journal = at(&name, options.write(true).open(&name))?;
         at(&name, journal.set_len(length).and_then(|()| journal.sync_all()))?;
@@ -201,7 +221,9 @@ impl Folder {
                     read.map_err(|error| MediumError::Damaged { path: evidence, what: what(error) })?;
             }
         }
-        Ok(Self { path: path.to_owned(), journal, length, durable, failed: false })
+        // How much of it is needed is not known: the first write may write it anew.
+        let path = path.to_owned();
+        Ok(Self { path, journal, length, began: 0, participants, durable, failed: false })
     }
 
     fn write(&mut self, records: Vec<Record>) -> Result<(), MediumError> {
@@ -212,10 +234,12 @@ impl Folder {
 
     fn try_write(&mut self, records: Vec<Record>) -> Result<(), MediumError> {
         let name = self.path.join(JOURNAL);
-        if records.iter().any(|record| matches!(record, Record::Log(Persist::Snapshot(_)))) {
+        let is_long = self.length >= LENGTH_MIN.max(GROWTH_MAX * self.began);
+        if is_long || records.iter().any(|record| matches!(record, Record::Log(Persist::Snapshot(_)))) {
             let mut durable = self.durable.clone();
             apply(&mut durable, records, &name)?;
             (self.journal, self.length) = self.begin_anew(&durable)?;
+            self.began = self.length;
             self.durable = durable;
             return Ok(());
         }
@@ -234,7 +258,8 @@ impl Folder {
             Persist::Snapshot(stored.snapshot.clone()),
             Persist::Append { prev: stored.snapshot.position, entries: stored.entries.clone() },
         ];
-        let frame = frame(0, &lease.into_iter().chain(log.map(Record::Log)).collect::<Vec<_>>());
+        let first = [Record::Participants(self.participants)].into_iter().chain(lease);
+        let frame = frame(0, &first.chain(log.map(Record::Log)).collect::<Vec<_>>());
         Ok((replace(&self.path, JOURNAL, &frame)?, frame.len() as u64))
     }
 
@@ -275,6 +300,12 @@ fn frame(place: u64, records: &[Record]) -> Vec<u8> {
     [&length[..], &sum(place, length, &content), &content].concat()
 }
 
+/// A digest of who takes part.
+fn digest_of(membership: &Membership) -> Digest {
+    let keys: Vec<u8> = membership.everybody().iter().flat_map(|peer| *peer.as_bytes()).collect();
+    digest(&keys)
+}
+
 /// The content of the frame at a place, if there is a good one.
 fn frame_at(bytes: &[u8], place: usize) -> Option<&[u8]> {
     let (length, rest) = bytes.get(place..)?.split_first_chunk::<4>()?;
@@ -284,11 +315,15 @@ fn frame_at(bytes: &[u8], place: usize) -> Option<&[u8]> {
 }
 
 /// Reads frames until the end, or until one that is not good, which only the last one may be, and never the first. Gives how many bytes are good.
-fn read_journal(path: &Path, bytes: &[u8], durable: &mut Durable) -> Result<usize, MediumError> {
+fn read_journal(path: &Path, bytes: &[u8], durable: &mut Durable, participants: Digest) -> Result<usize, MediumError> {
     let damaged = |what: String| MediumError::Damaged { path: path.to_owned(), what };
     let mut place = 0;
     while let Some(content) = frame_at(bytes, place) {
         let records: Vec<Record> = postcard::from_bytes(content).map_err(|error| damaged(error.to_string()))?;
+        let other = |record: &Record| matches!(record, Record::Participants(of) if *of != participants);
+        if records.iter().any(other) {
+            return Err(MediumError::Participants { path: path.to_owned() });
+        }
         apply(durable, records, path)?;
         place += HEAD + content.len();
     }
@@ -360,14 +395,14 @@ mod tests {
     fn what_a_crash_left_half_written_is_cut_off_wherever_it_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let mut folder = Folder::open(dir.path(), beginning()).unwrap();
-        let mut all = vec![beginning()];
+        let (mut all, beginning_ends) = (vec![beginning()], usize::try_from(folder.length).unwrap());
         for record in records() {
             folder.write(vec![record]).unwrap();
             all.push(folder.durable.clone());
         }
         let name = dir.path().join(JOURNAL);
         let bytes = fs::read(&name).unwrap();
-        for length in frame(0, &[]).len()..bytes.len() {
+        for length in beginning_ends..bytes.len() {
             for filled in [0, 7] {
                 let mut left = bytes[..length].to_vec();
                 // Some systems make a file longer before they write into it.
@@ -451,5 +486,52 @@ mod tests {
         assert_eq!(durable.stored.entries.len(), 3, "what is not there does not count");
         medium.write(two, vec![append(3, "c")]).unwrap();
         assert_eq!(medium.begin().unwrap().1.stored.entries.len(), 4);
+    }
+
+    #[test]
+    fn a_journal_of_others_is_not_read() {
+        let others = || Durable::new([1, 2, 3].map(|n| PeerId::from_bytes([n; 32])));
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(dir.path(), beginning()).unwrap();
+        assert!(
+            matches!(Folder::open(dir.path(), others()), Err(MediumError::Participants { .. })),
+            "nothing but its beginning"
+        );
+        folder.write(records()).unwrap();
+        assert!(matches!(Folder::open(dir.path(), others()), Err(MediumError::Participants { .. })));
+        (folder.journal, folder.length) = folder.begin_anew(&folder.durable).unwrap();
+        let refused = Folder::open(dir.path(), others()).unwrap_err().to_string();
+        assert!(refused.contains("begun with other participants") && refused.contains("journal"), "{refused}");
+        assert_eq!(Folder::open(dir.path(), beginning()).unwrap().durable, folder.durable);
+    }
+
+    #[test]
+    fn a_journal_that_does_not_say_whose_it_is_is_read_and_says_so_when_it_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(JOURNAL), frame(0, &records())).unwrap();
+        let folder = Folder::open(dir.path(), beginning()).unwrap();
+        assert_eq!(folder.durable.stored.entries.len(), 3);
+        folder.begin_anew(&folder.durable).unwrap();
+        let others = Durable::new([PeerId::from_bytes([2; 32])]);
+        assert!(matches!(Folder::open(dir.path(), others), Err(MediumError::Participants { .. })));
+    }
+
+    /// Whatever is written again and again, each time in the place of what was there: the journal stays small.
+    #[test]
+    fn a_journal_does_not_grow_without_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(dir.path(), beginning()).unwrap();
+        folder.write(records()).unwrap();
+        let large = Bytes::from(vec![7; 64 << 10]);
+        for n in 0..100 {
+            let prev = Position { term: 1, index: 1 };
+            let append = Persist::Append { prev, entries: vec![Entry::Command(large.clone())] };
+            let lease = Memory { term: Term(8 + n), owner: None };
+            folder.write(vec![Record::Log(append), Record::Lease(lease)]).unwrap();
+            let length = fs::metadata(dir.path().join(JOURNAL)).unwrap().len();
+            assert_eq!(length, folder.length);
+            assert!(length < LENGTH_MIN + (128 << 10), "{length}");
+        }
+        assert_eq!(Folder::open(dir.path(), beginning()).unwrap().durable, folder.durable);
     }
 }

@@ -6,7 +6,7 @@ use bowline_messages::partition::{PartitionMetrics, Standing, Strategy};
 
 use super::group::GroupReport;
 
-/// Upper ends of the classes by which recoveries are counted; the last class has none.
+/// Upper ends of the classes by which recoveries are counted in reports; the last class has none.
 pub const RECOVERY_CLASSES: [Duration; 6] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -49,12 +49,11 @@ pub fn tell(report: &GroupReport, before: &PartitionMetrics) {
     count("bowline_partition_refused_packets_total", now.refused, before.refused);
     let seconds = |time: Duration| time.as_secs();
     count("bowline_partition_split_seconds_total", seconds(now.split_time), seconds(before.split_time));
-    count("bowline_partition_recovery_seconds_total", seconds(now.recovery_time), seconds(before.recovery_time));
-    let ends = RECOVERY_CLASSES.iter().map(|end| end.as_secs().to_string()).chain(["+Inf".to_owned()]);
-    for ((now, before), end) in now.recoveries.iter().zip(before.recoveries).zip(ends) {
-        if *now > before {
-            ::metrics::counter!("bowline_partition_recoveries_total", "within_seconds" => end).increment(now - before);
-        }
+    // It is looked more often than recoveries come; of several between two looks only the mean is known.
+    let recoveries = now.recoveries.iter().sum::<u64>() - before.recoveries.iter().sum::<u64>();
+    for _ in 0..recoveries {
+        let took = (now.recovery_time - before.recovery_time).as_secs_f64() / recoveries as f64;
+        ::metrics::histogram!("bowline_partition_recovery_seconds").record(took);
     }
     for (strategy, (attempts, helped)) in &now.strategies {
         let (attempted, succeeded) = before.strategies.get(strategy).copied().unwrap_or_default();

@@ -18,5 +18,6 @@ pub mod metrics;
 pub mod recovery;
 pub mod state;
 pub mod strategy;
+pub mod terms;
 pub mod views;
 pub mod wire;

@@ -16,6 +16,8 @@ use super::lease::Configuration;
 pub struct View {
     /// The version of the participants that the bits belong to.
     pub version: u64,
+    /// A digest of these participants.
+    pub list: u64,
     /// A bit for each participant in the order of their ids, lowest bit first: whether it was heard lately.
     pub heard: Vec<u8>,
     /// Whether its sender holds the group to be split.
@@ -80,7 +82,8 @@ impl View {
             let (count, digest) = *proofs.get(peer)?;
             Some(Known { participant, count, digest })
         });
-        Self { version: configuration.version(), heard: bits, split, known: known.take(KNOWN_MAX).collect() }
+        let (version, list) = (configuration.version(), configuration.list());
+        Self { version, list, heard: bits, split, known: known.take(KNOWN_MAX).collect() }
     }
 
     /// Which proofs its sender has; none when it names somebody who is none of the participants, or too many.
@@ -96,7 +99,8 @@ impl View {
     /// Whom it heard; none when it goes by other participants.
     fn peers(&self, configuration: &Configuration) -> Option<BTreeSet<PeerId>> {
         let participants = configuration.participants();
-        if self.version != configuration.version() || self.heard.len() != participants.len().div_ceil(8) {
+        let same = (self.version, self.list) == (configuration.version(), configuration.list());
+        if !same || self.heard.len() != participants.len().div_ceil(8) {
             return None;
         }
         let heard = |bit: usize| self.heard.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1);
@@ -188,7 +192,8 @@ mod tests {
             let (now, configuration) = (Instant::now(), nine());
             let view = |origin: u8, number: Number| {
                 let bits = (u64::from(origin) * 31 + number.incarnation * 7 + number.count * 13) as u16 & 0x1ff;
-                View { version: 1, heard: bits.to_le_bytes().to_vec(), split: bits & 1 == 1, known: Vec::new() }
+                let (heard, list) = (bits.to_le_bytes().to_vec(), configuration.list());
+                View { version: 1, list, heard, split: bits & 1 == 1, known: Vec::new() }
             };
             let take = |order: &[(u8, u64, u64)]| {
                 let mut views = Views::new(EXPIRY);
@@ -212,7 +217,7 @@ mod tests {
             let foreign = known.len() > KNOWN_MAX || known.iter().any(|participant| *participant >= 9);
             let right = version == 1 && heard.len() == 2 && !foreign;
             let known = known.into_iter().map(|participant| Known { participant, count: 1, digest: 7 }).collect();
-            let view = View { version, heard, split: true, known };
+            let view = View { version, list: nine().list(), heard, split: true, known };
             let merged = views.merge(Instant::now(), &nine(), peer(1), Number::default(), &view);
             prop_assert_eq!(merged, if right { Merged::New } else { Merged::Foreign });
         }

@@ -13,7 +13,7 @@ use super::lease::LeasePacket;
 use super::views::{Number, View};
 
 /// The format, the first byte of every payload.
-pub const FORMAT: u8 = 2;
+pub const FORMAT: u8 = 3;
 /// Bytes of a payload at most: what the carrier takes.
 pub const PAYLOAD_BYTES_MAX: usize = bowline_messages::network::DATAGRAM_BYTES_MAX;
 /// Bytes of what a statement says at most: two of them have to fit into one that is a proof.
@@ -252,7 +252,7 @@ pub(super) mod tests {
         #[test]
         fn a_changed_statement_is_refused(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let me = PeerId::from_bytes([1; 32]);
-            let view = View { version: 1, heard: vec![7, 9], split: true, known: Vec::new() };
+            let view = View { version: 1, list: 8, heard: vec![7, 9], split: true, known: Vec::new() };
             let number = Number { incarnation: 3, count: 4 };
             let signed = Signed::new(&Cheap(me), me, number, &Statement::View(view.clone())).unwrap();
             let mut payload = signed.encode().unwrap();

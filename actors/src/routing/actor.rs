@@ -22,6 +22,7 @@ use super::forward::{Counters, Forwarder, Output};
 use super::graph::GraphView;
 use super::limits::Shares;
 use super::parcel::{self, PARCEL};
+use super::source::Source;
 use super::wire::{MeshMessage, MeshPacket};
 use crate::clock;
 use crate::node::{Carrier, WayThroughOthers};
@@ -158,9 +159,9 @@ impl RouterActor {
         let mut outputs = std::collections::VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             match output {
-                Output::Send { to, packet } => {
+                Output::Send { to, packet, source } => {
                     // Each neighbour fails once: it is left alone from then on.
-                    outputs.extend(self.send(now, view, to, packet));
+                    outputs.extend(self.send(now, view, to, packet, source));
                 }
                 Output::Deliver { by, packet } if packet.connection == PARCEL => self.open(now, by, &packet.payload),
                 Output::Deliver { by, packet } => self.parts.port.deliver(by, packet),
@@ -180,17 +181,26 @@ impl RouterActor {
         }
     }
 
-    fn send(&mut self, now: Instant, view: &dyn GraphView, to: PeerId, packet: MeshPacket) -> Vec<Output> {
+    fn send(
+        &mut self,
+        now: Instant,
+        view: &dyn GraphView,
+        to: PeerId,
+        packet: MeshPacket,
+        source: Source,
+    ) -> Vec<Output> {
         /// Those of one neighbour's wait so long for a link.
         const WORTH: Duration = Duration::from_secs(1);
         let Ok(payload) = packet.encode() else { return Vec::new() };
         match self.parts.carrier.send(&to, Concern::Mesh, MessageClass::Streaming, payload, WORTH) {
             Ok(()) => Vec::new(),
             Err(DatagramError::Full) => {
-                self.forwarder.on_busy(now, to, packet);
+                self.forwarder.on_busy(now, to, packet, source);
                 Vec::new()
             }
-            Err(DatagramError::NoSession | DatagramError::NoLink) => self.forwarder.on_failed(now, view, to, packet),
+            Err(DatagramError::NoSession | DatagramError::NoLink) => {
+                self.forwarder.on_failed(now, view, to, packet, source)
+            }
             Err(DatagramError::TooLarge) => Vec::new(),
         }
     }
@@ -312,7 +322,7 @@ impl Handler<Parcel> for RouterActor {
     fn handle(&mut self, Parcel { to, concern, payload }: Parcel, ctx: &mut Self::Context) {
         let sealed = (self.parts.entropy)().and_then(|entropy| parcel::seal(&to, concern, &payload, entropy));
         let Ok(payload) = sealed else { return };
-        let outgoing = super::Outgoing { destination: to, connection: PARCEL, payload, route: 0, keep: false };
+        let outgoing = super::Outgoing::new(to, PARCEL, payload);
         self.work(ctx, |forwarder, now, view| forwarder.on_outgoing(now, view, outgoing));
     }
 }

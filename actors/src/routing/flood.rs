@@ -6,6 +6,7 @@ use std::time::Instant;
 use bowline_messages::PeerId;
 
 use super::limits::{Bucket, Shares};
+use super::source::Source;
 use super::wire::MeshPacket;
 
 /// What this node sends everywhere. Who has seen a packet already drops it, so each node sends it on once.
@@ -23,17 +24,17 @@ impl Flood {
         Self { hops, own: Bucket::new(packets_per_second as u64), others: Shares::new(packets_per_second) }
     }
 
-    /// To whom a packet goes that came from `from`, or from here; nobody when that would be too much. The packet is made ready.
+    /// To whom a packet goes; nobody when that would be too much. The packet is made ready.
     pub fn on_packet(
         &mut self,
         now: Instant,
         packet: &mut MeshPacket,
-        from: Option<&PeerId>,
+        source: Source,
         neighbours: &BTreeMap<PeerId, u32>,
     ) -> Vec<PeerId> {
         let hops = packet.hops.min(self.hops);
-        let to: Vec<PeerId> = neighbours.keys().filter(|peer| Some(*peer) != from).copied().collect();
-        if hops == 0 || to.is_empty() || !self.admit(now, from) {
+        let to: Vec<PeerId> = neighbours.keys().filter(|peer| Some(*peer) != source.from()).copied().collect();
+        if hops == 0 || to.is_empty() || !self.admit(now, source.payer()) {
             return Vec::new();
         }
         packet.flood = true;
@@ -42,9 +43,9 @@ impl Flood {
         to
     }
 
-    fn admit(&mut self, now: Instant, from: Option<&PeerId>) -> bool {
-        if let Some(from) = from {
-            return self.others.admit(now, *from);
+    fn admit(&mut self, now: Instant, payer: Option<PeerId>) -> bool {
+        if let Some(payer) = payer {
+            return self.others.admit(now, payer);
         }
         let has = self.own.has(now, 1);
         if has {

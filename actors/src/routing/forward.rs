@@ -17,9 +17,11 @@ use rand_chacha::ChaCha20Rng;
 use super::distance_vector::{DistanceVector, Tell};
 use super::flood::Flood;
 use super::graph::{GraphView, Route};
+use super::hop_limit::HopLimit;
 use super::limits::{Budget, RelayLimits};
 use super::routes::{OwnLinks, Routes};
 use super::seen::{Arrived, Seen, Sight};
+use super::source::Source;
 use super::store::{Store, StoreBounds};
 use super::wire::{ConnectionId, Label, MeshPacket, PacketId, VectorMessage};
 
@@ -27,8 +29,6 @@ use super::wire::{ConnectionId, Label, MeshPacket, PacketId, VectorMessage};
 const BUSY: Duration = Duration::from_millis(20);
 /// A neighbour's cost has to change by more than one part in this many before routes are looked for anew: measured costs are never still.
 const COST_PARTS: u32 = 4;
-/// Nodes more than its route has that a packet may pass, for detours.
-const HOPS_SPARE: u8 = 3;
 /// Own packets a second for which ids are remembered.
 const OWN_PACKETS: u32 = 4096;
 /// Packets for this node that are remembered of each neighbour, at about 20 bytes.
@@ -47,6 +47,15 @@ pub struct Outgoing {
     pub route: u8,
     /// Whether it may be kept while the destination is away. Not for what is sent again anyway.
     pub keep: bool,
+    /// The neighbour that made this node send it, if one did: whatever it brings takes nothing of what is this node's own.
+    pub on_behalf_of: Option<PeerId>,
+}
+
+impl Outgoing {
+    /// One that takes the best route, is not kept, and that nobody made this node send.
+    pub const fn new(destination: PeerId, connection: ConnectionId, payload: Bytes) -> Self {
+        Self { destination, connection, payload, route: 0, keep: false, on_behalf_of: None }
+    }
 }
 
 /// What is to be done.
@@ -58,6 +67,8 @@ pub enum Output {
         to: PeerId,
         /// The packet.
         packet: MeshPacket,
+        /// On whose account.
+        source: Source,
     },
     /// A packet for this node has arrived.
     Deliver {
@@ -106,7 +117,7 @@ pub struct Counters {
 #[derive(Debug, Default)]
 struct Busy {
     until: Option<Instant>,
-    packets: VecDeque<MeshPacket>,
+    packets: VecDeque<(Source, MeshPacket)>,
     bytes: usize,
 }
 
@@ -123,8 +134,7 @@ pub struct Forwarder {
     local: PeerId,
     config: MeshConfig,
     rng: ChaCha20Rng,
-    /// Hop limits come from it.
-    secret: [u8; blake3::KEY_LEN],
+    hop_limit: HopLimit,
     /// Neighbours to which packets go, with the cost of the link.
     links: BTreeMap<PeerId, u32>,
     /// Changes with `links`.
@@ -189,7 +199,7 @@ impl Forwarder {
         Self {
             local,
             rng,
-            secret,
+            hop_limit: HopLimit::new(config.hops_max, secret),
             links: BTreeMap::new(),
             epoch: 0,
             held: BTreeMap::new(),
@@ -212,11 +222,11 @@ impl Forwarder {
 
     /// This node sends a packet.
     pub fn on_outgoing(&mut self, now: Instant, view: &dyn GraphView, outgoing: Outgoing) -> Vec<Output> {
-        let Outgoing { destination, connection, payload, route, keep } = outgoing;
+        let Outgoing { destination, connection, payload, route, keep, on_behalf_of } = outgoing;
         let id = PacketId(self.rng.next_u64());
         let labels = Vec::new();
         let mut packet = MeshPacket { flood: false, keep, hops: 1, labels, destination, connection, id, payload };
-        packet.hops = self.first_hops(&packet, 0);
+        packet.hops = self.hop_limit.first(&packet, 0);
         let mut outputs = Vec::new();
         if destination == self.local {
             self.counters.delivered += 1;
@@ -224,7 +234,8 @@ impl Forwarder {
         }
         // Whether there is room for it or not: it comes back only where views differ, and is dropped by its hop limit then.
         self.own.on_packet(now, id);
-        match self.dispatch(now, view, packet, None, Some(route), &mut outputs) {
+        let source = on_behalf_of.map_or(Source::Own, Source::For);
+        match self.dispatch(now, view, packet, source, Some(route), &mut outputs) {
             Fate::Sent => {}
             Fate::Stored | Fate::Dropped => outputs.push(Output::Unreachable(destination)),
         }
@@ -247,7 +258,7 @@ impl Forwarder {
             self.counters.delivered += 1;
             return vec![Output::Deliver { by: from, packet }];
         }
-        packet.hops = self.hops_left(&packet);
+        packet.hops = self.hop_limit.left(&packet);
         if packet.hops == 0 {
             self.counters.hops += 1;
             return Vec::new();
@@ -270,7 +281,7 @@ impl Forwarder {
             }
         }
         let mut outputs = Vec::new();
-        match self.dispatch(now, view, packet, Some(from), None, &mut outputs) {
+        match self.dispatch(now, view, packet, Source::From(from), None, &mut outputs) {
             Fate::Sent | Fate::Stored => {
                 self.counters.relayed += 1;
                 self.counters.relayed_bytes += bytes as u64;
@@ -318,7 +329,14 @@ impl Forwarder {
 
     /// The carrier could not send a packet to a neighbour at all: the neighbour is left alone for a while, and the packet takes
     /// another way.
-    pub fn on_failed(&mut self, now: Instant, view: &dyn GraphView, to: PeerId, packet: MeshPacket) -> Vec<Output> {
+    pub fn on_failed(
+        &mut self,
+        now: Instant,
+        view: &dyn GraphView,
+        to: PeerId,
+        packet: MeshPacket,
+        source: Source,
+    ) -> Vec<Output> {
         let mut outputs = Vec::new();
         if let Some(cost) = self.links.get(&to).copied() {
             self.held.insert(to, Held { until: now + self.config.hold_down, cost: Some(cost) });
@@ -326,22 +344,22 @@ impl Forwarder {
             self.unlink(now, view, to, &mut outputs);
         }
         if !packet.flood {
-            self.resend(now, view, packet, &mut outputs);
+            self.resend(now, view, packet, source, &mut outputs);
         }
         outputs
     }
 
     /// The carrier takes no more for a neighbour now; the packet waits, if there is room.
-    pub fn on_busy(&mut self, now: Instant, to: PeerId, packet: MeshPacket) {
+    pub fn on_busy(&mut self, now: Instant, to: PeerId, packet: MeshPacket, source: Source) {
         self.busy.entry(to).or_default().until = Some(now + BUSY);
-        self.wait(to, packet);
+        self.wait(to, packet, source);
     }
 
     /// The carrier takes more for a neighbour again.
     pub fn on_ready(&mut self, to: PeerId) -> Vec<Output> {
         let Some(busy) = self.busy.remove(&to) else { return Vec::new() };
         self.queued -= busy.bytes;
-        busy.packets.into_iter().map(|packet| Output::Send { to, packet }).collect()
+        busy.packets.into_iter().map(|(source, packet)| Output::Send { to, packet, source }).collect()
     }
 
     /// The view has changed: what was kept may go on.
@@ -417,24 +435,24 @@ impl Forwarder {
         now: Instant,
         view: &dyn GraphView,
         mut packet: MeshPacket,
-        from: Option<PeerId>,
+        source: Source,
         route: Option<u8>,
         outputs: &mut Vec<Output>,
     ) -> Fate {
-        match self.way(now, view, &mut packet, from, route.unwrap_or(0)) {
+        match self.way(now, view, &mut packet, source, route.unwrap_or(0)) {
             Way::To(to, labels) => {
                 if route.is_some() {
-                    packet.hops = self.first_hops(&packet, labels.len());
+                    packet.hops = self.hop_limit.first(&packet, labels.len());
                 }
                 packet.labels = labels;
                 packet.flood = false;
-                self.send(to, packet, outputs);
+                self.send(to, packet, source, outputs);
                 Fate::Sent
             }
             Way::Everywhere(neighbours) => {
                 self.counters.flooded += 1;
                 for to in neighbours {
-                    self.send(to, packet.clone(), outputs);
+                    self.send(to, packet.clone(), source, outputs);
                 }
                 Fate::Sent
             }
@@ -443,7 +461,7 @@ impl Forwarder {
                 packet.keep = false;
                 packet.flood = false;
                 packet.labels.clear();
-                let stored = self.store.put(now, from, packet);
+                let stored = self.store.put(now, source, packet);
                 *(if stored { &mut self.counters.stored } else { &mut self.counters.no_way }) += 1;
                 if stored { Fate::Stored } else { Fate::Dropped }
             }
@@ -454,41 +472,8 @@ impl Forwarder {
         }
     }
 
-    /// The hop limit of a packet of this node. It is drawn once for each link, or the highest of a few packets would tell the first relay
-    /// that they begin here.
-    fn first_hops(&self, packet: &MeshPacket, labels: usize) -> u8 {
-        let most = self.config.hops_max;
-        match u8::try_from(labels).unwrap_or(u8::MAX) {
-            // The way was found by distance: how long it is is not known, so the draw comes on top of what it may be.
-            0 => most + self.draw(b"first", packet) % most,
-            // Each relay takes off one hop and one label, so that what is spare is the same all the way.
-            labels => labels.saturating_add(1 + HOPS_SPARE),
-        }
-    }
-
-    /// Nodes that a packet of somebody else may pass behind this one. Of what has the highest limit there is, every other link keeps it
-    /// here: so nobody can be sure that it begins at the node before.
-    fn hops_left(&self, packet: &MeshPacket) -> u8 {
-        let highest = 2 * self.config.hops_max - 1;
-        let keeps = packet.hops == highest && packet.labels.is_empty() && self.draw(b"keeps", packet).is_multiple_of(2);
-        if keeps { highest } else { packet.hops.saturating_sub(1) }
-    }
-
-    /// A number that is always the same for a link, and that nobody else can know.
-    fn draw(&self, what: &[u8; 5], packet: &MeshPacket) -> u8 {
-        let mut hash = blake3::Hasher::new_keyed(&self.secret);
-        hash.update(what).update(packet.destination.as_bytes()).update(&packet.connection.0);
-        hash.finalize().as_bytes()[0]
-    }
-
-    fn way(
-        &mut self,
-        now: Instant,
-        view: &dyn GraphView,
-        packet: &mut MeshPacket,
-        from: Option<PeerId>,
-        route: u8,
-    ) -> Way {
+    fn way(&mut self, now: Instant, view: &dyn GraphView, packet: &mut MeshPacket, source: Source, route: u8) -> Way {
+        let from = source.from();
         if let Some(to) = self.labelled(packet, from) {
             return Way::To(to, packet.labels.drain(..).skip(1).collect());
         }
@@ -499,27 +484,27 @@ impl Forwarder {
             }
         } else if let Some(way) = self.routed(view, packet, from, route) {
             return way;
-        } else if let Some(next) = self.vector_hop(&to, from.as_ref()) {
+        } else if let Some(next) = self.vector_hop(&to, from) {
             return Way::To(next, Vec::new());
         } else if view.contains(&to) {
             return Way::None;
         }
-        let to = self.flood.on_packet(now, packet, from.as_ref(), &self.links);
+        let to = self.flood.on_packet(now, packet, source, &self.links);
         if to.is_empty() { Way::None } else { Way::Everywhere(to) }
     }
 
     /// The neighbour that the packet names as the next; none when it is not there, or when two neighbours have that label.
-    fn labelled(&self, packet: &MeshPacket, from: Option<PeerId>) -> Option<PeerId> {
+    fn labelled(&self, packet: &MeshPacket, from: Option<&PeerId>) -> Option<PeerId> {
         let label = packet.labels.first()?;
         let mut fits = self.links.keys().filter(|peer| Label::of(peer) == *label);
         let (first, second) = (fits.next()?, fits.next());
-        (second.is_none() && Some(*first) != from).then_some(*first)
+        (second.is_none() && Some(first) != from).then_some(*first)
     }
 
-    fn routed(&mut self, view: &dyn GraphView, packet: &MeshPacket, from: Option<PeerId>, route: u8) -> Option<Way> {
+    fn routed(&mut self, view: &dyn GraphView, packet: &MeshPacket, from: Option<&PeerId>, route: u8) -> Option<Way> {
         let own = OwnLinks { costs: &self.links, epoch: self.epoch };
         let fits = |route: &Route| {
-            route.hops.len() <= usize::from(packet.hops) && route.hops.first().is_some_and(|first| Some(*first) != from)
+            route.hops.len() <= usize::from(packet.hops) && route.hops.first().is_some_and(|first| Some(first) != from)
         };
         let best = self.routes.best(own, view, &packet.destination)?;
         if route == 0 && fits(&best) {
@@ -536,15 +521,15 @@ impl Forwarder {
         self.links.contains_key(&next).then_some(next)
     }
 
-    fn send(&mut self, to: PeerId, packet: MeshPacket, outputs: &mut Vec<Output>) {
+    fn send(&mut self, to: PeerId, packet: MeshPacket, source: Source, outputs: &mut Vec<Output>) {
         if self.busy.contains_key(&to) {
-            self.wait(to, packet);
+            self.wait(to, packet, source);
         } else {
-            outputs.push(Output::Send { to, packet });
+            outputs.push(Output::Send { to, packet, source });
         }
     }
 
-    fn wait(&mut self, to: PeerId, packet: MeshPacket) {
+    fn wait(&mut self, to: PeerId, packet: MeshPacket, source: Source) {
         let bytes = packet.wire_bytes();
         let busy = self.busy.entry(to).or_default();
         let (own, all) = (as_bytes(self.config.neighbour_queue_bytes), as_bytes(self.config.queue_bytes));
@@ -554,7 +539,7 @@ impl Forwarder {
         }
         busy.bytes += bytes;
         self.queued += bytes;
-        busy.packets.push_back(packet);
+        busy.packets.push_back((source, packet));
     }
 
     fn link(&mut self, now: Instant, view: &dyn GraphView, peer: PeerId, cost: u32) -> Vec<Output> {
@@ -583,16 +568,23 @@ impl Forwarder {
         }
         if let Some(busy) = self.busy.remove(&peer) {
             self.queued -= busy.bytes;
-            for packet in busy.packets.into_iter().filter(|packet| !packet.flood) {
-                self.resend(now, view, packet, outputs);
+            for (source, packet) in busy.packets.into_iter().filter(|(_, packet)| !packet.flood) {
+                self.resend(now, view, packet, source, outputs);
             }
         }
     }
 
     /// A packet that did not leave takes another way. What its labels say is no longer of use.
-    fn resend(&mut self, now: Instant, view: &dyn GraphView, mut packet: MeshPacket, outputs: &mut Vec<Output>) {
+    fn resend(
+        &mut self,
+        now: Instant,
+        view: &dyn GraphView,
+        mut packet: MeshPacket,
+        source: Source,
+        outputs: &mut Vec<Output>,
+    ) {
         packet.labels.clear();
-        self.dispatch(now, view, packet, None, None, outputs);
+        self.dispatch(now, view, packet, source, None, outputs);
     }
 
     /// Sends what was kept for peers that can be reached again.
@@ -600,8 +592,8 @@ impl Forwarder {
         let peers: Vec<PeerId> = self.store.peers().collect();
         for peer in peers {
             if self.reaches(view, &peer) {
-                for packet in self.store.take(now, &peer) {
-                    self.resend(now, view, packet, outputs);
+                for (source, packet) in self.store.take(now, &peer) {
+                    self.resend(now, view, packet, source, outputs);
                 }
             }
         }

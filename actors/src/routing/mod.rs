@@ -19,10 +19,12 @@ pub mod distance_vector;
 pub mod flood;
 pub mod forward;
 mod graph;
+mod hop_limit;
 pub mod limits;
 pub mod parcel;
 pub mod routes;
 pub mod seen;
+mod source;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -33,4 +35,5 @@ pub use distance_vector::{DistanceVector, Tell};
 pub use forward::{Counters, Forwarder, Outgoing, Output};
 pub use graph::{GraphView, Route};
 pub use routes::{OwnLinks, Routes};
+pub use source::Source;
 pub use wire::{ConnectionId, MeshMessage, MeshPacket, PacketId, RoutingWireError, VectorMessage};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
 
+use super::source::Source;
 use super::wire::MeshPacket;
 
 /// What a packet costs beside its payload, in bytes: so that empty ones are bounded too.
@@ -26,8 +27,7 @@ pub struct StoreBounds {
 #[derive(Debug)]
 struct Kept {
     until: Instant,
-    /// The neighbour that brought it; `None` for packets of this node.
-    by: Option<PeerId>,
+    source: Source,
     packet: MeshPacket,
 }
 
@@ -42,7 +42,7 @@ struct Waiting {
 pub struct Store {
     bounds: StoreBounds,
     peers: BTreeMap<PeerId, Waiting>,
-    /// Bytes by neighbour.
+    /// Bytes by the neighbour on whose account they are; `None` is this node.
     brought: BTreeMap<Option<PeerId>, usize>,
     bytes: usize,
     expired: u64,
@@ -55,9 +55,9 @@ impl Store {
     }
 
     /// Keeps a packet, at the cost of older ones for the same peer. Never at the cost of other peers: false when there is no room.
-    pub fn put(&mut self, now: Instant, by: Option<PeerId>, packet: MeshPacket) -> bool {
+    pub fn put(&mut self, now: Instant, source: Source, packet: MeshPacket) -> bool {
         self.on_timeout(now);
-        let cost = cost(&packet);
+        let (cost, by) = (cost(&packet), source.payer());
         let brought = self.brought.get(&by).copied().unwrap_or(0);
         if brought + cost > self.bounds.bytes / NEIGHBOUR_PARTS {
             return false;
@@ -75,7 +75,7 @@ impl Store {
             settle(&mut self.brought, &oldest);
             self.expired += 1;
         }
-        waiting.packets.push_back(Kept { until: now + self.bounds.keep, by, packet });
+        waiting.packets.push_back(Kept { until: now + self.bounds.keep, source, packet });
         waiting.bytes += cost;
         self.bytes += cost;
         *self.brought.entry(by).or_default() += cost;
@@ -83,12 +83,12 @@ impl Store {
     }
 
     /// Hands out everything kept for a peer, oldest first.
-    pub fn take(&mut self, now: Instant, peer: &PeerId) -> Vec<MeshPacket> {
+    pub fn take(&mut self, now: Instant, peer: &PeerId) -> Vec<(Source, MeshPacket)> {
         self.on_timeout(now);
         let Some(waiting) = self.peers.remove(peer) else { return Vec::new() };
         self.bytes -= waiting.bytes;
         waiting.packets.iter().for_each(|kept| settle(&mut self.brought, kept));
-        waiting.packets.into_iter().map(|kept| kept.packet).collect()
+        waiting.packets.into_iter().map(|kept| (kept.source, kept.packet)).collect()
     }
 
     /// For whom something is kept.
@@ -132,10 +132,11 @@ fn cost(packet: &MeshPacket) -> usize {
 
 /// A packet is kept no more.
 fn settle(brought: &mut BTreeMap<Option<PeerId>, usize>, kept: &Kept) {
-    if let Some(bytes) = brought.get_mut(&kept.by) {
+    let by = kept.source.payer();
+    if let Some(bytes) = brought.get_mut(&by) {
         *bytes -= cost(&kept.packet).min(*bytes);
         if *bytes == 0 {
-            brought.remove(&kept.by);
+            brought.remove(&by);
         }
     }
 }
@@ -166,10 +167,10 @@ mod tests {
         let start = Instant::now();
         let mut store = Store::new(BOUNDS);
         for id in 0..10 {
-            assert!(store.put(start + Duration::from_secs(id), None, packet(1, id, 700)));
+            assert!(store.put(start + Duration::from_secs(id), Source::Own, packet(1, id, 700)));
         }
         let taken = store.take(start + Duration::from_secs(38), &PeerId::from_bytes([1; 32]));
-        assert_eq!(taken.iter().map(|packet| packet.id.0).collect::<Vec<_>>(), [9], "three fit, two are too old");
+        assert_eq!(taken.iter().map(|(_, packet)| packet.id.0).collect::<Vec<_>>(), [9], "three fit, two are too old");
         assert_eq!((store.bytes(), store.deadline()), (0, None));
     }
 
@@ -179,7 +180,7 @@ mod tests {
         let mut store = Store::new(BOUNDS);
         for to in 0..4 {
             for id in 0..20 {
-                store.put(start, Some(PeerId::from_bytes([to % 2; 32])), packet(to, id, 700));
+                store.put(start, Source::From(PeerId::from_bytes([to % 2; 32])), packet(to, id, 700));
             }
         }
         let kept: Vec<usize> = (0..4).map(|to| store.take(start, &PeerId::from_bytes([to; 32])).len()).collect();
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn what_one_neighbour_brings_leaves_room_for_another() {
         let start = Instant::now();
-        let (loud, quiet) = (Some(PeerId::from_bytes([1; 32])), Some(PeerId::from_bytes([2; 32])));
+        let [loud, quiet] = [1, 2].map(|n| Source::From(PeerId::from_bytes([n; 32])));
         let mut store = Store::new(BOUNDS);
         for step in 0..100_u64 {
             // Always to others, so that none of them has too much.
@@ -197,7 +198,8 @@ mod tests {
             let own = store.put(start + Duration::from_secs(step), quiet, packet(200 + step as u8 % 4, step, 0));
             assert!(own || step > 10, "{step}");
         }
-        assert!(store.brought[&loud] <= BOUNDS.bytes / 2 && store.brought[&quiet] > 4_000, "{:?}", store.brought);
+        let brought = |source: &Source| store.brought[&source.payer()];
+        assert!(brought(&loud) <= BOUNDS.bytes / 2 && brought(&quiet) > 4_000, "{:?}", store.brought);
         store.on_timeout(start + Duration::from_secs(1000));
         assert!(store.brought.is_empty());
     }
@@ -213,7 +215,7 @@ mod tests {
                 if take {
                     store.take(at, &PeerId::from_bytes([peer; 32]));
                 } else {
-                    store.put(at, Some(PeerId::from_bytes([id as u8 % 3; 32])), packet(peer, id as u64, bytes));
+                    store.put(at, Source::From(PeerId::from_bytes([id as u8 % 3; 32])), packet(peer, id as u64, bytes));
                 }
                 let held: usize = store.peers.values().map(|waiting| waiting.packets.iter().map(|kept| cost(&kept.packet)).sum::<usize>()).sum();
                 prop_assert_eq!(store.brought.values().sum::<usize>(), held);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::ack_pace::{HOLDS, Wish};
 use super::ranges::RangeSet;
 
 /// Ranges of records that are remembered and told: on a link whose lanes are ordered there are hardly ever more than one a lane.
@@ -11,6 +12,11 @@ const RECORDS_AT_ONCE: u32 = 8;
 /// and so many bytes: a sender whose window is small waits for them. A single small record never is, so that a request is
 /// acknowledged by its answer.
 const BYTES_AT_ONCE: usize = 8 * 1024;
+/// The most that a peer may wish for: more would only keep from it what it needs. The delay is the one of RFC 9000 §18.2.
+const WISH_RECORDS_MAX: u32 = 64;
+const WISH_DELAY_MAX: Duration = Duration::from_millis(25);
+/// Records that are waited for on a wish count as this long at most, on average.
+const WISH_RECORD_BYTES: usize = 1024 + 256;
 
 /// Tracks the records of one link.
 #[derive(Debug, Default)]
@@ -20,9 +26,20 @@ pub struct AckTracker {
     eliciting: u32,
     bytes: usize,
     deadline: Option<Instant>,
+    /// What the peer is content with, and until when.
+    wish: Option<(Wish, Instant)>,
+    /// The peer waits for an acknowledgement.
+    at_once: bool,
 }
 
 impl AckTracker {
+    /// The peer says how often it wants to hear.
+    pub(super) fn on_wish(&mut self, now: Instant, records: u64, delay: Duration) {
+        let records = u32::try_from(records).unwrap_or(u32::MAX).min(WISH_RECORDS_MAX);
+        self.at_once = records <= 1;
+        self.wish = (!self.at_once).then(|| (Wish { records, delay: delay.min(WISH_DELAY_MAX) }, now + HOLDS));
+    }
+
     /// Notes a record that was opened.
     pub fn on_record(&mut self, now: Instant, counter: u64, bytes: usize, eliciting: bool, delay_max: Duration) {
         if self.received.max().is_none_or(|largest| counter > largest) {
@@ -33,9 +50,17 @@ impl AckTracker {
         if eliciting {
             self.eliciting += 1;
             self.bytes += bytes;
-            self.deadline = self.deadline.or(Some(now + delay_max));
-            if self.eliciting >= RECORDS_AT_ONCE || self.bytes >= BYTES_AT_ONCE {
+            let (records, bytes, delay) = match self.wish.filter(|(_, until)| now < *until) {
+                Some((wish, _)) => {
+                    let records = wish.records.max(RECORDS_AT_ONCE);
+                    (records, records as usize * WISH_RECORD_BYTES, wish.delay.max(delay_max))
+                }
+                None => (RECORDS_AT_ONCE, BYTES_AT_ONCE, delay_max),
+            };
+            self.deadline = self.deadline.or(Some(now + delay));
+            if self.at_once || self.eliciting >= records || self.bytes >= bytes {
                 self.deadline = Some(now);
+                self.at_once = false;
             }
         }
     }
@@ -45,16 +70,23 @@ impl AckTracker {
         self.deadline
     }
 
-    /// Whether there is something to acknowledge, due or not.
+    /// Whether an acknowledgement will be on its way, due or not.
     pub fn is_pending(&self) -> bool {
-        self.eliciting > 0
+        self.deadline.is_some()
+    }
+
+    /// Whether the peer is content with an acknowledgement now and then.
+    pub(super) fn is_for_a_stream(&self, now: Instant) -> bool {
+        self.wish.is_some_and(|(wish, until)| wish.is_of_a_stream() && now < until)
     }
 
     /// What to acknowledge: the ranges, and how long the largest was held back. The caller sends it, and says so by calling this.
     pub fn take(&mut self, now: Instant) -> Option<(&RangeSet, Duration)> {
+        // In a stream the next one is due anyway; until then whatever else is to be said waits for it.
+        let stream = self.wish.filter(|(_, until)| self.eliciting > 0 && now < *until);
+        self.deadline = stream.map(|(wish, _)| now + wish.delay);
         self.eliciting = 0;
         self.bytes = 0;
-        self.deadline = None;
         let held = self.largest_at.map(|at| now.saturating_duration_since(at))?;
         (!self.received.is_empty()).then_some((&self.received, held))
     }
@@ -79,6 +111,42 @@ mod tests {
         acks.take(now);
         acks.on_record(now, 101, BYTES_AT_ONCE, true, DELAY);
         assert_eq!(acks.deadline(), Some(now));
+    }
+
+    #[test]
+    fn a_peer_that_is_content_with_less_is_told_less_for_a_second_or_until_it_is_not() {
+        let now = Instant::now();
+        let mut acks = AckTracker::default();
+        let deadline = |acks: &mut AckTracker, now, records: u64| {
+            // Twice: behind a stream one more is due.
+            acks.take(now);
+            acks.take(now);
+            (0..records).for_each(|counter| acks.on_record(now, counter, 1_000, true, DELAY));
+            acks.deadline()
+        };
+        acks.on_wish(now, 16, 20 * DELAY / 2);
+        assert_eq!(deadline(&mut acks, now, 15), Some(now + 10 * DELAY));
+        assert_eq!(deadline(&mut acks, now, 16), Some(now));
+        assert_eq!(deadline(&mut acks, now + HOLDS, 15), Some(now + HOLDS), "it was not said again");
+        acks.on_wish(now, 16, 20 * DELAY / 2);
+        acks.on_wish(now, 1, Duration::ZERO);
+        assert_eq!(deadline(&mut acks, now, 1), Some(now));
+        assert_eq!(deadline(&mut acks, now, 1), Some(now + DELAY));
+        acks.on_wish(now, u64::MAX, Duration::MAX);
+        assert_eq!(deadline(&mut acks, now, 63), Some(now + WISH_DELAY_MAX), "more is not granted");
+        assert_eq!(deadline(&mut acks, now, 64), Some(now));
+    }
+
+    #[test]
+    fn behind_a_stream_there_is_one_more_acknowledgement_for_whatever_waited_for_it() {
+        let now = Instant::now();
+        let mut acks = AckTracker::default();
+        acks.on_wish(now, 16, 5 * DELAY);
+        acks.on_record(now, 0, 1_000, true, DELAY);
+        acks.take(now + DELAY);
+        assert_eq!((acks.deadline(), acks.is_pending()), (Some(now + 6 * DELAY), true));
+        acks.take(now + 6 * DELAY);
+        assert!(!acks.is_pending());
     }
 
     #[test]

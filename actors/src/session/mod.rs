@@ -11,6 +11,7 @@
 //! | `handshake`, `seal`, `replay`, `identity`, `resume` | who the peer is, and sealed records |
 //! | `keyfile`, `private_file`, `trust`, `limits`, `budgets` | what is kept on disk, who is let in, what strangers may cost |
 
+mod ack_pace;
 pub mod acks;
 pub mod actor;
 pub(crate) mod budgets;

@@ -8,6 +8,7 @@ use bowline_messages::health::{Advice, Evidence};
 use bowline_messages::link::{IllegalLinkStep, LinkInfo, LinkState, LinkStats, LinkStep};
 use bowline_messages::{ChannelId, LinkId};
 
+use super::ack_pace::AckPace;
 use super::acks::AckTracker;
 use super::outbox::{CLASSES, PeerLimits, SentItem};
 use super::patience::Patience;
@@ -111,6 +112,10 @@ pub(crate) struct Path {
     pub(crate) stats: LinkStats,
     /// Longest time that the peer holds an acknowledgement back.
     pub(crate) ack_delay_max: Duration,
+    /// How often it is wished to acknowledge.
+    pub(crate) ack_pace: AckPace,
+    /// What it may have held back of what was sent last.
+    ack_delay: Duration,
     records: VecDeque<SentRecord>,
     /// Counter of `records[0]`, once something was sent.
     first_counter: u64,
@@ -210,6 +215,8 @@ impl Path {
             acks: AckTracker::default(),
             stats: LinkStats::default(),
             ack_delay_max,
+            ack_pace: AckPace::default(),
+            ack_delay: ack_delay_max,
             records: VecDeque::new(),
             first_counter: 0,
             items: VecDeque::new(),
@@ -295,6 +302,8 @@ impl Path {
             self.outstanding_data += u32::from(data);
             self.outstanding_content += u32::from(content);
             self.eliciting_at = now;
+            self.ack_pace.on_sent(now, bytes);
+            self.ack_delay = self.ack_delay_max.max(self.ack_pace.delay(now));
         }
         let mark = self.window.on_sent(now, if eliciting { bytes } else { 0 });
         self.items.extend(items);
@@ -376,7 +385,7 @@ impl Path {
             self.bare_records = 0;
             if !late_only {
                 let sample = now.saturating_duration_since(sent_at);
-                self.rtt.on_sample(now, sample, delay.min(self.ack_delay_max));
+                self.rtt.on_sample(now, sample, delay.min(self.ack_delay));
                 out.measured = true;
                 self.forecast.on_delivered(now, self.rtt.latest() / 2);
                 self.window.on_acknowledged(now, bytes, mark);
@@ -578,7 +587,7 @@ impl Path {
 
     /// The time-out after which missing progress is suspicious, doubled with each suspicion.
     pub(crate) fn probe_timeout(&self) -> Duration {
-        self.rtt.probe_timeout(self.ack_delay_max)
+        self.rtt.probe_timeout(self.ack_delay)
     }
 
     /// Whether everything on it was given to other links while the verdict is open.

@@ -233,6 +233,11 @@ impl Session {
                     (eliciting, news) = (true, true);
                     self.outputs.push_back(Output::Datagram(concern, payload));
                 }
+                Frame::AckFrequency { records, delay_us } => {
+                    if let Some(path) = self.paths.get_mut(&link) {
+                        path.acks.on_wish(now, records, Duration::from_micros(delay_us));
+                    }
+                }
                 Frame::Close { code, text } => self.outputs.push_back(Output::ClosedByPeer(code, text)),
                 Frame::Padding { .. } | Frame::Unknown { .. } => {}
             }

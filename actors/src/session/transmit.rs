@@ -270,6 +270,15 @@ impl Session {
         if self.paths.get(&link).is_some_and(|path| !path.introduced) {
             frame::put_session(data, self.incarnation);
         }
+        if let Some(wish) = self.paths.get_mut(&link).and_then(|path| match fill {
+            Fill::Control => path.acks.is_for_a_stream(now).then(|| path.ack_pace.in_return(now)).flatten(),
+            Fill::Class(_) | Fill::Datagrams(_) | Fill::Copies => {
+                path.ack_pace.wish(now, path.window.in_flight(), path.window_bytes())
+            }
+        }) {
+            let delay = u64::try_from(wish.delay.as_micros()).unwrap_or(u64::MAX);
+            frame::put_ack_frequency(data, wish.records.into(), delay);
+        }
         let begun = data.len();
         self.record_items.clear();
         let pinged = self.put_control(now, link, fill, data, parts);

@@ -87,6 +87,8 @@ mod tests {
             }
         }
         let result: Result<(), String> = contain(|| std::panic::panic_any(Bomb));
-        assert_eq!(result, Err("panic without a message".into()));
+        // Where it happened is known to the process's hook, which other tests may have set.
+        let message = result.err().unwrap_or_default();
+        assert!(message.starts_with("panic without a message"), "{message}");
     }
 }

@@ -1,10 +1,10 @@
 //! One look at the graph: everything that takes time of what watch and healing make of it. Nothing here knows the node's thread, so a large graph is
 //! looked at on another one.
 //!
-//! It is about the part of the network that this node is in. Anybody can invent nodes that link each other: what no way leads to is counted, and
-//! changes no figure, no alert and no plan.
+//! It is about the part of the network that this node is in, and in it about the nodes that count there ([`super::own_part`]): what anybody can
+//! invent is counted, and changes no figure, no alert and no plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,13 @@ use bowline_messages::config::{HealingConfig, TopologyConfig, WatchConfig};
 use bowline_messages::topology::HealingPurpose;
 use petgraph::graph::NodeIndex;
 use petgraph::stable_graph::EdgeReference;
-use petgraph::visit::{EdgeFiltered, EdgeRef as _, NodeFiltered, NodeIndexable as _};
+use petgraph::visit::{EdgeFiltered, EdgeRef as _, NodeFiltered};
 
 use super::communities::communities;
 use super::healing::outline::Outline;
 use super::healing::plan::{Need, Planned, allowed, links_for, plan};
 use super::link_state::{LinkData, LiveGraph};
+use super::own_part::{Elsewhere, own_part};
 use super::{Analyser, Shape};
 
 /// Pairs of nodes that a recommendation names.
@@ -33,15 +34,6 @@ const CLUSTERS_BELOW: u32 = 20_000;
 pub(super) struct BridgeNode {
     pub(super) peer: PeerId,
     pub(super) load: f64,
-}
-
-/// Everything but this node's part of the network.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Elsewhere {
-    /// Parts, this node's own included.
-    pub(super) parts: u32,
-    /// The nodes of the others, in ascending order.
-    pub(super) nodes: Vec<PeerId>,
 }
 
 /// Groups of nodes with more links inside than between them.
@@ -128,6 +120,10 @@ pub struct Surveyor {
     clusters_at: Option<Instant>,
     clusters_structure: u64,
     analyser: Analyser,
+    /// Who counts beside this node and its neighbours; none: everybody.
+    members: Option<BTreeSet<PeerId>>,
+    /// Whether they are others than at the last look.
+    met: bool,
     last: Survey,
 }
 
@@ -141,24 +137,35 @@ impl Surveyor {
             clusters_at: None,
             clusters_structure: 0,
             analyser: Analyser::new(),
+            members: None,
+            met: false,
             last: Survey::default(),
+        }
+    }
+
+    /// Who is a member, as far as this node knows, of the nodes in the graph. All others that hang on one node alone count for nothing. Before this
+    /// is said for the first time, everybody counts.
+    pub fn meet(&mut self, members: BTreeSet<PeerId>) {
+        if self.members.as_ref() != Some(&members) {
+            (self.members, self.met) = (Some(members), true);
         }
     }
 
     /// Whether a look would find anything that the last one did not.
     pub fn has_news(&self, now: Instant, graph: &LiveGraph) -> bool {
-        graph.version() != self.last.version || self.wants_clusters(now, graph.structure())
+        self.met || graph.version() != self.last.version || self.wants_clusters(now, graph.structure())
     }
 
     /// Looks at a graph. Only what may have changed since the last look is worked out anew.
     pub fn look(&mut self, now: Instant, graph: &LiveGraph) -> Survey {
-        if graph.structure() != self.last.structure {
+        let met = std::mem::take(&mut self.met);
+        if met || graph.structure() != self.last.structure {
             self.analyse(graph);
         }
         if self.wants_clusters(now, graph.structure()) {
             self.find_clusters(now, graph);
         }
-        if graph.version() != self.last.version {
+        if met || graph.version() != self.last.version {
             self.plan(graph);
         }
         self.last.clone()
@@ -166,7 +173,7 @@ impl Surveyor {
 
     /// What the network would be without each of some links of this node: one analysis each. To be asked after [`Surveyor::look`].
     pub fn review(&mut self, graph: &LiveGraph, links: &[PeerId]) -> Review {
-        let (here, _) = parts(graph);
+        let (here, _) = own_part(graph, self.members.as_ref());
         let part = NodeFiltered::from_fn(graph.graph(), |node: NodeIndex<u32>| here[node.index()]);
         let mut review = Review::default();
         for peer in links {
@@ -182,8 +189,8 @@ impl Surveyor {
 
     /// What follows from who is linked to whom.
     fn analyse(&mut self, graph: &LiveGraph) {
-        let (here, elsewhere) = parts(graph);
-        let shape = if elsewhere.nodes.is_empty() {
+        let (here, elsewhere) = own_part(graph, self.members.as_ref());
+        let shape = if elsewhere.len() == 0 {
             self.analyser.analyse(graph.graph())
         } else {
             self.analyser.analyse(&NodeFiltered::from_fn(graph.graph(), |node: NodeIndex<u32>| here[node.index()]))
@@ -203,7 +210,7 @@ impl Surveyor {
         if self.last.shape.nodes >= CLUSTERS_BELOW {
             return;
         }
-        let (here, _) = parts(graph);
+        let (here, _) = own_part(graph, self.members.as_ref());
         let part = NodeFiltered::from_fn(graph.graph(), |node: NodeIndex<u32>| here[node.index()]);
         let found = communities(&part);
         let nodes = graph.graph().node_indices().filter(|node| here[node.index()]);
@@ -219,7 +226,7 @@ impl Surveyor {
         bridge_nodes.sort_by_key(|node| (u64::MAX - separated(node), node.index()));
         let data = bridge_nodes.iter().filter_map(|node| graph.graph().node_weight(*node));
         let bridge_nodes = data.map(|node| BridgeNode { peer: node.peer, load: node.facts.load }).collect();
-        let outline = Outline::of(graph, &self.last.elsewhere.nodes);
+        let outline = Outline::of(graph, &self.last.elsewhere.all());
         let needs = Need::of(&shape, graph, &self.limits);
         let planned = if needs.is_empty() { Vec::new() } else { plan(&needs, &outline, &self.healing) };
         let own = graph.own();
@@ -260,32 +267,4 @@ impl Surveyor {
         let links = |need: &Need| links_for(need, &willing, allowed(need, &willing, &self.healing).min(PAIRS_NAMED));
         needs.into_iter().map(|need| (need.clone(), links(&need))).collect()
     }
-}
-
-/// Which nodes are in the same part of the graph as the one whose graph it is, by their places; and the rest.
-fn parts(graph: &LiveGraph) -> (Vec<bool>, Elsewhere) {
-    let network = graph.graph();
-    let mut seen = vec![false; network.node_bound()];
-    let reach = |from: NodeIndex<u32>, seen: &mut Vec<bool>| {
-        let mut open = vec![from];
-        seen[from.index()] = true;
-        while let Some(node) = open.pop() {
-            let fresh = network.neighbors(node).filter(|next| !std::mem::replace(&mut seen[next.index()], true));
-            open.extend(fresh);
-        }
-    };
-    if let Some(own) = graph.index(&graph.own()) {
-        reach(own, &mut seen);
-    }
-    let here = seen.clone();
-    let mut elsewhere = Elsewhere { parts: 1, nodes: Vec::new() };
-    for peer in graph.nodes() {
-        let Some(node) = graph.index(&peer).filter(|node| !here[node.index()]) else { continue };
-        elsewhere.nodes.push(peer);
-        if !seen[node.index()] {
-            elsewhere.parts += 1;
-            reach(node, &mut seen);
-        }
-    }
-    (here, elsewhere)
 }

@@ -51,7 +51,7 @@ pub struct PartitionConfig {
     /// How long each step of a recovery may take. Default: 10 s.
     #[serde(with = "duration")]
     pub step_timeout: Duration,
-    /// Proofs of misbehaviour of one peer after which it is excluded. `0`: never. Default: 3.
+    /// Proofs of misbehaviour of one peer after which it is excluded. `0`: never. The same on all participants. Default: 3.
     pub strikes: u32,
     /// Proofs kept of one peer. Default: 16.
     pub evidence_max: usize,

@@ -15,8 +15,8 @@ mod control;
 
 pub use ack::{Ack, AckRanges, put_ack};
 pub use control::{
-    CloseCode, LinkDownCode, SignedAddresses, put_addresses, put_close, put_delivered, put_link_down, put_padding,
-    put_ping, put_quarantined, put_session, put_skip,
+    CloseCode, LinkDownCode, SignedAddresses, put_ack_frequency, put_addresses, put_close, put_delivered,
+    put_link_down, put_padding, put_ping, put_quarantined, put_session, put_skip,
 };
 
 /// The types of frames, as they stand on the wire.
@@ -49,6 +49,8 @@ pub mod types {
     pub const SKIPPABLE: u64 = 0x40;
     /// A datagram between the nodes themselves.
     pub const DATAGRAM: u64 = 0x40;
+    /// How often records of this link are to be acknowledged.
+    pub const ACK_FREQUENCY: u64 = 0x41;
 }
 
 /// The longest text in a CLOSE frame, in bytes.
@@ -168,6 +170,13 @@ pub enum Frame {
         concern: u8,
         /// Its content.
         payload: Bytes,
+    },
+    /// How often records of this link are to be acknowledged for the next second. A wish: nothing hangs on it.
+    AckFrequency {
+        /// After so many that want it; at once from 1 down.
+        records: u64,
+        /// After so many microseconds at the latest.
+        delay_us: u64,
     },
     /// A frame of a later version that may be skipped.
     Unknown {
@@ -386,6 +395,10 @@ impl FrameReader {
         let length = reader.varint_length().map_err(malformed)?;
         let begin = reader.at();
         let content = self.record.slice(begin..begin + length);
+        if kind == types::ACK_FREQUENCY {
+            let frame = control::read_ack_frequency(&content).map_err(|Short| FrameError::Malformed(kind))?;
+            return Ok((frame, begin + length));
+        }
         let frame = match (kind, content.first()) {
             (types::DATAGRAM, Some(&concern)) => Frame::Datagram { concern, payload: content.slice(1..) },
             (types::DATAGRAM, None) => return Err(FrameError::Malformed(kind)),

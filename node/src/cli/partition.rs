@@ -74,6 +74,10 @@ fn explain(status: &GroupStatus) -> String {
     if !report.excluded.is_empty() {
         lines.push(format!("excluded: {}", names(&report.excluded)));
     }
+    if !report.others.is_empty() {
+        let whose = names(&report.others);
+        lines.push(format!("not counted, since another list of participants is in the configuration there: {whose}"));
+    }
     let leader =
         log.leader.as_ref().map_or_else(|| "nobody leads".to_owned(), |leader| format!("led by {}", name(leader)));
     lines.push(format!(

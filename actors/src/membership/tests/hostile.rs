@@ -12,29 +12,32 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::simulation::{CheapKeys, Network, Simulation};
-use super::super::wire::{Claim, Draft, Node, Signature, Statement};
+use super::super::wire::{Claim, Draft, Node, Signature, Statement, to_direct};
 use super::super::{Keys, Membership, MembershipOutput, Refusal};
 use super::*;
 
 /// A node with the key of one of the numbers above those in use: an insider when it has joined, an attacker at any rate.
-struct Liar {
-    node: Node,
+pub(super) struct Liar {
+    pub(super) node: Node,
     sequence: u64,
     number: u16,
 }
 
 impl Liar {
-    fn new(number: usize) -> Self {
+    pub(super) fn new(number: usize) -> Self {
         Self { node: Node { peer: Simulation::peer(number), life: 1, renewal: 0 }, sequence: 0, number: 0 }
     }
 
-    fn says(claim: Claim) -> Statement {
+    pub(super) fn says(claim: Claim) -> Statement {
         Statement { claim, signature: Signature(CheapKeys(claim.author()).sign(&claim.signed_bytes())) }
     }
 
     fn packet(&mut self, to: usize, message: Message<Node>, statements: &[Statement]) -> Bytes {
+        self.packet_to(Node { peer: Simulation::peer(to), life: 1, renewal: 0 }, message, statements)
+    }
+
+    pub(super) fn packet_to(&mut self, dst: Node, message: Message<Node>, statements: &[Statement]) -> Bytes {
         self.sequence += 1;
-        let dst = Node { peer: Simulation::peer(to), life: 1, renewal: 0 };
         let header = Header { src: self.node, src_incarnation: self.number, dst, message };
         let mut draft = Draft::new(header, self.sequence, None, None, 1200);
         for statement in statements {
@@ -44,8 +47,21 @@ impl Liar {
         draft.finish(|bytes| Signature(keys.sign(bytes)))
     }
 
+    /// What the node answers, whatever its name is by now.
+    pub(super) fn tells(
+        &mut self,
+        simulation: &mut Simulation,
+        to: usize,
+        message: Message<Node>,
+        statements: &[Statement],
+    ) -> Result<(), Refusal> {
+        let (dst, now) = (simulation.machine(to).unwrap().node, simulation.now());
+        let bytes = self.packet_to(dst, message, statements);
+        simulation.with(to, |machine| machine.on_packet(now, &bytes)).unwrap()
+    }
+
     /// What the node answers.
-    fn gives(
+    pub(super) fn gives(
         &mut self,
         simulation: &mut Simulation,
         to: usize,
@@ -57,7 +73,7 @@ impl Liar {
     }
 }
 
-fn node(number: usize) -> Node {
+pub(super) fn node(number: usize) -> Node {
     Liar::new(number).node
 }
 
@@ -70,8 +86,8 @@ fn recorded(simulation: &Simulation) -> (Membership, Vec<Bytes>) {
     machine.join(simulation.now(), Simulation::peer(0));
     let mut packets = Vec::new();
     while let Some(output) = machine.poll_output() {
-        if let MembershipOutput::Send { payload, .. } = output {
-            packets.push(payload);
+        if let MembershipOutput::Send { unsigned, .. } = output {
+            packets.push(machine.whole(&unsigned));
         }
     }
     (machine, packets)
@@ -173,7 +189,15 @@ proptest! {
                 Claim::Leave { node: any_node(&mut rng) },
             ];
             let statements: Vec<Statement> = claims.into_iter().filter(|_| rng.random()).map(Liar::says).collect();
-            let _ = liar.gives(&mut simulation, rng.random_range(0..4), message, &statements);
+            let (to, from, now) = (rng.random_range(0..4), liar.node.peer, simulation.now());
+            let dst = if rng.random() { simulation.machine(to).unwrap().node } else { Node { renewal: 0, ..node(to) } };
+            let whole = liar.packet_to(dst, message, &statements);
+            // As neighbours send, and as it comes through others.
+            let direct = to_direct(&whole).filter(|_| rng.random());
+            let _ = simulation.with(to, |machine| match &direct {
+                Some(direct) => machine.on_direct(now, from, direct),
+                None => machine.on_packet(now, &whole),
+            });
             simulation.run(Duration::from_millis(rng.random_range(0..500)));
         }
         for node in 0..4 {

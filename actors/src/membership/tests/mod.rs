@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod burden;
 mod hostile;
 
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ fn about(simulation: &Simulation, node: usize) -> Vec<MembershipEvent> {
         | MembershipEvent::Left { peer, .. }
         | MembershipEvent::Returned { peer, .. }
         | MembershipEvent::ShutOut { peer }
+        | MembershipEvent::Evicted { peer }
         | MembershipEvent::Offended { peer, .. } => Some(*peer),
         MembershipEvent::Excluded { .. } | MembershipEvent::Superseded { .. } => None,
         #[allow(clippy::wildcard_enum_match_arm, reason = "events that come later are about nobody here")]

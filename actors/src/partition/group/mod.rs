@@ -48,6 +48,8 @@ pub enum Record {
     Log(Persist),
     /// Of the lease.
     Lease(Memory),
+    /// Who takes part at the very beginning, as a digest: the medium's own note, so that a journal is not read for another group.
+    Participants([u8; 32]),
 }
 
 /// What the group wants done, in this order.
@@ -173,6 +175,7 @@ impl Durable {
         match record {
             Record::Log(persist) => self.stored.apply(persist)?,
             Record::Lease(memory) => self.remembered.lease = Some(memory),
+            Record::Participants(_) => {}
         }
         Ok(())
     }
@@ -306,7 +309,10 @@ impl<M: StateMachine> Group<M> {
     /// A packet came from this node, authenticated.
     pub fn on_packet(&mut self, now: Instant, from: PeerId, concern: Concern, payload: &[u8]) -> Result<(), String> {
         let takes_part = self.partition.configuration().contains(&from);
-        if self.in_doubt || self.partition.evidence().is_excluded(&from) {
+        if self.in_doubt || !takes_part || self.partition.evidence().is_excluded(&from) {
+            return Ok(());
+        }
+        if concern != Concern::Partition && self.partition.goes_by_another_list(&from) {
             return Ok(());
         }
         match concern {
@@ -315,11 +321,11 @@ impl<M: StateMachine> Group<M> {
                 self.take_partition(outputs);
             }
             Concern::Log => {
+                self.log.loses_only(self.partition.evidence().proven());
                 let taken = self.log.on_packet(now, from, payload);
                 self.take_log();
                 taken.map_err(|error| error.to_string())?;
             }
-            Concern::State if !takes_part => {}
             Concern::State => {
                 self.resolution.on_log_end(self.log.status().last);
                 // What comes late, of a leader of old, is refused as it should be.
@@ -329,7 +335,7 @@ impl<M: StateMachine> Group<M> {
             Concern::Command => {
                 let (command, holder) = wire::decode(payload).map_err(|error| error.to_string())?;
                 let known = |peer: &PeerId| self.partition.configuration().contains(peer);
-                if takes_part && self.log.is_leader() && known(&holder) && known(&command.id.origin) {
+                if self.log.is_leader() && known(&holder) && known(&command.id.origin) {
                     if !command.is_signed(&*self.signer) {
                         self.partition.count_refused();
                         return Err("a command that its origin did not sign".to_owned());
@@ -360,6 +366,8 @@ impl<M: StateMachine> Group<M> {
             self.propose_again(now, id);
         }
         self.exclude(now);
+        // What could not be adopted before, for want of proofs.
+        self.take_participants(now);
     }
 
     /// When [`Group::on_timeout`] is next due.
@@ -530,8 +538,16 @@ impl<M: StateMachine> Group<M> {
     /// The participants may have changed: the other machines learn of it.
     fn take_participants(&mut self, now: Instant) {
         let (changes, participants) = self.shared.participants();
-        let (version, participants) = (changes + 1, participants.collect::<std::collections::BTreeSet<_>>());
-        if version <= self.partition.configuration().version() {
+        let (version, before) = (changes.saturating_add(1), self.partition.configuration());
+        if version <= before.version() {
+            return;
+        }
+        let participants = participants.collect::<std::collections::BTreeSet<_>>();
+        // Each version before has lost somebody, too; and against each of these this node has to have proofs itself, whoever says that it is committed.
+        let gone: Vec<&PeerId> = before.participants().difference(&participants).collect();
+        let (proven, versions) = (self.partition.evidence().proven(), version - before.version());
+        let lawful = participants.is_subset(before.participants()) && gone.iter().all(|peer| proven.contains(*peer));
+        if !lawful || versions > gone.len() as u64 {
             return;
         }
         let breaks = participants.first().copied().filter(|_| self.tie_breaker);
@@ -545,6 +561,7 @@ impl<M: StateMachine> Group<M> {
 
     /// The state is another one: what is open in it is to be committed, whoever accepted it.
     fn on_adopted(&mut self, now: Instant) {
+        self.partition.on_fence(Term(self.shared.fence()));
         self.forget_done();
         for (id, command) in self.shared.open() {
             self.waiting.entry(*id).or_insert_with(|| (command.clone(), now + self.config.log.propose_again));

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::done::{CommandId, Done};
 use crate::partition::log::Position;
+use crate::partition::log::wire::NUMBER_MAX;
 use crate::partition::state::transfer::digest;
 use crate::partition::state::{VectorClock, Version, Versioned};
+use crate::partition::terms::LEAP_MAX;
 use crate::partition::wire::{Signature, Signer};
 
 /// Entries of a vector clock at most: as many as there may be participants, and those that were.
@@ -107,6 +109,9 @@ pub enum Carried {
     Before,
     /// It was proposed under a lease that is over: it has to be proposed again.
     Fenced,
+    /// Its lease is said to be of a term that is too far above those before. It is passed over, and the fence comes as far up as it may: so whatever really
+    /// is of such a term is carried out after some repetitions, and nobody uses terms up.
+    Leap,
     /// Its origin did not sign it: it is passed over, and its name is still free.
     Unsigned,
 }
@@ -121,6 +126,15 @@ struct Ledger {
     /// Changes of the participants so far, and who they are since the last one; none: those of the beginning.
     version: u64,
     participants: Vec<[u8; 32]>,
+}
+
+impl Ledger {
+    /// A state comes from another node, which can say what it likes: no number in it may be one that nothing can follow.
+    fn check(&self) -> Result<(), String> {
+        let Position { term, index } = self.position;
+        let sound = [term, index, self.fence, self.version].iter().all(|number| *number < NUMBER_MAX);
+        if sound { Ok(()) } else { Err("a number in it cannot be".to_owned()) }
+    }
 }
 
 /// What travels and is stored.
@@ -166,6 +180,11 @@ impl<M: StateMachine> Shared<M> {
     /// How far it is.
     pub const fn position(&self) -> Position {
         self.ledger.position
+    }
+
+    /// The highest term under which anything was done.
+    pub const fn fence(&self) -> u64 {
+        self.ledger.fence
     }
 
     /// How many commands were carried out.
@@ -214,12 +233,15 @@ impl<M: StateMachine> Shared<M> {
             Carried::Before
         } else if command.fence < self.ledger.fence {
             Carried::Fenced
+        } else if command.fence - self.ledger.fence > LEAP_MAX {
+            self.ledger.fence += LEAP_MAX;
+            Carried::Leap
         } else {
             self.ledger.fence = command.fence;
             self.ledger.done.insert(&command.id);
             Carried::Out(self.machine.execute(&command.content))
         };
-        if carried != Carried::Fenced {
+        if !matches!(carried, Carried::Fenced | Carried::Leap) {
             self.open.remove(&command.id);
         }
         Some((command, carried))
@@ -247,6 +269,7 @@ impl<M: StateMachine> Shared<M> {
     /// In the application's words, or that it cannot be read; nothing changed.
     pub fn load(&mut self, state: &[u8]) -> Result<(), String> {
         let committed: Committed = postcard::from_bytes(state).map_err(|error| error.to_string())?;
+        committed.ledger.check()?;
         if committed.ledger.position.index > self.ledger.position.index {
             self.machine.load(&committed.machine)?;
             self.ledger = committed.ledger;
@@ -280,6 +303,7 @@ impl<M: StateMachine> Versioned for Shared<M> {
         if whole.open.len() > OPEN_MAX || whole.open.iter().any(|(id, command)| *id != command.id) {
             return Err("what is open in it cannot be".to_owned());
         }
+        whole.committed.ledger.check()?;
         self.machine.load(&whole.committed.machine)?;
         self.ledger = whole.committed.ledger;
         (self.open, self.clock) = (whole.open, whole.clock);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
 use bowline_messages::network::Concern;
-use bowline_messages::partition::{PartitionEvent, PauseReason, RecoveryFailure, RecoveryStep};
+use bowline_messages::partition::{PartitionEvent, PauseReason, RecoveryFailure, RecoveryStep, Term};
 use bytes::Bytes;
 
 use super::shared::{Carried, Command, StateMachine};
@@ -225,6 +225,7 @@ impl<M: StateMachine> Group<M> {
                     self.in_doubt = true;
                     return Some(GroupOutput::RolledBack(RollbackReason::InDoubt(why)));
                 }
+                self.partition.on_fence(Term(self.shared.fence()));
                 self.forget_done();
                 self.take_participants(now);
             }
@@ -257,6 +258,7 @@ impl<M: StateMachine> Group<M> {
     fn on_committed(&mut self, now: Instant, position: Position, bytes: &Bytes) {
         let Some((command, carried)) = self.shared.on_committed(position, bytes, &*self.signer) else { return };
         let id = command.id;
+        self.partition.on_fence(Term(self.shared.fence()));
         match carried {
             Carried::Out(answer) => {
                 if self.waiting.remove(&id).is_some() && id.origin == self.me && id.life == self.life {
@@ -275,7 +277,8 @@ impl<M: StateMachine> Group<M> {
                 }
             }
             // A leader that lies. What this node itself has of that name, if anything, is still to be done.
-            Carried::Unsigned => self.partition.count_refused(),
+            // Or of a term that cannot be: what is this node's is proposed again by and by.
+            Carried::Unsigned | Carried::Leap => self.partition.count_refused(),
         }
     }
 

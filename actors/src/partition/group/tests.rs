@@ -6,30 +6,13 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::partition::Standing;
 
+use super::super::medium::{Medium, MediumError};
 use super::super::state::wire::{Packet, decode};
+use super::super::terms::LEAP_MAX;
 use super::super::views::{Number, View};
 use super::super::wire::{SIGNATURE_BYTES, Signed, Statement};
 use super::*;
-
-/// A list of whatever was said.
-#[derive(Debug, Default)]
-struct Sheet(Vec<Bytes>);
-
-impl StateMachine for Sheet {
-    fn execute(&mut self, command: &Bytes) -> Bytes {
-        self.0.push(command.clone());
-        Bytes::from(self.0.len().to_string())
-    }
-
-    fn save(&self) -> Bytes {
-        postcard::to_allocvec(&self.0).unwrap().into()
-    }
-
-    fn load(&mut self, state: &Bytes) -> Result<(), String> {
-        self.0 = postcard::from_bytes(state).map_err(|error| error.to_string())?;
-        Ok(())
-    }
-}
+use crate::testing::sim::Sheet;
 
 #[derive(Debug)]
 struct Seal(PeerId);
@@ -78,6 +61,8 @@ struct Room {
     stuck: BTreeSet<u8>,
     /// The size of its side that each one said first, since this was cleared.
     sides: BTreeMap<u8, u16>,
+    /// Not all name the same participants, so that some are strangers to others.
+    strangers: bool,
 }
 
 const STEP: Duration = Duration::from_millis(10);
@@ -87,7 +72,7 @@ impl Room {
         let now = crate::clock::now();
         let (hosts, packets, sides) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (away, deaf, mute, stuck) = Default::default();
-        let mut room = Self { now, hosts, packets, sent: 0, away, deaf, mute, stuck, sides };
+        let mut room = Self { now, hosts, packets, sent: 0, away, deaf, mute, stuck, sides, strangers: false };
         for n in 1..=nodes {
             let durable = Durable::new((1..=nodes).map(peer));
             room.hosts.insert(n, Host { group: None, durable, life: 0, answers: Vec::new(), lost: 0, pauses: 0 });
@@ -120,7 +105,8 @@ impl Room {
                     && self.away.contains(&from) == self.away.contains(&to)
                     && let Some(group) = self.hosts.get_mut(&to).and_then(|host| host.group.as_mut())
                 {
-                    group.on_packet(self.now, peer(from), concern, &payload).unwrap();
+                    let taken = group.on_packet(self.now, peer(from), concern, &payload);
+                    assert!(taken.is_ok() || self.strangers, "{taken:?}");
                 }
             }
             for n in self.hosts.keys().copied().collect::<Vec<_>>() {
@@ -318,7 +304,8 @@ fn lie(room: &mut Room) {
 fn lie_to(room: &mut Room, liar: u8, to: [u8; 2]) {
     for count in 0..3 {
         for (to, bits) in to.into_iter().zip([1_u8, 2]) {
-            let view = Statement::View(View { version: 1, heard: vec![bits], split: true, known: Vec::new() });
+            let list = room.group(to).partition.configuration().list();
+            let view = Statement::View(View { version: 1, list, heard: vec![bits], split: true, known: Vec::new() });
             let number = Number { incarnation: u64::MAX, count };
             let lie = Signed::new(&Seal(peer(liar)), peer(liar), number, &view).unwrap().encode().unwrap();
             let now = room.now;
@@ -446,4 +433,128 @@ fn no_more_commands_are_under_way_than_are_remembered_and_none_is_too_large() {
     let accepted = (0..2000).take_while(|_| room.submit(1, "x").is_ok()).count();
     assert_eq!(accepted as u64, Done::WINDOW);
     assert_eq!(room.submit(1, "x"), Err(SubmitError::Busy));
+}
+
+/// A leader that lies puts a command of its own into the log, under a lease that cannot be.
+#[test]
+fn a_fence_that_is_far_above_all_leases_does_not_end_the_group() {
+    let mut room = Room::new(3);
+    room.run(SECOND * 6);
+    for fence in [u64::MAX, u64::MAX / 2, LEAP_MAX * 3] {
+        let leader = room.leader();
+        let now = room.now;
+        let id = CommandId { origin: peer(leader), life: u64::MAX, number: fence };
+        let lie = Command::new(&Seal(peer(leader)), fence, id, Bytes::from_static(b"lie"));
+        room.group(leader).log.propose(now, lie.encode()).unwrap();
+        room.group(leader).take_log();
+        room.run(SECOND);
+    }
+    room.run(SECOND * 3);
+    let victim = room.leader() % 3 + 1;
+    room.submit(victim, "goes on").unwrap();
+    room.run(SECOND * 5);
+    for n in 1..=3 {
+        assert!(room.sheet(n).iter().any(|what| what == "goes on"), "node {n}");
+        let now = room.now;
+        assert!(room.group(n).report(now).partition.term.0 < LEAP_MAX * 8, "node {n}");
+    }
+}
+
+#[test]
+fn who_was_away_when_somebody_was_taken_out_is_told_the_proofs_and_follows() {
+    let mut room = Room::new(5);
+    room.run(SECOND * 6);
+    room.away = [5].into();
+    room.run(SECOND);
+    lie(&mut room);
+    room.run(SECOND * 20);
+    let honest: BTreeSet<PeerId> = [1, 2, 3, 5].map(peer).into();
+    assert_eq!(room.group(1).participants(), &honest);
+    assert!(room.group(5).participants().contains(&peer(4)));
+    room.submit(1, "meanwhile").unwrap();
+    room.run(SECOND);
+    room.away.clear();
+    // The one that was taken out is gone by now: it is nobody's witness.
+    room.hosts.get_mut(&4).unwrap().group = None;
+    room.run(SECOND * 15);
+    assert_eq!(room.group(5).participants(), &honest);
+    assert_eq!(room.sheet(5), ["meanwhile"]);
+    assert!(room.group(5).is_running());
+}
+
+#[test]
+fn a_state_that_says_who_takes_part_is_not_believed_without_proofs() {
+    let mut room = Room::new(3);
+    room.run(SECOND * 6);
+    let all: BTreeSet<PeerId> = (1..=3).map(peer).collect();
+    for who in [vec![3], vec![1, 2, 3, 4], vec![1, 2, 3]] {
+        let (now, group) = (room.now, room.group(1));
+        let position = Position { index: group.shared.position().index + 1, ..group.shared.position() };
+        assert!(group.shared.on_members(position, who.into_iter().map(peer)));
+        group.take_participants(now);
+        assert_eq!((group.participants(), group.partition.configuration().version()), (&all, 1));
+    }
+}
+
+/// Three participants at work, and then two more and the third with a list of five, while 1 and 2 still have the one of three.
+fn two_lists() -> Room {
+    let mut room = Room::new(3);
+    room.run(SECOND * 6);
+    assert!((1..=3).all(|n| room.group(n).is_running()));
+    room.hosts.get_mut(&3).unwrap().group = None;
+    room.strangers = true;
+    for n in 4..=5 {
+        let durable = Durable::new((1..=5).map(peer));
+        room.hosts.insert(n, Host { group: None, durable, life: 0, answers: Vec::new(), lost: 0, pauses: 0 });
+        room.start(n);
+    }
+    room
+}
+
+/// The network falls apart between those who have the old list and those who have the new one: a majority of each is on its side.
+#[test]
+fn two_lists_of_participants_never_give_two_active_sides() {
+    for forgets in [false, true] {
+        let mut room = two_lists();
+        let folder = tempfile::tempdir().unwrap();
+        drop(Medium::folder(folder.path(), Durable::new((1..=3).map(peer))).unwrap());
+        let (new, mut side) = (Durable::new((1..=5).map(peer)), vec![4, 5]);
+        if forgets {
+            // Without its journal it begins, and asks all of the list which terms there were. Those with the other one do not answer.
+            room.hosts.get_mut(&3).unwrap().durable = new;
+            room.start(3);
+            side.push(3);
+        } else {
+            // It has promised its part to the old group: it does not begin under the new list.
+            let begun = Medium::folder(folder.path(), new);
+            assert!(matches!(begun, Err(MediumError::Participants { .. })), "{begun:?}");
+        }
+        for beat in 0..150 {
+            if beat == 30 {
+                room.away = [1, 2].into();
+            }
+            room.run(SECOND / 5);
+            let now = room.now;
+            assert!(side.iter().all(|n| room.group(*n).token(now).is_none()), "forgets: {forgets}");
+        }
+        assert!([1, 2].iter().all(|n| room.group(*n).is_running()), "the old group is at work");
+    }
+}
+
+#[test]
+fn who_goes_by_another_list_is_shown_and_not_counted() {
+    let mut room = two_lists();
+    room.hosts.get_mut(&3).unwrap().durable = Durable::new((1..=5).map(peer));
+    room.start(3);
+    room.run(SECOND * 8);
+    let now = room.now;
+    assert_eq!(room.group(1).report(now).partition.others, [peer(3)]);
+    assert_eq!(room.group(3).report(now).partition.others, [1, 2].map(peer));
+    assert_eq!(room.group(1).report(now).partition.missing, [peer(3)]);
+    // 1 and 3 hear each other, and two of three are a majority by the list of 1.
+    room.hosts.get_mut(&2).unwrap().group = None;
+    room.run(SECOND * 10);
+    let now = room.now;
+    assert_eq!(room.group(1).token(now), None);
+    assert_eq!(room.group(1).report(now).log.leader, None, "nor is anything committed");
 }

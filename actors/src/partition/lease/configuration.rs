@@ -26,6 +26,7 @@ pub struct Configuration {
     version: u64,
     participants: BTreeSet<PeerId>,
     tie_breaker: Option<PeerId>,
+    list: u64,
 }
 
 impl Configuration {
@@ -44,12 +45,18 @@ impl Configuration {
         if tie_breaker.is_some_and(|peer| !participants.contains(&peer)) {
             return Err(ConfigurationError::TieBreaker);
         }
-        Ok(Self { version, participants, tie_breaker })
+        let list = digest(&participants, tie_breaker);
+        Ok(Self { version, participants, tie_breaker, list })
     }
 
     /// Which version this is. The next one is one more.
     pub const fn version(&self) -> u64 {
         self.version
+    }
+
+    /// A digest of who they are, and of who breaks a tie. What is said by another list does not count here, whatever its version.
+    pub const fn list(&self) -> u64 {
+        self.list
     }
 
     /// The participants, in the order of their ids.
@@ -116,6 +123,16 @@ impl Configuration {
     }
 }
 
+fn digest(participants: &BTreeSet<PeerId>, tie_breaker: Option<PeerId>) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for peer in participants {
+        hasher.update(peer.as_bytes()).update(&[u8::from(tie_breaker == Some(*peer))]);
+    }
+    let mut first = [0; 8];
+    hasher.finalize_xof().fill(&mut first);
+    u64::from_le_bytes(first)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -139,6 +156,14 @@ mod tests {
     fn participants_are_bounded_and_the_tie_breaker_is_one_of_them() {
         assert_eq!(Configuration::new(1, BTreeSet::new(), None), Err(ConfigurationError::Count(0)));
         assert_eq!(Configuration::new(1, peers(0..2), Some(peer(2))), Err(ConfigurationError::TieBreaker));
+    }
+
+    #[test]
+    fn another_list_has_another_digest() {
+        let list = |nodes, tie: Option<u8>| Configuration::new(1, peers(nodes), tie.map(peer)).unwrap().list();
+        let lists = [list(0..3, Some(0)), list(0..3, Some(1)), list(0..3, None), list(0..5, Some(0)), list(1..4, None)];
+        assert_eq!(lists.iter().collect::<BTreeSet<_>>().len(), lists.len());
+        assert_eq!(list(0..3, Some(0)), lists[0]);
     }
 
     proptest! {

@@ -8,7 +8,7 @@
 //! - A candidate that cannot win any more takes its asking back at once, so that those who granted it are free for another one.
 //! - A holder that is refused because somebody knows a higher term takes a higher one, and goes on meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use bowline_messages::partition::{Standing, Term, Token};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::super::terms::Rises;
 use super::configuration::Configuration;
 use super::machine::{FenceError, Lease, LeaseTiming, VersionError};
 use super::message::{LeaseMessage, LeaseOutput, LeasePacket, Memory};
@@ -90,6 +91,8 @@ pub struct Contest {
     said: Option<Token>,
     /// When a holder took a higher term last.
     raised: Option<Instant>,
+    /// How often each participant may raise the term here.
+    rises: BTreeMap<PeerId, Rises>,
 }
 
 impl Contest {
@@ -112,8 +115,8 @@ impl Contest {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (nonce, said) = (rng.random(), lease.token(now));
         let learn = lease.is_learning().then_some(now);
-        let mut contest =
-            Self { me, lease, pacing, rng, stage: Stage::Waiting(now), failures: 0, nonce, learn, said, raised: None };
+        let (stage, failures, raised, rises) = (Stage::Waiting(now), 0, None, BTreeMap::new());
+        let mut contest = Self { me, lease, pacing, rng, stage, failures, nonce, learn, said, raised, rises };
         contest.wait_from(contest.lease.held_off(now).unwrap_or(now));
         contest
     }
@@ -129,9 +132,17 @@ impl Contest {
         if packet.version > version && from != self.me {
             return vec![ContestOutput::Newer { peer: from, version: packet.version }];
         }
+        if packet.version != version || packet.list != self.lease.configuration().list() {
+            return Vec::new();
+        }
+        if let LeaseMessage::Ask { term, .. } = packet.message
+            && !self.may_raise(now, from, term)
+        {
+            return Vec::new();
+        }
         let outputs = self.lease.on_packet(now, from, packet);
         let mut outputs = carry(outputs);
-        if packet.version == version && self.lease.configuration().contains(&from) {
+        if self.lease.configuration().contains(&from) {
             outputs.extend(self.take_note(now, from, &packet.message));
         }
         outputs.extend(self.settle(now));
@@ -155,7 +166,8 @@ impl Contest {
             }
             Stage::Holding { renew } if *renew <= now => {
                 self.stage = Stage::Holding { renew: now + self.pacing.renew };
-                carry(self.lease.renew(now))
+                // What is done under a term below that of something committed is passed over: it needs a higher one.
+                carry(if self.lease.is_fenced() { self.lease.campaign(now) } else { self.lease.renew(now) })
             }
             Stage::Waiting(_) | Stage::Probing { .. } | Stage::Asking { .. } | Stage::Holding { .. } => Vec::new(),
         });
@@ -190,9 +202,26 @@ impl Contest {
     /// # Errors
     /// [`FenceError`]: it must not be acted upon.
     pub fn admit(&mut self, now: Instant, token: Token) -> Result<Vec<ContestOutput>, FenceError> {
+        if !self.may_raise(now, token.holder, token.term) {
+            return Err(FenceError::Leap(token.term));
+        }
         let mut outputs = carry(self.lease.admit(token)?);
         outputs.extend(self.settle(now));
         Ok(outputs)
+    }
+
+    /// See [`Lease::on_fence`]. A holder takes a higher term when it next renews.
+    pub fn on_fence(&mut self, fence: Term) {
+        self.lease.on_fence(fence);
+    }
+
+    /// Whether a participant may raise the term here, now: each new one is a write, and whoever holds the lease could ask for one after another.
+    fn may_raise(&mut self, now: Instant, peer: PeerId, term: Term) -> bool {
+        if peer == self.me || term <= self.lease.memory().term {
+            return true;
+        }
+        let takes_part = self.lease.configuration().contains(&peer);
+        takes_part && self.rises.entry(peer).or_insert_with(|| Rises::new(now, self.pacing.answer)).take(now)
     }
 
     /// See [`Lease::prepare`].
@@ -210,6 +239,7 @@ impl Contest {
     /// # Errors
     /// [`VersionError`] for a version that is not newer.
     pub fn adopt(&mut self, now: Instant, to: Arc<Configuration>) -> Result<Vec<ContestOutput>, VersionError> {
+        self.rises.retain(|peer, _| to.contains(peer));
         self.lease.adopt(now, to)?;
         if self.lease.is_holder(now) {
             // New participants become members at once.

@@ -26,13 +26,14 @@ use std::time::{Duration, Instant};
 use bowline_messages::PeerId;
 use bowline_messages::partition::{Standing, Term, Token};
 
+use super::super::terms::LEAP_MAX;
 use super::configuration::Configuration;
 use super::message::{LeaseMessage, LeaseOutput, LeasePacket, Memory};
 
 /// Rounds of asking that are remembered, by the one who asks and by the one who grants: at three a second, ten seconds' worth.
 const ROUNDS_MAX: usize = 32;
-/// A term may be so far above the highest known one, no farther: a peer cannot use terms up.
-const TERM_LEAP_MAX: u64 = 1 << 32;
+/// Of what others remember, a term above this is not learned by a node that has forgotten its own: it could grant no lower one ever again.
+const LEARNED_MAX: u64 = 1 << 32;
 
 /// How long leases last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +148,9 @@ pub struct Lease {
     memory: Memory,
     /// Terms that others mentioned: the next one asked for is higher. Nothing depends on it.
     heard: Term,
+    /// The highest term under which something was committed: what is done under a lower one is passed over by everybody. It is no promise, so it is not
+    /// remembered as one.
+    fence: Term,
     /// A random number that no other life of this node has.
     life: u64,
     grant: Option<Grant>,
@@ -175,6 +179,7 @@ impl Lease {
             adopted: now,
             memory: memory.unwrap_or_default(),
             heard: Term::default(),
+            fence: Term::default(),
             life,
             grant: None,
             hold_off: Some(now + timing.duration),
@@ -203,7 +208,9 @@ impl Lease {
             return Vec::new();
         }
         let before = self.held(now);
-        let Some(term) = self.memory.term.max(self.heard).0.checked_add(1).map(Term) else { return Vec::new() };
+        let Some(term) = self.memory.term.max(self.heard).max(self.fence).0.checked_add(1).map(Term) else {
+            return Vec::new();
+        };
         self.memory = Memory { term, owner: Some(self.me) };
         self.membership = None;
         let (asked, granted) = (BTreeMap::new(), BTreeMap::new());
@@ -243,7 +250,8 @@ impl Lease {
 
     /// Acts on a message. One of a stranger, or for another version of the participants, changes nothing.
     pub fn on_packet(&mut self, now: Instant, from: PeerId, packet: LeasePacket) -> Vec<LeaseOutput> {
-        if from == self.me || packet.version != self.configuration.version() || !self.configuration.contains(&from) {
+        let same = (packet.version, packet.list) == (self.configuration.version(), self.configuration.list());
+        if from == self.me || !same || !self.configuration.contains(&from) {
             return Vec::new();
         }
         match packet.message {
@@ -285,7 +293,7 @@ impl Lease {
         if term == self.memory.term {
             return if self.memory.owner == Some(holder) { Ok(Vec::new()) } else { Err(FenceError::Foreign(term)) };
         }
-        if term.0 - self.memory.term.0 > TERM_LEAP_MAX {
+        if term.0 > self.within_reach() {
             return Err(FenceError::Leap(term));
         }
         self.memory = Memory { term, owner: Some(holder) };
@@ -385,6 +393,11 @@ impl Lease {
         self.candidacy.as_ref().filter(|own| own.until.is_none() && own.term == self.memory.term).map(|own| own.term)
     }
 
+    /// The term that this node asked for last, whether it has it or not.
+    pub fn asked(&self) -> Option<Term> {
+        self.candidacy.as_ref().map(|own| own.term)
+    }
+
     /// Until when this node is bound to another one, and to which.
     pub fn bound(&self, now: Instant) -> Option<(PeerId, Instant)> {
         self.grant
@@ -396,6 +409,16 @@ impl Lease {
     /// Until when this node grants nothing because of a start, a change or a doubt.
     pub fn held_off(&self, now: Instant) -> Option<Instant> {
         self.hold_off.filter(|until| now < *until)
+    }
+
+    /// Something was committed under this term: the next one asked for is higher, and a holder of a lower one needs another.
+    pub fn on_fence(&mut self, fence: Term) {
+        self.fence = self.fence.max(fence);
+    }
+
+    /// Whether nothing that is done under the term of this node is carried out any more.
+    pub fn is_fenced(&self) -> bool {
+        self.memory.term < self.fence
     }
 
     /// Whether this node still asks others for the highest term.
@@ -430,10 +453,16 @@ impl Lease {
             return vec![refused];
         }
         let mut outputs = Vec::with_capacity(2);
-        if term > self.memory.term && term.0 - self.memory.term.0 <= TERM_LEAP_MAX {
+        if term.0 > self.within_reach() {
+            // Whoever was left behind comes up to the others in steps. The term that it comes to is nobody's here.
+            self.memory = Memory { term: Term(self.within_reach()), owner: None };
+            self.membership = None;
+            return vec![LeaseOutput::Persist(self.memory), refused];
+        }
+        if term > self.memory.term {
             self.memory = Memory { term, owner: Some(from) };
             outputs.push(LeaseOutput::Persist(self.memory));
-        } else if never || term > self.memory.term {
+        } else if never {
             return vec![refused];
         }
         if self.grant(now, from, term, round) {
@@ -531,7 +560,7 @@ impl Lease {
         let Some(learning) = self.learning.as_mut().filter(|_| nonce == self.life) else { return Vec::new() };
         learning.answers.insert(from, remembers);
         let leap = term.0.saturating_sub(self.memory.term.0);
-        if leap > 0 && leap <= TERM_LEAP_MAX {
+        if leap > 0 && leap <= LEARNED_MAX {
             self.memory = Memory { term, owner: None };
         }
         if self.finish_learning() { vec![LeaseOutput::Persist(self.memory)] } else { Vec::new() }
@@ -572,13 +601,18 @@ impl Lease {
     }
 
     fn hear(&mut self, term: Term) {
-        if term.0.saturating_sub(self.memory.term.max(self.heard).0) <= TERM_LEAP_MAX {
-            self.heard = self.heard.max(term);
-        }
+        // The next one asked for is one more, and has to be within the others' reach.
+        self.heard = self.heard.max(term.min(Term(self.within_reach() - 1)));
+    }
+
+    /// The highest term that is taken from others.
+    pub fn within_reach(&self) -> u64 {
+        self.memory.term.max(self.fence).0.saturating_add(LEAP_MAX)
     }
 
     fn to(&self, to: PeerId, message: LeaseMessage) -> LeaseOutput {
-        LeaseOutput::Send { to, packet: LeasePacket { version: self.configuration.version(), message } }
+        let (version, list) = (self.configuration.version(), self.configuration.list());
+        LeaseOutput::Send { to, packet: LeasePacket { version, list, message } }
     }
 
     fn broadcast(&self, message: LeaseMessage) -> Vec<LeaseOutput> {

@@ -13,6 +13,8 @@ use super::super::wire::peer_bytes;
 pub struct LeasePacket {
     /// Which version of the participants its sender goes by. Another one than the receiver's is refused.
     pub version: u64,
+    /// A digest of the participants that its sender goes by. Another one than the receiver's is refused, too.
+    pub list: u64,
     /// What it says.
     pub message: LeaseMessage,
 }

@@ -235,7 +235,11 @@ impl Bounds {
                 let hint = LeaseMessage::Refused { term: Term(0), highest: *above, never: true };
                 let from = peer((n + 1) % self.nodes);
                 self.node(world, *n, base, |node, now| {
-                    node.lease.on_packet(now, from, LeasePacket { version: 1, message: hint });
+                    node.lease.on_packet(
+                        now,
+                        from,
+                        LeasePacket { version: 1, list: node.lease.configuration().list(), message: hint },
+                    );
                     node.lease.campaign(now)
                 });
             }

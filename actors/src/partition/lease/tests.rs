@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use bowline_messages::partition::Term;
 use proptest::prelude::*;
 
+use super::super::terms::LEAP_MAX;
 use super::simulation::{Simulation, TIMING, peer};
-use super::{Configuration, Lease, LeaseMessage, LeasePacket, Memory, VersionError};
+use super::{Configuration, Contest, ContestOutput, Lease, LeaseMessage, LeasePacket, Memory, Pacing, VersionError};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// From when the old holder is lost until a new one is there: its grants run out (3 s), candidates begin one after another (1 s), probing and
@@ -129,10 +130,11 @@ fn a_change_of_the_participants_binds_or_waits() {
     let of = |version, nodes: &[usize]| {
         Arc::new(Configuration::new(version, nodes.iter().map(|n| peer(*n)).collect(), None).unwrap())
     };
+    let packet = |message| LeasePacket { version: 1, list: of(1, &[0, 1, 2]).list(), message };
     let old = || {
         let mut lease = Lease::new(peer(0), of(1, &[0, 1, 2]), TIMING, Some(Memory::default()), 7, now);
         let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
-        assert!(lease.on_packet(now, peer(1), LeasePacket { version: 1, message: ask }).len() == 1, "it just started");
+        assert!(lease.on_packet(now, peer(1), packet(ask)).len() == 1, "it just started");
         (lease, now + duration * 2)
     };
     // One more participant: any two majorities meet. The node grants at once, and only messages of the new version count.
@@ -140,7 +142,7 @@ fn a_change_of_the_participants_binds_or_waits() {
     assert!(lease.adopt(later, of(2, &[0, 1, 2, 3])).is_ok());
     assert!(lease.is_willing(later, peer(3)));
     let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
-    assert_eq!(lease.on_packet(later, peer(1), LeasePacket { version: 1, message: ask }), []);
+    assert_eq!(lease.on_packet(later, peer(1), packet(ask)), []);
     // The very next change comes too soon: a lease of the version before last may still be held.
     assert!(lease.adopt(later, of(3, &[0, 1, 2, 3, 4])).is_ok());
     assert!(!lease.is_willing(later, peer(3)) && lease.is_willing(later + duration, peer(3)));
@@ -187,4 +189,50 @@ fn active_group(nodes: usize, seed: u64) -> Simulation {
     let mut group = Simulation::new(nodes, seed);
     group.run_until(TAKEOVER_MAX * 2, |group| group.active().len() == nodes).unwrap();
     group
+}
+
+/// Each new term is a write to the medium, and the one who holds the lease could ask for one after another.
+#[test]
+fn a_participant_raises_the_term_now_and_then_and_never_far() {
+    let now = Instant::now();
+    let configuration = Arc::new(Configuration::new(1, (0..3).map(peer).collect(), None).unwrap());
+    let second = Duration::from_secs(1);
+    let pacing = Pacing { renew: second / 2, answer: second, spread: second };
+    let start = now - TIMING.duration * 2;
+    let mut contest =
+        Contest::new(peer(0), Arc::clone(&configuration), TIMING, pacing, Some(Memory::default()), 1, start);
+    let mut written = 0;
+    let packet = |message| LeasePacket { version: 1, list: configuration.list(), message };
+    let mut ask = |contest: &mut Contest, at, term| {
+        let ask = LeaseMessage::Ask { term: Term(term), round: 1 };
+        let outputs = contest.on_packet(at, peer(1), packet(ask));
+        written += outputs.iter().filter(|output| matches!(output, ContestOutput::Persist(_))).count();
+        written
+    };
+    for n in 0..1_000_u32 {
+        let term = contest.lease().memory().term.0 + 1;
+        ask(&mut contest, now + second * n / 100, term);
+    }
+    assert!(ask(&mut contest, now, 0) <= 30, "in ten seconds");
+    let before = contest.lease().memory().term.0;
+    for n in 0..1_000_u32 {
+        ask(&mut contest, now + second * 10 + second * n / 100, u64::MAX);
+    }
+    let risen = contest.lease().memory().term.0 - before;
+    assert!(risen > LEAP_MAX && risen <= LEAP_MAX * 30, "whoever was left behind comes up in steps: {risen}");
+}
+
+#[test]
+fn by_another_list_nothing_is_granted() {
+    let now = Instant::now();
+    let of = |nodes: u8, tie| Arc::new(Configuration::new(1, (0..nodes.into()).map(peer).collect(), tie).unwrap());
+    let start = now - TIMING.duration * 2;
+    let mut lease = Lease::new(peer(0), of(3, None), TIMING, Some(Memory::default()), 7, start);
+    let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
+    for list in [of(5, None), of(3, Some(peer(1)))] {
+        let packet = LeasePacket { version: 1, list: list.list(), message: ask };
+        assert_eq!(lease.on_packet(now, peer(1), packet), []);
+    }
+    let packet = LeasePacket { version: 1, list: of(3, None).list(), message: ask };
+    assert_eq!(lease.on_packet(now, peer(1), packet).len(), 2, "it is written down and granted");
 }

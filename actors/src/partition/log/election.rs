@@ -63,6 +63,11 @@ impl Election {
         self.ask_at = now + self.timeout / 2 + rng.random_range(Duration::ZERO..self.timeout / 2);
     }
 
+    /// Whether this is the question that is out.
+    pub(super) fn is_asked(&self, term: u64) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.term == term)
+    }
+
     /// A yes. `true` once there are enough; then the question is closed.
     pub(super) fn on_granted(&mut self, from: PeerId, term: u64, membership: &Membership) -> bool {
         let Some(asked) = self.asked.as_mut().filter(|asked| asked.term == term) else { return false };

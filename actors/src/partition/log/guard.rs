@@ -3,10 +3,13 @@
 //! The consensus tolerates crashes, not lies: told by a liar, it would cut off what is committed, or stop. So whatever contradicts what is committed here,
 //! itself, or the bounds is refused and counted, and changes nothing.
 
+use std::collections::BTreeSet;
+
 use noraft::{LogIndex, Node};
 
 use super::roster::Roster;
-use super::wire::{Entry, NUMBER_MAX, Offer, Position};
+use super::wire::{Entry, Membership, NUMBER_MAX, Offer, Position};
+use bowline_messages::PeerId;
 use bowline_messages::config::PartitionLogConfig;
 
 /// What is wrong with it.
@@ -21,6 +24,34 @@ pub(super) fn place(term: u64, at: Position) -> Result<(), Impossible> {
     number(term)?;
     number(at.index)?;
     if at.term > term { Err("a place in a term to come") } else { Ok(()) }
+}
+
+/// Whether nobody came to the participants, and only those went who may.
+pub(super) fn only_loses(before: &Membership, after: &Membership, may_go: &BTreeSet<PeerId>) -> bool {
+    let from = |voters: &BTreeSet<PeerId>| {
+        voters.is_subset(&before.voters) && before.voters.difference(voters).all(|peer| may_go.contains(peer))
+    };
+    let then = after.next_voters.is_empty() || from(&after.next_voters);
+    then && from(&after.voters) && after.learners.is_subset(&before.learners)
+}
+
+/// Whether that may be the next change; one that changes nothing is none.
+fn may_become(before: &Membership, after: &Membership, may_go: &BTreeSet<PeerId>) -> bool {
+    let same = if after.next_voters.is_empty() { &before.voters } else { &after.next_voters };
+    after.voters != *same && only_loses(before, after, may_go)
+}
+
+/// How many of these entries may be taken, since all changes of the participants in them are ones that may be.
+pub(super) fn lawful(mut before: Membership, entries: &[Entry], may_go: &BTreeSet<PeerId>) -> usize {
+    let mut lawful = |entry: &&Entry| match entry {
+        Entry::Membership(after) if !may_become(&before, after, may_go) => false,
+        Entry::Membership(after) => {
+            before = after.clone();
+            true
+        }
+        Entry::Term(_) | Entry::Command(_) => true,
+    };
+    entries.iter().take_while(&mut lawful).count()
 }
 
 /// Whether a place is the one that is committed here, as far as that can be told.

@@ -41,6 +41,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::state::transfer::{Digest, Fetch, digest};
+use super::terms::Rises;
 use election::Election;
 use flow::Flow;
 use roster::Roster;
@@ -207,7 +208,10 @@ pub struct Log {
     node: noraft::Node,
     roster: Roster,
     admitted: BTreeSet<PeerId>,
+    /// Who may be taken out of the participants; none: the leader may change them as it likes.
+    may_go: Option<BTreeSet<PeerId>>,
     election: Election,
+    rises: Rises,
     flow: Flow,
     /// Who was heard leading last, and in which term.
     led_by: Option<(u64, PeerId)>,
@@ -279,7 +283,9 @@ impl Log {
             node,
             roster,
             admitted: BTreeSet::new(),
+            may_go: None,
             election,
+            rises: Rises::new(now, config.heartbeat),
             flow: Flow::default(),
             led_by: None,
             led: None,
@@ -309,6 +315,12 @@ impl Log {
     /// hears of the leader that way. Whoever the log names is heard anyway.
     pub fn admit(&mut self, peers: impl IntoIterator<Item = PeerId>) {
         self.admitted = peers.into_iter().take(self.config.participants_max).collect();
+    }
+
+    /// From now on participants are only ever lost, and only these: against them this node has proofs itself. A change of which it has none yet is not
+    /// taken from the leader, nor anything behind it: it comes again.
+    pub fn loses_only(&mut self, proven: BTreeSet<PeerId>) {
+        self.may_go = Some(proven);
     }
 
     /// Proposes an entry.
@@ -374,9 +386,23 @@ impl Log {
     }
 
     fn has_room(&self, entries: usize, bytes: u64) -> bool {
-        let held = self.last().index.saturating_sub(self.snapshot.position.index);
-        usize::try_from(held).unwrap_or(usize::MAX).saturating_add(entries) <= self.config.entries_max
+        self.held().saturating_add(entries) <= self.config.entries_max
             && self.held_bytes.saturating_add(bytes) <= self.config.bytes_max
+    }
+
+    /// The same for the last of so many entries that come from the leader of a term. The one with which it begins finds room where none is left for
+    /// others, or nothing would ever be committed again, and so nothing be forgotten, once a leader that lies had filled the log.
+    fn has_room_for(&self, entry: &Entry, term: u64, entries: usize, bytes: u64) -> bool {
+        match entry {
+            Entry::Term(begun) if *begun == term => self.held().saturating_add(entries) <= self.config.entries_max * 2,
+            Entry::Term(_) | Entry::Command(_) | Entry::Membership(_) => self.has_room(entries, bytes),
+        }
+    }
+
+    /// Entries behind the snapshot.
+    fn held(&self) -> usize {
+        let held = self.last().index.saturating_sub(self.snapshot.position.index);
+        usize::try_from(held).unwrap_or(usize::MAX)
     }
 
     /// The application's state at a committed index: what comes before is forgotten.

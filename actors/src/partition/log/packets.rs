@@ -7,10 +7,11 @@ use bytes::Bytes;
 use noraft::{LogEntries, LogIndex, Message, Term};
 
 use super::super::state::transfer::{Fetch, Limits, Piece, Want, answer};
+use super::super::terms::LEAP_MAX;
 use super::guard;
 use super::roster::{self, number};
 use super::steps::consensus_entry;
-use super::wire::{Entry, HEAD_BYTES_MAX, Offer, PACKET_BYTES_MAX, Packet, Position, decode};
+use super::wire::{Entry, HEAD_BYTES_MAX, Membership, Offer, PACKET_BYTES_MAX, Packet, Position, decode};
 use super::{Log, LogOutput, Refused, Snapshot, raft};
 
 /// Pieces of a snapshot asked for at once: a full window is a quarter of a megabyte, little enough not to crowd out heartbeats.
@@ -40,11 +41,9 @@ impl Log {
         let packet = decode(bytes)?;
         let taken = match packet {
             Packet::Ask { term, last } => self.on_ask(now, from, term, last),
-            Packet::Answer { term, granted, current } => self.on_answer(from, term, granted, current),
+            Packet::Answer { term, granted, current } => self.on_answer(now, from, term, granted, current),
             Packet::Stand { term, last } => self.on_stand(now, from, term, last),
-            Packet::Vote { term, granted } => guard::place(term, Position::default()).map(|()| {
-                self.step(&Message::RequestVoteReply { from: id, term: Term::new(term), vote_granted: granted })
-            }),
+            Packet::Vote { term, granted } => self.on_vote(now, from, term, granted),
             Packet::Append { term, commit, prev, entries } => self.on_append(now, from, (term, commit, prev), entries),
             Packet::Appended { term, last } => self.on_appended(now, from, term, last),
             Packet::Offer { term, offer } => self.on_offer(now, from, term, offer),
@@ -66,6 +65,29 @@ impl Log {
         debug_assert!(stepped.is_ok(), "the guard lets nothing through that contradicts what is committed");
     }
 
+    /// Whether a term may be followed. One that is too far above is followed as far as it may be, and nothing else that comes with it: so whoever was away for
+    /// long comes up to the others in steps, and nobody uses terms up.
+    fn reach(&mut self, now: Instant, from: PeerId, term: u64) -> Result<(), guard::Impossible> {
+        let current = self.node.current_term().get();
+        if term <= current {
+            return Ok(());
+        }
+        if !self.rises.take(now) {
+            return Err("terms rise too fast");
+        }
+        if term - current <= LEAP_MAX {
+            return Ok(());
+        }
+        self.rise(from, current + LEAP_MAX);
+        Err("a term out of reach")
+    }
+
+    /// Takes over a term, and nothing else.
+    fn rise(&mut self, from: PeerId, term: u64) {
+        let (from, term) = (number(&from), Term::new(term));
+        self.step(&Message::RequestVoteReply { from, term, vote_granted: false });
+    }
+
     fn on_ask(&mut self, now: Instant, from: PeerId, term: u64, last: Position) -> Result<(), guard::Impossible> {
         guard::place(term, last)?;
         let current = self.node.current_term().get();
@@ -75,8 +97,19 @@ impl Log {
         Ok(())
     }
 
-    fn on_answer(&mut self, from: PeerId, term: u64, granted: bool, current: u64) -> Result<(), guard::Impossible> {
+    fn on_answer(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        term: u64,
+        granted: bool,
+        current: u64,
+    ) -> Result<(), guard::Impossible> {
         guard::place(current, Position::default())?;
+        // What nobody asked deposes nobody.
+        if !self.election.is_asked(term) {
+            return Ok(());
+        }
         if granted {
             let membership = self.membership();
             if !self.node.role().is_leader() && self.election.on_granted(from, term, &membership) {
@@ -84,8 +117,19 @@ impl Log {
             }
         } else if current > self.node.current_term().get() {
             // Who is behind learns the term, so that its next question is worth asking.
-            let from = number(&from);
-            self.step(&Message::RequestVoteReply { from, term: Term::new(current), vote_granted: false });
+            self.reach(now, from, current)?;
+            self.rise(from, current);
+        }
+        Ok(())
+    }
+
+    /// A vote is for who stands; whoever does not learns nothing by it.
+    fn on_vote(&mut self, now: Instant, from: PeerId, term: u64, granted: bool) -> Result<(), guard::Impossible> {
+        guard::place(term, Position::default())?;
+        if self.node.role().is_candidate() {
+            self.reach(now, from, term)?;
+            let (from, term) = (number(&from), Term::new(term));
+            self.step(&Message::RequestVoteReply { from, term, vote_granted: granted });
         }
         Ok(())
     }
@@ -94,6 +138,7 @@ impl Log {
         guard::place(term, last)?;
         // Whoever hears a leader needs no other one: a node that was cut off, or taken out, disturbs nobody.
         if !self.election.has_leader(now) {
+            self.reach(now, from, term)?;
             self.step(&Message::RequestVoteCall {
                 from: number(&from),
                 term: Term::new(term),
@@ -110,12 +155,14 @@ impl Log {
         (term, commit, prev): (u64, u64, Position),
         mut entries: Vec<Entry>,
     ) -> Result<(), guard::Impossible> {
+        self.keep_lawful(prev, &mut entries);
         let committed = self.delivered;
         guard::append((&self.node, committed), (term, commit, prev), &entries, (&mut self.roster, &self.config))?;
+        self.reach(now, from, term)?;
         let mut bytes = 0;
         let fitting = entries.iter().enumerate().take_while(|(count, entry)| {
             bytes += entry.bytes() as u64;
-            self.has_room(count + 1, bytes)
+            self.has_room_for(entry, term, count + 1, bytes)
         });
         let fitting = fitting.count();
         entries.truncate(fitting);
@@ -127,14 +174,30 @@ impl Log {
         Ok(())
     }
 
+    /// Leaves out what may not become of the participants, and all behind it. The leader is followed all the same: the proofs may be on their way, and it sends
+    /// the rest again.
+    fn keep_lawful(&mut self, prev: Position, entries: &mut Vec<Entry>) {
+        let Some(may_go) = &self.may_go else { return };
+        let before = self.membership_at(prev.index).unwrap_or_else(|| self.membership());
+        let lawful = guard::lawful(before, entries, may_go);
+        if lawful < entries.len() {
+            entries.truncate(lawful);
+            self.refused += 1;
+        }
+    }
+
+    fn membership_at(&self, index: u64) -> Option<Membership> {
+        let at = self.node.log().get_position_and_config(LogIndex::new(index));
+        at.map(|(_, config)| self.roster.membership(config))
+    }
+
     /// Somebody leads in this term: notes it, unless the term is over.
     fn follow(&mut self, now: Instant, from: PeerId, term: u64) {
         if term >= self.node.current_term().get() {
             self.election.on_leader(now);
             if term > self.node.current_term().get() {
                 // The term is taken over by itself, so that the leader is one of the new term.
-                let id = number(&from);
-                self.step(&Message::RequestVoteReply { from: id, term: Term::new(term), vote_granted: false });
+                self.rise(from, term);
             }
             self.led_by = Some((term, from));
         }
@@ -142,7 +205,12 @@ impl Log {
 
     fn on_appended(&mut self, now: Instant, from: PeerId, term: u64, last: Position) -> Result<(), guard::Impossible> {
         guard::place(term, last)?;
-        if self.node.role().is_leader() && term == self.node.current_term().get() {
+        // Whoever leads no more has sent nothing that this would be the answer to.
+        if !self.node.role().is_leader() {
+            return Ok(());
+        }
+        self.reach(now, from, term)?;
+        if term == self.node.current_term().get() {
             let membership = self.membership();
             self.election.on_follower(now, from, &membership);
             self.flow.on_answer(now, &from, last.index);
@@ -164,7 +232,14 @@ impl Log {
 
     fn on_offer(&mut self, now: Instant, from: PeerId, term: u64, offer: Offer) -> Result<(), guard::Impossible> {
         let committed = self.delivered;
+        if let Some(may_go) = &self.may_go {
+            let before = self.membership_at(committed).unwrap_or_else(|| self.membership());
+            if !guard::only_loses(&before, &offer.membership, may_go) {
+                return Err("participants are gone against whom nothing is proven");
+            }
+        }
         guard::offer((&self.node, committed), (term, &offer), (&mut self.roster, &self.config))?;
+        self.reach(now, from, term)?;
         self.follow(now, from, term);
         if term < self.node.current_term().get() || offer.position.index <= self.delivered {
             return Ok(());

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use bowline_messages::PeerId;
 use bowline_messages::membership::FailureKind;
-use bowline_messages::partition::{EvidenceKind, PartitionEvent};
+use bowline_messages::partition::{EvidenceKind, PartitionEvent, Term};
 
-use super::super::evidence::{Proof, Taken};
+use super::super::evidence::{Own, Proof, Taken};
 use super::super::lease::LeaseMessage;
 use super::super::strategy;
 use super::super::views::Merged;
@@ -17,7 +17,8 @@ impl Partition {
     /// A payload that the carrier brought from a neighbour. What is not well made, not signed by its origin, or from somebody who does not take
     /// part or is excluded, changes nothing but a count.
     pub fn on_packet(&mut self, now: Instant, from: PeerId, payload: &[u8]) -> Vec<PartitionOutput> {
-        if self.take(now, from, payload).is_err() {
+        // Whoever has a session may send as much as it likes; a signature is looked at only for those who have to do with it.
+        if self.configuration().contains(&from) && self.take(now, from, payload).is_err() {
             self.metrics.refused += 1;
         }
         self.finish(now)
@@ -32,6 +33,9 @@ impl Partition {
         }
         let statement = signed.statement()?;
         if from == origin {
+            self.note(origin, &statement);
+        }
+        if from == origin && !self.goes_by_another_list(&origin) {
             self.detector.on_heard(now, origin);
         }
         self.compare(now, &signed, &statement);
@@ -78,8 +82,19 @@ impl Partition {
         Ok(())
     }
 
+    /// By which list somebody goes, as it says itself: what others pass on may be from before.
+    fn note(&mut self, origin: PeerId, statement: &Statement) {
+        match statement {
+            Statement::View(view) => self.note_list(origin, view.version, view.list),
+            Statement::Lease { packet, .. } => self.note_list(origin, packet.version, packet.list),
+            Statement::Relay(_) | Statement::Proof(_) => {}
+        }
+    }
+
     fn compare(&mut self, now: Instant, signed: &Signed, statement: &Statement) {
-        if let Some(proof) = self.evidence.compare(signed, statement) {
+        let lease = self.contest.lease();
+        let own = Own { me: self.me, asked: lease.asked(), reach: Term(lease.within_reach()) };
+        if let Some(proof) = self.evidence.compare(signed, statement, own) {
             self.on_proof(now, proof);
         }
     }

@@ -19,7 +19,7 @@ use super::super::lease::{Configuration, LeaseMessage, LeasePacket, Memory};
 use super::super::strategy::Order;
 use super::super::views::{Number, View};
 use super::super::wire::tests::Cheap;
-use super::super::wire::{Signed, Statement};
+use super::super::wire::{FORMAT, Signed, Statement};
 use super::{Partition, PartitionOutput, Remembered};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -159,7 +159,13 @@ fn lie(group: &mut Group) {
 
 fn lie_once(group: &mut Group, count: u64, bits: [u8; 2], split: bool) {
     for (to, bits) in bits.into_iter().enumerate() {
-        let view = Statement::View(View { version: 1, heard: vec![bits], split, known: Vec::new() });
+        let view = Statement::View(View {
+            version: 1,
+            list: group.configuration.list(),
+            heard: vec![bits],
+            split,
+            known: Vec::new(),
+        });
         let number = Number { incarnation: u64::MAX, count };
         let lie = Signed::new(&Cheap(peer(4)), peer(4), number, &view).unwrap().encode().unwrap();
         group.deliver(4, to, lie.into());
@@ -199,7 +205,13 @@ fn who_knows_of_a_misdeed_is_not_told_again() {
     };
     assert_eq!(proofs(group.nodes[0].partition.on_timeout(now + SECOND)), 0);
     // One that says it knows nothing is told a few with each view, whatever it says how often.
-    let view = Statement::View(View { version: 1, heard: vec![31], split: false, known: Vec::new() });
+    let view = Statement::View(View {
+        version: 1,
+        list: group.configuration.list(),
+        heard: vec![31],
+        split: false,
+        known: Vec::new(),
+    });
     for count in 0..50 {
         let number = Number { incarnation: u64::MAX, count };
         let payload = Signed::new(&Cheap(peer(3)), peer(3), number, &view).unwrap().encode().unwrap();
@@ -228,7 +240,10 @@ fn who_grants_one_term_to_two_is_found_out_though_each_sees_one_grant_only() {
     let others: Vec<usize> = (0..5).filter(|n| peer(*n) != token.holder).collect();
     let (liar, other) = (others[0], others[1]);
     let message = LeaseMessage::Granted { term: token.term, holder: peer(other), round: 1, life: 9 };
-    let grant = Statement::Lease { to: peer(other), packet: LeasePacket { version: 1, message } };
+    let grant = Statement::Lease {
+        to: peer(other),
+        packet: LeasePacket { version: 1, list: group.configuration.list(), message },
+    };
     let number = Number { incarnation: u64::MAX, count: 0 };
     let payload = Signed::new(&Cheap(peer(liar)), peer(liar), number, &grant).unwrap().encode().unwrap();
     group.deliver(liar, other, payload.into());
@@ -276,11 +291,13 @@ fn rubbish_changes_a_count_and_nothing_else() {
     for length in 0..300 {
         let mut payload: Vec<u8> = (0..length).map(|_| rng.random()).collect();
         if let Some(first) = payload.first_mut() {
-            *first = 1;
+            *first = FORMAT;
         }
         let outputs = group.nodes[0].partition.on_packet(now, peer(1), &payload);
         assert_eq!(outputs, []);
     }
+    // Of who takes no part it is not even looked at.
+    (0..100).for_each(|_| assert_eq!(group.nodes[0].partition.on_packet(now, peer(100), &[FORMAT; 200]), []));
     let mut after = group.nodes[0].partition.report(now);
     assert_eq!(after.metrics.refused, 300);
     after.metrics.refused = before.metrics.refused;
@@ -290,7 +307,13 @@ fn rubbish_changes_a_count_and_nothing_else() {
 #[test]
 fn a_stranger_is_not_listened_to() {
     let mut group = Group::working_group(3, 10);
-    let view = Statement::View(View { version: 1, heard: vec![0], split: true, known: Vec::new() });
+    let view = Statement::View(View {
+        version: 1,
+        list: group.configuration.list(),
+        heard: vec![0],
+        split: true,
+        known: Vec::new(),
+    });
     let payload = Signed::new(&Cheap(peer(9)), peer(9), Number::default(), &view).unwrap().encode().unwrap();
     group.deliver(1, 0, payload.into());
     group.run(SECOND * 3);

@@ -111,7 +111,7 @@ fn the_first_failed_use_withdraws_a_way_and_the_packet_takes_another() {
     }
     let (to, packet) = only_send(node.on_outgoing(now, &picture, outgoing(3)));
     assert_eq!(to, peer(1));
-    let (to, again) = only_send(node.on_failed(now, &picture, to, packet.clone()));
+    let (to, again) = only_send(node.on_failed(now, &picture, to, packet.clone(), Source::Own));
     assert_eq!((to, again.id), (peer(2), packet.id));
     assert_eq!(only_send(node.on_outgoing(now, &picture, outgoing(3))).0, peer(2), "the way is withdrawn");
     node.on_neighbour(now, &picture, peer(1), 1);

@@ -107,8 +107,8 @@ fn whatever_comes_memory_stays_within_its_bounds() {
     picture.links.insert(peer(7), BTreeMap::from([(peer(8), 1)]));
     for id in 0..2000 {
         for output in node.on_packet(now, &picture, peer(1), passing(id, 2 + id as usize % 6, PAYLOAD_BYTES_MAX)) {
-            if let Output::Send { to, packet } = output {
-                node.on_busy(now, to, packet);
+            if let Output::Send { to, packet, source } = output {
+                node.on_busy(now, to, packet, source);
             }
         }
         let (stored, queued) = node.held_bytes();
@@ -120,7 +120,7 @@ fn whatever_comes_memory_stays_within_its_bounds() {
     let ids: Vec<u64> = outputs
         .iter()
         .filter_map(|output| match output {
-            Output::Send { to, packet } if *to == peer(2) => Some(packet.id.0),
+            Output::Send { to, packet, .. } if *to == peer(2) => Some(packet.id.0),
             Output::Send { .. } | Output::Deliver { .. } | Output::Vector(_) | Output::Unreachable(_) => None,
         })
         .collect();
@@ -205,4 +205,48 @@ fn the_label_of_two_neighbours_names_none_and_the_view_decides() {
     let labels = vec![Label::of(&peer(1)), Label::of(&peer(3))];
     let packet = MeshPacket { labels, ..passing(2, 3, 10) };
     assert_eq!(only_send(node.on_packet(now, &picture, twin, packet)).0, peer(2));
+}
+
+#[test]
+fn what_waited_here_does_not_go_back_to_whom_it_came_from_and_stays_on_its_account() {
+    let config = MeshConfig { flood_packets_per_second: 10, distance_vector: false, ..MeshConfig::default() };
+    let (mut node, mut picture, now) = relay(config);
+    // 9 is known and away: its packet is kept.
+    picture.links.insert(peer(9), BTreeMap::from([(peer(8), 1)]));
+    assert!(node.on_packet(now, &picture, peer(1), passing(1, 9, 10)).is_empty());
+    assert_eq!(node.counters().stored, 1);
+    // It is back behind whoever brought the packet, and behind another by a longer way.
+    for (by, cost) in [(1, 1), (2, 5)] {
+        picture.links.entry(peer(by)).or_default().insert(peer(9), cost);
+        picture.links.entry(peer(9)).or_default().insert(peer(by), cost);
+    }
+    picture.version += 1;
+    assert_eq!(only_send(node.on_view(now, &picture)).0, peer(2));
+
+    // One that a neighbour did not take neither.
+    let (to, packet) = only_send(node.on_packet(now, &picture, peer(1), passing(2, 9, 10)));
+    assert_eq!(to, peer(2));
+    let again = node.on_failed(now, &picture, to, packet, Source::From(peer(1)));
+    assert!(again.is_empty(), "1 is the only way left, and has had it: {again:?}");
+
+    // Packets of others that found no way are floods of others, not this node's own.
+    let nothing = Picture::of(2, &Links::new());
+    let floods = (100..200).filter(|id| {
+        let packet = MeshPacket { keep: false, ..passing(*id, 5, 10) };
+        !node.on_failed(now, &nothing, peer(5), packet, Source::From(peer(1))).is_empty()
+    });
+    assert_eq!(floods.count(), 10);
+    assert!(matches!(node.on_outgoing(now, &nothing, outgoing(7))[..], [Output::Send { .. }, ..]));
+}
+
+#[test]
+fn what_a_neighbour_makes_this_node_send_takes_nothing_of_its_own() {
+    let config = MeshConfig { flood_packets_per_second: 10, distance_vector: false, ..MeshConfig::default() };
+    let (mut node, picture, now) = relay(config);
+    let answers = (0..100).filter(|_| {
+        let answer = Outgoing { on_behalf_of: Some(peer(1)), ..outgoing(9) };
+        matches!(node.on_outgoing(now, &picture, answer)[..], [Output::Send { .. }, ..])
+    });
+    assert_eq!(answers.count(), 10);
+    assert_eq!(node.on_outgoing(now, &picture, outgoing(9)).len(), 5, "to all five neighbours");
 }

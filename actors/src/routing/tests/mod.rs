@@ -13,7 +13,7 @@ use bowline_messages::PeerId;
 use proptest::prelude::*;
 
 use super::wire::Label;
-use super::{ConnectionId, Forwarder, GraphView, MeshPacket, Outgoing, Output, PacketId, VectorMessage};
+use super::{ConnectionId, Forwarder, GraphView, MeshPacket, Outgoing, Output, PacketId, Source, VectorMessage};
 
 fn peer(n: usize) -> PeerId {
     let mut key = [0; 32];
@@ -92,12 +92,12 @@ fn distances(nodes: usize, links: &Links, from: usize) -> Vec<Option<usize>> {
 
 fn outgoing(to: usize) -> Outgoing {
     let connection = ConnectionId([1; 8]);
-    Outgoing { destination: peer(to), connection, payload: b"x"[..].into(), route: 0, keep: false }
+    Outgoing::new(peer(to), connection, b"x"[..].into())
 }
 
 fn only_send(outputs: Vec<Output>) -> (PeerId, MeshPacket) {
     match &outputs[..] {
-        [Output::Send { to, packet }] => (*to, packet.clone()),
+        [Output::Send { to, packet, .. }] => (*to, packet.clone()),
         other => panic!("{other:?}"),
     }
 }

@@ -90,6 +90,21 @@ impl Vectors {
         self.now = end;
     }
 
+    /// Links with their costs, and then, step by step: between whom one comes or goes, and how long that is watched.
+    fn live(&mut self, links: impl IntoIterator<Item = ((usize, usize), u32)>, steps: Vec<(usize, usize, bool, u64)>) {
+        for ((a, b), cost) in links {
+            self.set_link(a, b, Some(cost));
+        }
+        let nodes = self.nodes.len();
+        for (a, b, up, wait) in steps {
+            let (a, b) = (a % nodes, b % nodes);
+            if a != b {
+                self.set_link(a, b, up.then_some(1 + (wait as u32 % 20)));
+            }
+            self.run(Duration::from_millis(wait));
+        }
+    }
+
     fn assert_no_loop(&self) {
         for to in 0..self.nodes.len() {
             for from in (0..self.nodes.len()).filter(|from| *from != to) {
@@ -125,16 +140,7 @@ proptest! {
     #[test]
     fn no_moment_has_a_loop_and_in_the_end_there_are_ways_to_all((nodes, links) in network(8), steps in prop::collection::vec((0..8usize, 0..8usize, any::<bool>(), 0..1500u64), 0..30), seed in any::<u64>(), loss in 0..300u32) {
         let mut world = Vectors::new(nodes, seed, loss);
-        for ((a, b), cost) in links {
-            world.set_link(a, b, Some(cost));
-        }
-        for (a, b, up, wait) in steps {
-            let (a, b) = (a % nodes, b % nodes);
-            if a != b {
-                world.set_link(a, b, up.then_some(1 + (wait as u32 % 20)));
-            }
-            world.run(Duration::from_millis(wait));
-        }
+        world.live(links, steps);
         (world.loss, world.late) = (0, 60);
         world.run(30 * SECOND);
         world.assert_ways()?;
@@ -220,17 +226,7 @@ proptest! {
         for node in 0..nodes {
             world.nodes[node] = DistanceVector::new(peer(node), seed as u16, room, SECOND);
         }
-        for ((a, b), cost) in links {
-            world.set_link(a, b, Some(cost));
-        }
-        // Each moment is looked at on the way.
-        for (a, b, up, wait) in steps {
-            let (a, b) = (a % nodes, b % nodes);
-            if a != b {
-                world.set_link(a, b, up.then_some(1 + (wait as u32 % 20)));
-            }
-            world.run(Duration::from_millis(wait));
-        }
+        world.live(links, steps);
         world.run(10 * SECOND);
         for node in &world.nodes {
             prop_assert!(node.peers() <= room);

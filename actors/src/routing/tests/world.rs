@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Links, Picture, peer};
-use crate::routing::{ConnectionId, Forwarder, MeshPacket, Outgoing, Output, PacketId, VectorMessage};
+use crate::routing::{ConnectionId, Forwarder, MeshPacket, Outgoing, Output, PacketId, Source, VectorMessage};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -104,13 +104,7 @@ impl World {
     }
 
     pub(super) fn send(&mut self, from: usize, to: usize, text: &[u8], keep: bool, route: u8) {
-        let outgoing = Outgoing {
-            destination: peer(to),
-            connection: ConnectionId([9; 8]),
-            payload: text.to_vec().into(),
-            route,
-            keep,
-        };
+        let outgoing = Outgoing { route, keep, ..Outgoing::new(peer(to), ConnectionId([9; 8]), text.to_vec().into()) };
         let view = Rc::clone(&self.views[from]);
         let outputs = self.nodes[from].on_outgoing(self.now, &*view, outgoing);
         self.carry_out(from, outputs);
@@ -191,7 +185,7 @@ impl World {
         let mut outputs = VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             match output {
-                Output::Send { to, packet } => outputs.extend(self.transmit(at, to, packet)),
+                Output::Send { to, packet, source } => outputs.extend(self.transmit(at, to, packet, source)),
                 Output::Deliver { packet, .. } => {
                     assert_eq!(packet.destination, peer(at));
                     *self.delivered.entry((at, packet.id)).or_default() += 1;
@@ -211,15 +205,15 @@ impl World {
     }
 
     /// The carrier of a node: it may know that a link is gone, or not; it may have no room.
-    fn transmit(&mut self, at: usize, to: bowline_messages::PeerId, packet: MeshPacket) -> Vec<Output> {
+    fn transmit(&mut self, at: usize, to: bowline_messages::PeerId, packet: MeshPacket, source: Source) -> Vec<Output> {
         let with = usize::from(to.as_bytes()[31]);
         let knows = self.draw(2) == 0;
         if !self.linked(at, with) && knows {
             let view = Rc::clone(&self.views[at]);
-            return self.nodes[at].on_failed(self.now, &*view, to, packet);
+            return self.nodes[at].on_failed(self.now, &*view, to, packet, source);
         }
         if self.draw(20) == 0 {
-            self.nodes[at].on_busy(self.now, to, packet);
+            self.nodes[at].on_busy(self.now, to, packet, source);
             return Vec::new();
         }
         let sent = self.sent.entry((at, packet.id)).or_default();

@@ -73,7 +73,7 @@ pub struct Candidate {
     pub suspected: bool,
     /// Whether it is predicted to fail soon.
     pub leaving: bool,
-    /// The memory of its failures: about how many there were of late.
+    /// The memory of its failures, see [`Penalty`].
     pub penalty: f64,
     /// How it is doing.
     pub health: Health,
@@ -134,7 +134,7 @@ impl Candidate {
         /// Longer than that of any link that is not suspected.
         const LEAVING_SECONDS: f64 = 100.0;
         let delay = measured(self.delay).unwrap_or(UNMEASURED_SECONDS);
-        let delay = (delay * (1.0 + self.failures())).min(SUSPECTED_SECONDS);
+        let delay = (delay * self.setback()).min(SUSPECTED_SECONDS);
         match (self.suspected, self.leaving) {
             (true, _) => SUSPECTED_SECONDS + delay,
             (false, true) => LEAVING_SECONDS + delay,
@@ -142,9 +142,16 @@ impl Candidate {
         }
     }
 
-    /// About how many failures there were of late: finite, 0 and up.
+    /// What failures of late make of it: its score is divided by this, or its delay multiplied. 1 without any, finite.
+    fn setback(&self) -> f64 {
+        /// Half for each failure: more keeps a link that is back out of use for long, and gains nothing (`docs/choice.md`).
+        const PER_PENALTY: f64 = 0.25;
+        1.0 + PER_PENALTY * self.failures()
+    }
+
+    /// Its penalty: finite, 0 and up.
     fn failures(&self) -> f64 {
-        if self.penalty.is_finite() { self.penalty.max(0.0) } else { 0.0 }
+        if self.penalty.is_finite() { self.penalty.clamp(0.0, 100.0) } else { 0.0 }
     }
 }
 

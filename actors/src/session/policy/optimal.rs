@@ -77,7 +77,7 @@ pub(super) fn plan(links: &[Candidate]) -> Option<Plan> {
 fn term(candidate: &Candidate, links: &[&Candidate]) -> Term {
     let delay = measured(candidate.forecast).unwrap_or(LOST_SECONDS).min(LOST_SECONDS);
     Term {
-        delay: delay * (1.0 + candidate.failures().min(100.0)),
+        delay: delay * candidate.setback(),
         // What is not measured has no say: it is taken for just enough.
         reliability: measured(candidate.reliability).map_or(RELIABILITY_MIN, |share| share.min(1.0)),
         most: share_max(candidate, links),

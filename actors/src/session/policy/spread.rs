@@ -32,7 +32,7 @@ pub(super) fn by_share(
     rule: &'static str,
     share: impl Fn(&Candidate) -> Option<f64>,
 ) -> Choice {
-    let share = |c: &Candidate| measured(share(c)).unwrap_or(0.0).min(1e18) / (1.0 + c.failures());
+    let share = |c: &Candidate| measured(share(c)).unwrap_or(0.0).min(1e18) / c.setback();
     let sum: f64 = eligible(links).map(&share).sum();
     let share = |c: &Candidate| if sum > 0.0 { share(c) / sum } else { 1.0 };
     let sum = if sum > 0.0 { 1.0 } else { eligible(links).count() as f64 };

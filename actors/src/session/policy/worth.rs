@@ -70,7 +70,7 @@ impl Worth {
     /// Of a link with a score, if it could be measured. Whether it is suspected, and how often it failed lately, is counted in here,
     /// for every policy alike.
     pub fn of(candidate: &Candidate, score: Option<Score>) -> Self {
-        let damped = score.map(|score| Score::new(score.value() / (1.0 + candidate.failures())));
+        let damped = score.map(|score| Score::new(score.value() / candidate.setback()));
         match damped {
             score if candidate.suspected => Self::Suspected(score.unwrap_or(Score::WORST)),
             score if candidate.leaving => Self::Missing(score.unwrap_or(Score::WORST)),

@@ -22,6 +22,8 @@ use bowline_messages::{PeerId, TransportKind};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
+#[cfg(test)]
+pub(crate) use group::Sheet;
 pub(crate) use node::identity_of;
 pub use node::{Behaviour, NodeOptions};
 pub(crate) use process::Process;

@@ -37,7 +37,8 @@ fn the_report_has_every_row_of_the_table_and_the_page_every_plot() {
     assert_eq!(calm.at_once.delivered.of, 1_000);
     assert!(calm.at_once.bytes_by_transport.iter().all(|bytes| *bytes > 0), "{:?}", calm.at_once);
     assert!(calm.throughput.percent_of_sum > 50.0, "{calm:?}");
-    assert!((calm.steady.delivered - 1e6).abs() < 2e4, "{:?}", calm.steady);
+    assert!(calm.even.load_variance_percent < 9.0, "{calm:?}");
+    assert!((calm.steady.delivered - 1e6).abs() < 2e4 && calm.steady.overhead_percent < 0.5, "{:?}", calm.steady);
 }
 
 #[test]

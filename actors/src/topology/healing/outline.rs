@@ -24,7 +24,7 @@ pub(in crate::topology) struct Outline {
 }
 
 impl Outline {
-    /// The outline of a graph without some of its nodes, which have no link to the others and are in ascending order.
+    /// The outline of a graph without some of its nodes and their links; these nodes are in ascending order.
     pub(in crate::topology) fn of(graph: &LiveGraph, without: &[PeerId]) -> Self {
         let mut peers: Vec<PeerId> = graph.nodes().collect();
         peers.retain(|peer| without.binary_search(peer).is_err());

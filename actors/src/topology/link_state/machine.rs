@@ -62,6 +62,8 @@ pub(super) struct Neighbour {
     asked: Option<u64>,
     /// Bytes it may still send.
     intake: Bucket,
+    /// Bytes that may still be sent to it because it asked: its share of the budget, so that what it asks for leaves the others theirs.
+    answers: Bucket,
 }
 
 /// The gossip of one node; see the module.
@@ -170,6 +172,7 @@ impl LinkState {
                 new_until: now + self.config.compare_interval * NEW_FOR,
                 asked: None,
                 intake,
+                answers: Bucket::new(now, 0.0, self.config.send_burst_bytes as f64),
             };
             self.neighbours.insert(*peer, fresh);
             // One of the two begins; the other one would find the same.
@@ -180,6 +183,7 @@ impl LinkState {
             self.compare_at = self.compare_at.min(soon);
         }
         if changed {
+            self.share_answers(now);
             self.origination.on_change();
         }
         if news || changed {
@@ -215,6 +219,7 @@ impl LinkState {
         let before = self.neighbours.len();
         self.neighbours.retain(|peer, _| !self.excluded.contains(peer));
         if self.neighbours.len() != before {
+            self.share_answers(now);
             self.origination.on_change();
         }
         self.relink(now);
@@ -291,7 +296,7 @@ impl LinkState {
         let own = compare::digests(&self.database, salt, parts);
         let differing: Vec<usize> = (0..parts).filter(|part| own[*part] != digests[*part]).collect();
         if differing.is_empty() {
-            self.send(now, from, &Message::Same { salt });
+            self.answer(now, from, &Message::Same { salt });
             if let Some(neighbour) = self.neighbours.get_mut(&from) {
                 neighbour.agreed = true;
             }
@@ -336,7 +341,7 @@ impl LinkState {
     fn list(&mut self, now: Instant, to: PeerId, from: PeerId, until: PeerId, answer: bool) {
         let packet = self.config.packet_bytes_max as usize;
         for listing in compare::listings(&self.database, from, until, answer, packet) {
-            self.send(now, to, &listing);
+            self.answer(now, to, &listing);
         }
     }
 
@@ -493,6 +498,27 @@ impl LinkState {
             neighbour.owed.remove(&origin);
         }
         (!list.is_empty()).then_some(list)
+    }
+
+    /// Divides the budget among the neighbours, as far as answers to them go.
+    fn share_answers(&mut self, now: Instant) {
+        let share = 1.0 / self.neighbours.len().max(1) as f64;
+        let per_second = self.config.send_bytes_per_second as f64 * share;
+        // One whole datagram at least, else it would never go.
+        let burst = (self.config.send_burst_bytes as f64 * share).max(self.config.packet_bytes_max as f64);
+        for neighbour in self.neighbours.values_mut() {
+            neighbour.answers.resize(now, per_second, burst);
+        }
+    }
+
+    /// Sends what a neighbour asked for, as far as its share goes.
+    fn answer(&mut self, now: Instant, to: PeerId, message: &Message) {
+        let payload = wire::encode(message);
+        let bytes = payload.len() as f64;
+        let fits = self.neighbours.get_mut(&to).is_some_and(|neighbour| neighbour.answers.take(now, bytes));
+        if fits && self.budget.take(now, bytes) {
+            self.outputs.push_back(LinkStateOutput::Send { to, payload });
+        }
     }
 
     /// Sends a datagram and pays for it; what is beyond the budget is not sent, since everything is said again later.

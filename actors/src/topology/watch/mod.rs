@@ -157,9 +157,12 @@ impl Watch {
         }
     }
 
-    /// Members that are down and to whom no way leads, and whether some of them still announce themselves on another side.
+    /// Members that are down and not in the graph where this node is, and whether some of them still announce themselves on another side.
     fn look_for_missing(&self, summary: &mut TopologySummary) {
-        let missing = self.down.iter().filter(|peer| self.survey.outline.number(peer).is_none());
+        // One that is down by mistake may be a stranger here, and is there all the same.
+        let strangers = &self.survey.elsewhere.strangers;
+        let there = |peer: &PeerId| self.survey.outline.number(peer).is_some() || strangers.binary_search(peer).is_ok();
+        let missing = self.down.iter().filter(|peer| !there(peer));
         summary.missing = missing.clone().take(NODES_LISTED_MAX).copied().collect();
         summary.missing_all = missing.count() as u32;
         summary.torn = self.survey.elsewhere.nodes.iter().any(|peer| self.down.contains(peer));
@@ -173,7 +176,7 @@ impl Watch {
             nodes: shape.nodes,
             edges: shape.edges,
             components: elsewhere.parts,
-            nodes_elsewhere: elsewhere.nodes.len() as u32,
+            nodes_elsewhere: elsewhere.len() as u32,
             diameter: shape.diameter_largest_component,
             average_degree: shape.average_degree(),
             clustering: shape.average_clustering_deg2(),

@@ -322,3 +322,32 @@ fn the_report_says_how_many_clusters_there_are() {
     let topology = seen.report().topology;
     assert!(topology.clusters == Some(2) && topology.modularity.is_some_and(|clear| clear > 0.3), "{topology:?}");
 }
+
+#[test]
+fn what_one_member_invents_changes_nothing_but_a_count() {
+    let mut seen = Seen::new(&TopologyConfig::default());
+    // A ring with chords of ten members; node 5 links itself to 300 inventions in six bunches of a row.
+    let members: Vec<(usize, usize)> = (0..10).flat_map(|n| [(n, (n + 1) % 10), (n, (n + 2) % 10)]).collect();
+    let bunches = (0..6).flat_map(|n| clique(10 + n * 50, 60 + n * 50));
+    let row = (0..6).map(|n| (if n == 0 { 5 } else { 10 + n * 50 - 1 }, 10 + n * 50));
+    let all: Vec<_> = members.iter().copied().chain(bunches).chain(row).collect();
+    let graph = seen.graph(310, &all, &[(10, 1.0)]);
+    let mut surveyor = Surveyor::new(&seen.config);
+    surveyor.meet((0..10).map(peer).collect());
+    let survey = surveyor.look(seen.now, &graph);
+    seen.watch.on_survey(seen.now, &survey);
+    let report = seen.report();
+    assert_eq!(
+        (report.topology.nodes, report.topology.nodes_elsewhere, report.topology.bridge_nodes_all),
+        (10, 300, 0)
+    );
+    assert_eq!((report.overall, survey.needs.len(), survey.outline.len()), (OverallStatus::Healthy, 0, 10));
+    // One that is down by mistake and announces itself is neither missing nor a sign that the network fell apart.
+    seen.watch.on_members(BTreeSet::from([peer(10)]));
+    assert_eq!((seen.report().overall, seen.report().topology.missing_all), (OverallStatus::Healthy, 0));
+    // Whoever becomes a member counts at the next look, though the graph is the same.
+    assert!(!surveyor.has_news(seen.now, &graph));
+    surveyor.meet((0..11).map(peer).collect());
+    assert!(surveyor.has_news(seen.now, &graph));
+    assert_eq!(surveyor.look(seen.now, &graph).shape.nodes, 11);
+}

@@ -30,6 +30,9 @@ use crate::session::identity::Identity;
 /// A first message is sent again after so long, doubled every time up to the limit.
 const CALL_AGAIN: Duration = Duration::from_millis(300);
 const CALL_AGAIN_MAX: Duration = Duration::from_secs(2);
+/// Copies of a call that come sooner after an answer are not answered: they took another way, or somebody repeats them. Less than
+/// [`CALL_AGAIN`], as the way of the second may be the shorter one.
+const ANSWER_AGAIN: Duration = Duration::from_millis(150);
 /// A caller that was answered has to show that it got the answer within this time.
 const CONFIRM: Duration = Duration::from_secs(5);
 /// Links that wait for the listener at most.
@@ -46,6 +49,8 @@ struct Calling {
 
 struct Answered {
     second: Bytes,
+    /// A repeated call is answered again from then on.
+    again: Instant,
     until: Instant,
 }
 
@@ -190,13 +195,8 @@ impl Endpoint {
             self.counters.calls_malformed += 1;
             return;
         };
-        if let Some(id) = self.calls.get(call) {
-            if let Some(slot) = self.slots.get(id)
-                && let (Some(answered), Some(live)) = (&slot.answered, &slot.live)
-            {
-                self.out.push_back(outgoing(slot.peer, live.remote, answered.second.clone(), 0));
-            }
-            return;
+        if let Some(id) = self.calls.get(call).copied() {
+            return self.on_call_again(now, by, id);
         }
         if !self.listening || self.slots.len() >= self.config.links || !self.openings.admit(now, by) {
             self.counters.calls_refused += 1;
@@ -220,14 +220,33 @@ impl Endpoint {
         let mut slot = Slot::new(caller);
         let until = now + CONFIRM;
         slot.call = Some(*call);
-        slot.answered = Some(Answered { second: second.clone(), until });
+        slot.answered = Some(Answered { second: second.clone(), again: now + ANSWER_AGAIN, until });
         slot.live =
             Some(Live { keys, remote: connection, connection: Connection::new(now, Tuning::from(&self.config), true) });
         self.slots.insert(id, slot);
         self.calls.insert(*call, id);
         self.unconfirmed.push_back((id, by));
-        self.out.push_back(outgoing(caller, connection, second, 0));
+        self.answer(by, caller, connection, second);
         self.touch(id);
+    }
+
+    /// A call that was answered already: the answer may be lost. Anybody can repeat what passed by, so it is answered no oftener than a
+    /// caller repeats it, and within the share of the neighbour that brings it.
+    fn on_call_again(&mut self, now: Instant, by: PeerId, id: ConnectionId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let (Some(answered), Some(live)) = (&mut slot.answered, &slot.live) else { return };
+        if now < answered.again || !self.openings.admit(now, by) {
+            self.counters.calls_refused += 1;
+            return;
+        }
+        answered.again = now + ANSWER_AGAIN;
+        let (peer, remote, second) = (slot.peer, live.remote, answered.second.clone());
+        self.answer(by, peer, remote, second);
+    }
+
+    /// Sends a second message to whom the first one names, which need not be who sent it: so it is on the account of who brought it.
+    fn answer(&mut self, by: PeerId, caller: PeerId, connection: ConnectionId, second: Bytes) {
+        self.out.push_back(Outgoing { on_behalf_of: Some(by), ..Outgoing::new(caller, connection, second) });
     }
 
     /// The oldest call that is not confirmed, of the neighbour that brought the most.
@@ -465,9 +484,9 @@ impl Slot {
         {
             let again = CALL_AGAIN * 2_u32.pow(u32::from(calling.tries.min(8)));
             calling.next = now + again.min(CALL_AGAIN_MAX);
-            let packet = outgoing(self.peer, ConnectionId::NONE, calling.caller.first.clone(), calling.tries);
+            let packet = Outgoing::new(self.peer, ConnectionId::NONE, calling.caller.first.clone());
             // Whoever is away for a moment is called the moment it is back.
-            let packet = Outgoing { keep: calling.tries > 0, ..packet };
+            let packet = Outgoing { route: calling.tries, keep: calling.tries > 0, ..packet };
             calling.tries = calling.tries.saturating_add(1);
             return Some(packet);
         }
@@ -477,8 +496,8 @@ impl Slot {
         let live = self.live.as_mut()?;
         let (number, frames) = live.connection.poll_transmit(now, PAYLOAD_BYTES_MAX - SEAL_BYTES)?;
         let payload = live.keys.seal(number, live.remote, &frames)?;
-        let keep = live.connection.is_probing();
-        Some(Outgoing { keep, ..outgoing(self.peer, live.remote, payload, live.connection.route()) })
+        let (route, keep) = (live.connection.route(), live.connection.is_probing());
+        Some(Outgoing { route, keep, ..Outgoing::new(self.peer, live.remote, payload) })
     }
 
     fn deadline(&self, config: &MeshConfig) -> Option<Instant> {
@@ -494,8 +513,4 @@ impl Slot {
             None => self.live.as_ref().and_then(|live| live.connection.deadline()),
         }
     }
-}
-
-fn outgoing(destination: PeerId, connection: ConnectionId, payload: Bytes, route: u8) -> Outgoing {
-    Outgoing { destination, connection, payload, route, keep: false }
 }

@@ -185,6 +185,25 @@ async fn links_that_are_over_are_forgotten_on_both_sides() {
     }
 }
 
+/// The first message of a call that somebody makes in the name of one who did not call. `spoiled`: it cannot be opened.
+fn first_message(to: PeerId, number: u64, spoiled: bool) -> crate::routing::MeshPacket {
+    let mut rng = <rand_chacha::ChaCha20Rng as rand::SeedableRng>::seed_from_u64(number);
+    let entropy = crate::session::handshake::Entropy::from_rng(&mut rng);
+    let call = seal::Caller::new(peer(4), &to, crate::routing::ConnectionId([7; 8]), entropy).unwrap();
+    let mut payload = call.first.to_vec();
+    payload[40] ^= u8::from(spoiled);
+    crate::routing::MeshPacket {
+        flood: false,
+        keep: false,
+        hops: 1,
+        labels: Vec::new(),
+        destination: to,
+        connection: crate::routing::ConnectionId::NONE,
+        id: crate::routing::PacketId(number),
+        payload: payload.into(),
+    }
+}
+
 #[actix::test]
 async fn callers_that_never_show_themselves_are_bounded_and_forgotten() {
     paused();
@@ -192,21 +211,7 @@ async fn callers_that_never_show_themselves_are_bounded_and_forgotten() {
     let limit = MeshConfig::default().opening_links;
     let to = mesh.b.local();
     for seed in 0..(limit as u64 + 50) {
-        let entropy = crate::session::handshake::Entropy::from_rng(
-            &mut <rand_chacha::ChaCha20Rng as rand::SeedableRng>::seed_from_u64(seed),
-        );
-        // They name somebody who did not call.
-        let call = seal::Caller::new(peer(4), &to, crate::routing::ConnectionId([7; 8]), entropy).unwrap();
-        let packet = crate::routing::MeshPacket {
-            flood: false,
-            keep: false,
-            hops: 1,
-            labels: Vec::new(),
-            destination: to,
-            connection: crate::routing::ConnectionId::NONE,
-            id: crate::routing::PacketId(seed),
-            payload: call.first.clone(),
-        };
+        let packet = first_message(to, seed, false);
         mesh.b.deliver(peer(3), packet.clone());
         mesh.b.deliver(peer(3), packet);
     }
@@ -215,6 +220,25 @@ async fn callers_that_never_show_themselves_are_bounded_and_forgotten() {
     let _ = mesh.connect().await;
     tokio::time::sleep(6000 * MS).await;
     assert_eq!(mesh.b.links(), 0, "all are gone, the dropped link too");
+}
+
+#[actix::test]
+async fn a_call_that_somebody_repeats_is_answered_no_oftener_than_a_caller_would() {
+    paused();
+    let mesh = Mesh::new(HOP).await;
+    let answers = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = Arc::clone(&answers);
+    mesh.b.connect(Arc::new(move |answer| kept.lock().unwrap().push(answer)));
+    let packet = first_message(mesh.b.local(), 1, false);
+    let start = Instant::now();
+    while start.elapsed() < 1500 * MS {
+        mesh.b.deliver(peer(3), packet.clone());
+        tokio::time::sleep(MS).await;
+    }
+    let answers = answers.lock().unwrap();
+    assert!((8..=11).contains(&answers.len()), "each 150 ms: {}", answers.len());
+    let on_account = |answer: &crate::routing::Outgoing| answer.on_behalf_of == Some(peer(3));
+    assert!(answers.iter().all(on_account), "of who brings the call: {answers:?}");
 }
 
 #[actix::test]
@@ -228,21 +252,7 @@ async fn what_one_neighbour_brings_keeps_nobody_behind_another_from_calling() {
     let mut flood = |port: &MeshPort, calls: u32| {
         for n in 0..u64::from(calls) {
             number += 1;
-            let mut rng = <rand_chacha::ChaCha20Rng as rand::SeedableRng>::seed_from_u64(number);
-            let entropy = crate::session::handshake::Entropy::from_rng(&mut rng);
-            let call = seal::Caller::new(peer(4), &to, crate::routing::ConnectionId([7; 8]), entropy).unwrap();
-            let mut payload = call.first.to_vec();
-            payload[40] ^= u8::from(n % 2 == 0);
-            let packet = crate::routing::MeshPacket {
-                flood: false,
-                keep: false,
-                hops: 1,
-                labels: Vec::new(),
-                destination: to,
-                connection: crate::routing::ConnectionId::NONE,
-                id: crate::routing::PacketId(number),
-                payload: payload.into(),
-            };
+            let packet = first_message(to, number, n % 2 == 0);
             port.deliver(peer(5), packet);
         }
     };

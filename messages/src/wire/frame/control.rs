@@ -253,6 +253,24 @@ pub fn put_quarantined(into: &mut BytesMut, channel: ChannelId, sequence: u64) {
     varint::put(into, sequence);
 }
 
+/// Appends an ACK_FREQUENCY frame.
+///
+/// # Panics
+/// When a number is above [`varint::MAX`].
+pub fn put_ack_frequency(into: &mut BytesMut, records: u64, delay_us: u64) {
+    varint::put(into, types::ACK_FREQUENCY);
+    varint::put(into, (varint::length(records) + varint::length(delay_us)) as u64);
+    varint::put(into, records);
+    varint::put(into, delay_us);
+}
+
+/// Reads what an ACK_FREQUENCY frame holds: two numbers and nothing else.
+pub(super) fn read_ack_frequency(content: &[u8]) -> Result<Frame, Short> {
+    let mut reader = Reader::new(content, 0);
+    let (records, delay_us) = (reader.varint()?, reader.varint()?);
+    if reader.remaining() > 0 { Err(Short) } else { Ok(Frame::AckFrequency { records, delay_us }) }
+}
+
 /// Appends a CLOSE frame. A text above 256 bytes is cut at a character.
 pub fn put_close(into: &mut BytesMut, code: CloseCode, text: &str) {
     let text = &text[..text.floor_char_boundary(CLOSE_TEXT_BYTES_MAX)];

@@ -121,7 +121,11 @@ fn written() -> impl Strategy<Value = (Frame, BytesMut)> {
             assert_eq!(bytes.len(), datagram_bytes(payload.len()));
             (Frame::Datagram { concern, payload }, bytes)
         }),
-        (0x41..5_000_000u64, payload()).prop_map(|(kind, content)| {
+        (number(), number()).prop_map(|(records, delay_us)| {
+            let bytes = encode(|b| put_ack_frequency(b, records, delay_us));
+            (Frame::AckFrequency { records, delay_us }, bytes)
+        }),
+        (0x42..5_000_000u64, payload()).prop_map(|(kind, content)| {
             let bytes = encode(|b| put_skippable(b, kind, &content));
             (Frame::Unknown { kind, content }, bytes)
         }),
@@ -200,9 +204,19 @@ fn check_bounds(record: Bytes) {
             | Frame::Session { .. }
             | Frame::Quarantined { .. }
             | Frame::Datagram { .. }
+            | Frame::AckFrequency { .. }
             | Frame::Unknown { .. } => {}
         }
         assert!(frames <= size, "every frame takes at least a byte");
+    }
+}
+
+#[test]
+fn a_wish_for_acknowledgements_has_two_numbers_and_no_more() {
+    for content in [&b""[..], b"\x10", b"\x10\x14\x00", b"\x10\x80"] {
+        let mut record = BytesMut::new();
+        put_skippable(&mut record, types::ACK_FREQUENCY, content);
+        assert_eq!(all(record), Err(FrameError::Malformed(types::ACK_FREQUENCY)), "{content:?}");
     }
 }
 

@@ -298,6 +298,42 @@ fn answers_stay_within_the_budget() {
 }
 
 #[test]
+fn a_neighbour_that_asks_without_end_leaves_the_others_their_news() {
+    let begin = Instant::now();
+    let mut node = machine(begin, 0, &LinkStateConfig::default());
+    let links = |count: usize| (1..count).map(|number| (peer(number), LinkFacts::default())).collect();
+    node.on_neighbours(begin, &links(10));
+    let all: Vec<_> = (1..10).map(|number| signed(&announcement(number, 5, &[0]), 90)).collect();
+    send(&mut node, begin, &all);
+    let ms = Duration::from_millis(1);
+    // Asks as much as it may, each time for everything, and counts how long a change takes to reach a neighbour.
+    let changed = begin + S * 12;
+    let mut heard = None;
+    for tick in 0..13_000_u32 {
+        let now = begin + ms * tick;
+        if now == changed {
+            node.on_neighbours(now, &links(11));
+        }
+        let asks = wire::encode(&Message::Compare { salt: tick.into(), digests: vec![1] });
+        node.on_packet(now, peer(1), &asks);
+        if node.deadline().is_some_and(|at| at <= now) {
+            node.on_timeout(now);
+        }
+        for output in drain(&mut node) {
+            let LinkStateOutput::Send { to, payload } = output else { continue };
+            let Ok(Message::Announcements(list)) = wire::decode(&payload) else { continue };
+            let own = |signed: &Signed| {
+                wire::decode_body(&signed.body).is_ok_and(|said| said.origin == peer(0) && said.links.len() == 10)
+            };
+            if to == peer(2) && list.iter().any(own) {
+                heard.get_or_insert(now - changed);
+            }
+        }
+    }
+    assert!(heard.is_some_and(|after| after < S), "{heard:?}");
+}
+
+#[test]
 fn comparisons_without_end_are_not_answered() {
     let (now, mut node) = node();
     for salt in 0..100_000 {
