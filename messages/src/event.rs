@@ -36,6 +36,8 @@ pub enum EventKind {
     Listening {
         /// Where it can be reached.
         address: EndpointAddress,
+        /// What was asked for, as [`EventKind::ListenFailed`] names it.
+        asked: EndpointAddress,
     },
     /// A listener could not be opened, or broke.
     ListenFailed {

@@ -151,8 +151,8 @@ pub struct Quality {
     pub reliability: Option<f64>,
     /// How steady the latency is, 0 to 1: 1 without scatter, a half when it scatters by its own size.
     pub stability: Option<f64>,
-    /// How little energy its medium needs, 0 to 1.
-    pub power_efficiency: f64,
+    /// How little energy its medium needs, 0 to 1; none when the medium is not known.
+    pub power_efficiency: Option<f64>,
     /// How many samples are behind this, at most 100.
     pub samples: usize,
 }

@@ -276,6 +276,8 @@ pub enum ShiftReason {
         /// The third link.
         by: LinkId,
     },
+    /// It is given up: what was to move is back on the old link, which is preferred again.
+    Returned,
 }
 
 /// A link that died and whose way to the peer may be had again.

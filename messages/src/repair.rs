@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::address::TransportKind;
+use crate::address::{EndpointAddress, TransportKind};
 use crate::id::{LinkId, PeerId};
 
 /// What is repaired: the way to one peer over one transport, or a transport as a whole.
@@ -43,7 +43,7 @@ pub enum Repair {
     TuneParameters,
     /// Resume tickets are forgotten: the next handshake is a full one.
     Renegotiate,
-    /// The adapter is opened anew, with every listener, and breakers are closed.
+    /// The adapter is opened anew, with every listener that is not open, and breakers are closed.
     ReopenAdapter,
     /// The transport's actor is stopped and started by its supervisor.
     RestartTransport,
@@ -96,8 +96,8 @@ pub enum Symptom {
     },
     /// A listener is open, or broke.
     Listener {
-        /// Of which transport.
-        transport: TransportKind,
+        /// What was asked for. A transport is well again when each of its listeners that broke is open.
+        address: EndpointAddress,
         /// Whether it is open.
         open: bool,
     },
@@ -184,7 +184,7 @@ pub struct RepairStatus {
 #[rtype(result = "Vec<RepairStatus>")]
 pub struct RepairsQuery;
 
-/// Opens the adapter and every listener anew and closes the breakers. From the repair actor to a transport's actor.
+/// Opens the adapter anew and every listener that is not open, and closes the breakers. From the repair actor to a transport's actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub struct Reopen;

@@ -35,11 +35,19 @@ pub struct NodeFacts {
     pub power: f64,
     /// Links that it would take on if asked.
     pub spare_links: u8,
+    /// Whether it passes on anything for others. No way leads through one that does not.
+    #[serde(default = "passes_on")]
+    pub relays: bool,
+}
+
+/// What is told of nodes whose report is older than [`NodeFacts::relays`].
+const fn passes_on() -> bool {
+    true
 }
 
 impl Default for NodeFacts {
     fn default() -> Self {
-        Self { kind: NodeKind::Full, coordinator: false, load: 0.0, power: 1.0, spare_links: 0 }
+        Self { kind: NodeKind::Full, coordinator: false, load: 0.0, power: 1.0, spare_links: 0, relays: passes_on() }
     }
 }
 

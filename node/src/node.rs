@@ -94,7 +94,7 @@ impl NodeBuilder {
 
     /// The life of this identity: a number that grows with every start, from `keyfile::next_incarnation`. A peer tells by it what
     /// was sent to an earlier life. It matters only for an identity that is kept; the default
-    /// is the time of the start in seconds.
+    /// is the time of the start in seconds, with which a node cannot take part in a group.
     pub fn incarnation(mut self, incarnation: Incarnation) -> Self {
         self.incarnation = Some(incarnation);
         self
@@ -163,7 +163,8 @@ impl NodeBuilder {
     }
 
     /// What the group of the configuration (`group.participants`) keeps together, instead of the [`crate::notebook`]; and the folder in which it keeps what it
-    /// must not forget. Without a folder a node that is stopped must not come back while others of the group are stopped, too.
+    /// must not forget. Without a folder a node that is stopped must not come back while others of the group are stopped, too. Who takes part needs an
+    /// [`NodeBuilder::incarnation`] that was never used before.
     pub fn group(mut self, application: GroupApplication, folder: Option<PathBuf>) -> Self {
         self.group = (application, folder);
         self
@@ -184,7 +185,7 @@ impl NodeBuilder {
     /// Starts the node on the present arbiter: its actors first, then its listeners, then its connections.
     ///
     /// # Errors
-    /// [`Exit::Configuration`] for what is configured wrongly; when no listener can be opened also [`Exit::False`] (somebody else
+    /// [`Exit::Configuration`] for what is configured wrongly, a group without an incarnation included; when no listener can be opened also [`Exit::False`] (somebody else
     /// listens there) and [`Exit::Permission`]. The node is shut down then.
     pub async fn start(self) -> Result<Node, Failure> {
         let failed = |error: NodeError| Failure::new(Exit::Configuration, error);
@@ -192,6 +193,12 @@ impl NodeBuilder {
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::new(Exit::Configuration, texts.join("\n"))
         })?;
+        if !self.config.group.participants.is_empty() && self.incarnation.is_none() {
+            // Two starts within a second would sign two things under one number, which is a proof of misbehaviour.
+            let missing = "a node of a group (`group.participants`) needs an incarnation that it never had before";
+            let hint = "`keyfile::next_incarnation` counts the starts of an identity, for `NodeBuilder::incarnation`";
+            return Err(Failure::new(Exit::Configuration, missing).hint(hint));
+        }
         // An identity that is kept lives again and again; the clock tells the lives apart where nobody counts them.
         let lives = self.identity.is_some();
         let incarnation = self.incarnation.unwrap_or_else(|| if lives { life_by_the_clock() } else { Incarnation(1) });
@@ -325,5 +332,21 @@ mod tests {
         assert!(life(kept()) > Incarnation(1_600_000_000));
         assert_eq!(life(kept().incarnation(Incarnation(5))), Incarnation(5));
         assert_eq!(life(Node::builder()), Incarnation(1), "somebody new has one life");
+    }
+
+    /// Otherwise its statements would be numbered by the clock's seconds, and two starts within one be a proof against it.
+    #[test]
+    fn who_takes_part_in_a_group_says_which_life_it_is() {
+        let mut config = NodeConfig::default();
+        config.listen.addresses.clear();
+        let identity = Arc::new(Identity::from_seed(&[8; 32]));
+        config.group.participants = vec![identity.peer_id()];
+        let builder = || Node::builder().identity(Arc::clone(&identity)).config(config.clone());
+        actix::System::new().block_on(async {
+            let refused = builder().start().await.err().unwrap();
+            assert_eq!(refused.exit, Exit::Configuration);
+            assert!(refused.message.contains("incarnation"), "{refused:?}");
+        });
+        assert_eq!(life(builder().incarnation(Incarnation(5))), Incarnation(5));
     }
 }

@@ -205,6 +205,7 @@ impl Handler<Event> for EventCounter {
                     ShiftReason::OldDied => "old_died",
                     ShiftReason::NewDied => "new_died",
                     ShiftReason::Superseded { .. } => "superseded",
+                    ShiftReason::Returned => "returned",
                 };
                 metrics::counter!("bowline_traffic_shifts_total", "reason" => reason).increment(1);
             }

@@ -10,7 +10,7 @@ use bowline_messages::event::EventKind;
 use bowline_messages::health::{
     Advice, Confidence, HealthReport, Layer, LinkName, LinkObserved, LinkOpinion, LinkTurn, Outlook, Turn,
 };
-use bowline_messages::{PeerId, TransportKind};
+use bowline_messages::{LinkId, PeerId, TransportKind};
 
 use super::correlation::Correlator;
 use super::judge::{Judge, JudgeConfig, advice_of};
@@ -124,7 +124,9 @@ impl TransportHealth {
 
     /// Whether a link of a peer has a record.
     pub fn knows(&self, peer: &PeerId) -> bool {
-        self.records.keys().any(|name| name.peer == *peer)
+        // Asked for each peer again and again: its links stand together.
+        let of = |link| LinkName { peer: *peer, link: LinkId(link) };
+        self.records.range(of(u32::MIN)..=of(u32::MAX)).next().is_some()
     }
 
     /// So many of so many places of the monitor's mailbox are taken: what does not get through is not seen.

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use bowline_messages::health::{Confidence, Finding, Layer, Outlook, Rule};
+use bowline_messages::health::{Confidence, Finding, Outlook};
 use bowline_messages::link::Medium;
 
 use super::anomaly::Anomaly;
@@ -108,7 +108,6 @@ pub struct LinkHealth {
     errors: ErrorBurst,
     local: LocalHealth,
     quality: QualityMeter,
-    reported_down: bool,
     common: Option<Finding>,
 }
 
@@ -124,7 +123,6 @@ impl LinkHealth {
             errors: ErrorBurst::new(config.errors, config.errors_within),
             local: LocalHealth::new(config.local),
             quality: QualityMeter::new(medium),
-            reported_down: false,
             common: None,
             config,
         }
@@ -200,11 +198,6 @@ impl LinkHealth {
         self.errors.on_error(now);
     }
 
-    /// The operating system or the transport says that the link is down, or up again.
-    pub fn on_reported(&mut self, down: bool) {
-        self.reported_down = down;
-    }
-
     /// Links that share something with this one fell together with it; `None`: no longer.
     pub fn on_common_cause(&mut self, finding: Option<Finding>) {
         self.common = finding;
@@ -214,8 +207,7 @@ impl LinkHealth {
     pub fn unusable(&self, now: Instant) -> Confidence {
         let silence = self.arrivals.confidence(self.silent(now));
         let common = self.common.as_ref().map_or(Confidence::NONE, |finding| finding.confidence);
-        let silence = silence.either(Confidence::new(common.value() * silence.value())).doubted(self.local.doubt(now));
-        if self.reported_down { Confidence::CERTAIN } else { silence }
+        silence.either(Confidence::new(common.value() * silence.value())).doubted(self.local.doubt(now))
     }
 
     /// Whether the link is to be called unusable.
@@ -231,9 +223,7 @@ impl LinkHealth {
     /// The same on a node that doubts itself this much; with what is said of changed latencies, or without it when the change is too small
     /// to matter to anybody.
     pub fn verdict_of(&self, now: Instant, doubt: Confidence, changes: bool) -> Verdict {
-        let down = || Finding::new(Layer::OperatingSystem, Rule::ReportedDown, Confidence::CERTAIN, &[]);
         let mut findings = vec![self.arrivals.finding(self.silent(now))];
-        findings.extend(self.reported_down.then(down));
         findings.extend(self.common.clone());
         findings.extend(self.errors.finding(now));
         if changes {
@@ -299,8 +289,10 @@ impl LinkHealth {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bowline_messages::health::Rule;
     use proptest::prelude::*;
+
+    use super::*;
 
     const STEP: Duration = Duration::from_millis(100);
 
@@ -355,16 +347,6 @@ mod tests {
         let verdict = health.verdict(now);
         assert!(verdict.degrading.value() >= 0.95 && verdict.unusable.value() < 0.1, "{verdict:?}");
         assert_eq!(health.quality().latency_ms, Some(21.0));
-    }
-
-    #[test]
-    fn what_the_operating_system_says_is_believed_at_once() {
-        let start = Instant::now();
-        let mut health = health(start, Feed::Arrivals);
-        health.on_reported(true);
-        assert!(health.is_alarm(start));
-        health.on_reported(false);
-        assert!(!health.is_alarm(start));
     }
 
     proptest! {

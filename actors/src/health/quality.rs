@@ -9,15 +9,17 @@ use super::millis;
 use super::ranked::Ranked;
 use super::window::Window;
 
-/// The usual energy efficiency of a medium, 0 to 1. A rough order, not a measurement.
-pub fn power_efficiency(medium: Medium) -> f64 {
+/// How far a medium gets with its energy, relative to the others, 0 to 1: a rough order, not a measurement of this machine. `None` when the
+/// medium is not known. Choices by energy or by the score by requirements go by the same.
+pub const fn power_efficiency(medium: Medium) -> Option<f64> {
     match medium {
-        Medium::Loopback => 1.0,
-        Medium::Ethernet => 0.95,
-        Medium::Bluetooth => 0.9,
-        Medium::Wifi | Medium::WifiDirect => 0.7,
-        Medium::Mesh | Medium::Unknown => 0.6,
-        Medium::Cellular => 0.4,
+        Medium::Loopback => Some(1.0),
+        Medium::Ethernet => Some(0.9),
+        Medium::Bluetooth => Some(0.9),
+        Medium::Wifi | Medium::WifiDirect => Some(0.7),
+        Medium::Mesh => Some(0.5),
+        Medium::Cellular => Some(0.3),
+        Medium::Unknown => None,
     }
 }
 
@@ -90,7 +92,7 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_none() {
         let quality = QualityMeter::new(Medium::Wifi).quality();
-        assert_eq!(quality, Quality { power_efficiency: 0.7, ..Quality::default() });
+        assert_eq!(quality, Quality { power_efficiency: Some(0.7), ..Quality::default() });
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! Two limits hold at once: the circuit breaker over attempts that failed in a row, and so many attempts in a period whatever came of them, so
 //! that something that heals and falls ill again is no loop either.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bowline_messages::config::RepairConfig;
@@ -21,7 +21,7 @@ use bowline_messages::event::EventKind;
 use bowline_messages::repair::{
     Diagnosis, DialFailure, Repair, RepairAttempt, RepairOutcome, RepairStatus, Subject, Symptom,
 };
-use bowline_messages::{LinkId, PeerId, TransportKind};
+use bowline_messages::{EndpointAddress, LinkId, PeerId, TransportKind};
 
 use crate::transport::breaker::{Breaker, BreakerConfig};
 
@@ -31,6 +31,8 @@ const SUBJECTS_MAX: usize = 1024;
 const LINKS_MAX: usize = 65_536;
 /// Symptoms of one kind that are remembered.
 const SYMPTOMS_MAX: usize = 16;
+/// Broken listeners of one transport that are known; more of them make no other diagnosis.
+const LISTENERS_MAX: usize = 64;
 /// Attempts of one subject that are shown.
 const SHOWN_MAX: usize = 16;
 
@@ -98,6 +100,8 @@ struct Record {
     told: bool,
     /// The link that is stuck.
     link: Option<LinkId>,
+    /// Listeners that are not open, and when each failed last.
+    broken: BTreeMap<EndpointAddress, Instant>,
     seen: Instant,
 }
 
@@ -113,6 +117,7 @@ impl Record {
             breaker: Breaker::new(breaker),
             told: false,
             link: None,
+            broken: BTreeMap::new(),
             seen: now,
         }
     }
@@ -130,6 +135,16 @@ impl Record {
         ORDER.iter().find(found).copied()
     }
 
+    /// Without symptoms for as long as one counts, what was tried against them is no reason to go on where that ended.
+    fn forget_old(&mut self, now: Instant, config: &RepairConfig) {
+        // A link that stays degraded is looked at again after that time.
+        let again = if self.diagnosis == Some(Diagnosis::Stuck) { config.stuck } else { Duration::ZERO };
+        if self.settles.is_none() && now.saturating_duration_since(self.seen) > config.window + again {
+            self.symptoms.clear();
+            (self.rung, self.diagnosis) = (0, None);
+        }
+    }
+
     fn end_attempt(&mut self, outcome: RepairOutcome) -> Option<Repair> {
         self.settles.take()?;
         let last = self.attempts.back_mut()?;
@@ -144,19 +159,57 @@ struct KnownLink {
     degraded: Option<Instant>,
 }
 
+/// A link that stood before anybody said so here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingLink {
+    /// With whom.
+    pub peer: PeerId,
+    /// Its number.
+    pub link: LinkId,
+    /// Over what.
+    pub transport: TransportKind,
+    /// Whether it is well.
+    pub well: bool,
+}
+
 /// Repairs of a whole node.
 #[derive(Debug)]
 pub struct Repairs {
     config: RepairConfig,
     records: BTreeMap<Subject, Record>,
     links: BTreeMap<(PeerId, LinkId), KnownLink>,
+    /// What was heard of links while it is asked which ones stand: it is newer than the answer. `None`: nobody asks.
+    newer: Option<BTreeSet<(PeerId, Option<LinkId>)>>,
     outputs: VecDeque<RepairOutput>,
 }
 
 impl Repairs {
     /// Everything is well.
     pub fn new(config: RepairConfig) -> Self {
-        Self { config, records: BTreeMap::new(), links: BTreeMap::new(), outputs: VecDeque::new() }
+        Self { config, records: BTreeMap::new(), links: BTreeMap::new(), newer: None, outputs: VecDeque::new() }
+    }
+
+    /// It is asked which links stand; [`Repairs::on_standing`] has the answer.
+    pub fn on_asked(&mut self) {
+        self.newer = Some(BTreeSet::new());
+    }
+
+    /// These links stood when it was asked for them: as if each had risen, and was degraded since now.
+    pub fn on_standing(&mut self, now: Instant, standing: impl IntoIterator<Item = StandingLink>) {
+        let newer = self.newer.take().unwrap_or_default();
+        for StandingLink { peer, link, transport, well } in standing {
+            let known = newer.contains(&(peer, Some(link))) || newer.contains(&(peer, None));
+            if !known && self.links.len() < LINKS_MAX {
+                let degraded = (!well).then_some(now);
+                self.links.entry((peer, link)).or_insert(KnownLink { transport, degraded });
+            }
+        }
+    }
+
+    fn note_newer(&mut self, peer: PeerId, link: Option<LinkId>) {
+        if let Some(newer) = self.newer.as_mut().filter(|newer| newer.len() < LINKS_MAX) {
+            newer.insert((peer, link));
+        }
     }
 
     /// The next thing to do.
@@ -186,6 +239,7 @@ impl Repairs {
                 self.on_well(&path(peer, transport));
             }
             Symptom::LinkFell { peer, link, protocol } => {
+                self.note_newer(peer, Some(link));
                 let known = self.links.remove(&(peer, link));
                 if let Some(known) = known.filter(|_| protocol) {
                     self.on_ill(now, path(peer, known.transport), Diagnosis::Protocol, None);
@@ -200,17 +254,34 @@ impl Repairs {
                 }
             }
             Symptom::SessionEnded { peer } => {
+                self.note_newer(peer, None);
                 self.links.retain(|(whose, _), _| *whose != peer);
                 self.records.retain(|subject, _| subject.peer != Some(peer));
             }
-            Symptom::Listener { transport, open: false } => {
-                self.on_ill(now, whole(transport), Diagnosis::Adapter, None);
-            }
+            Symptom::Listener { address, open } => self.on_listener(now, address, open),
             Symptom::Probed { transport, answered: false } => {
                 self.on_ill(now, whole(transport), Diagnosis::Wedged, None);
             }
-            Symptom::Listener { transport, open: true } => self.on_well_of(&whole(transport), Diagnosis::Adapter),
             Symptom::Probed { transport, answered: true } => self.on_well_of(&whole(transport), Diagnosis::Wedged),
+        }
+    }
+
+    /// One listener that is open says nothing of others that are not.
+    fn on_listener(&mut self, now: Instant, address: EndpointAddress, open: bool) {
+        let (subject, window) = (whole(address.kind().clone()), self.config.window);
+        if !open {
+            self.on_ill(now, subject.clone(), Diagnosis::Adapter, None);
+        }
+        let Some(record) = self.records.get_mut(&subject) else { return };
+        // One that is not wanted any more fails no more.
+        record.broken.retain(|_, at| now.saturating_duration_since(*at) <= window);
+        if open {
+            record.broken.remove(&address);
+            if record.broken.is_empty() {
+                self.on_well_of(&subject, Diagnosis::Adapter);
+            }
+        } else if record.broken.len() < LISTENERS_MAX || record.broken.contains_key(&address) {
+            record.broken.insert(address, now);
         }
     }
 
@@ -246,6 +317,7 @@ impl Repairs {
         }
         let config = &self.config;
         let record = self.records.entry(subject.clone()).or_insert_with(|| Record::new(now, config));
+        record.forget_old(now, config);
         record.seen = now;
         record.link = link.or(record.link);
         let seen = record.symptoms.entry(diagnosis).or_default();
@@ -379,190 +451,4 @@ fn whole(transport: TransportKind) -> Subject {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SEC: Duration = Duration::from_secs(1);
-    const PEER: PeerId = PeerId::from_bytes([1; 32]);
-
-    fn tcp() -> TransportKind {
-        TransportKind::new("tcp")
-    }
-
-    fn made(repairs: &mut Repairs) -> Vec<Repair> {
-        let mut made = Vec::new();
-        while let Some(output) = repairs.poll_output() {
-            if let RepairOutput::Make { repair, .. } = output {
-                made.push(repair);
-            }
-        }
-        made
-    }
-
-    fn dial_failed(failure: DialFailure) -> Symptom {
-        Symptom::DialFailed { peer: PEER, transport: tcp(), failure }
-    }
-
-    fn probed(answered: bool) -> Symptom {
-        Symptom::Probed { transport: tcp(), answered }
-    }
-
-    fn rose(link: u32) -> Symptom {
-        Symptom::LinkRose { peer: PEER, transport: tcp(), link: LinkId(link) }
-    }
-
-    /// Symptoms every second for so long; what was done, and how often it was said that nothing helps.
-    fn ill_for(repairs: &mut Repairs, now: &mut Instant, time: Duration, symptom: &Symptom) -> (Vec<Repair>, usize) {
-        let (mut done, mut told, end) = (Vec::new(), 0, *now + time);
-        while *now < end {
-            repairs.on_symptom(*now, symptom.clone());
-            repairs.on_timeout(*now);
-            *now += SEC;
-            while let Some(output) = repairs.poll_output() {
-                match output {
-                    RepairOutput::Make { repair, .. } => done.push(repair),
-                    RepairOutput::Emit(EventKind::Unrepairable { .. }) => told += 1,
-                    RepairOutput::Emit(_) => {}
-                }
-            }
-        }
-        (done, told)
-    }
-
-    #[test]
-    fn each_diagnosis_begins_with_its_own_repair_and_not_with_the_first_symptom() {
-        let cases = [
-            (dial_failed(DialFailure::Ticket), 2, Repair::Renegotiate),
-            (dial_failed(DialFailure::Handshake), 2, Repair::Renegotiate),
-            (dial_failed(DialFailure::Local), 3, Repair::ReopenAdapter),
-            (dial_failed(DialFailure::TimedOut), 3, Repair::TuneParameters),
-            (Symptom::Listener { transport: tcp(), open: false }, 3, Repair::ReopenAdapter),
-            (probed(false), 2, Repair::RestartTransport),
-        ];
-        for (symptom, times, expected) in cases {
-            let (mut repairs, now) = (Repairs::new(RepairConfig::default()), Instant::now());
-            repairs.on_symptom(
-                now,
-                Symptom::LinkRose { peer: PEER, transport: TransportKind::new("ble"), link: LinkId(1) },
-            );
-            for _ in 1..times {
-                repairs.on_symptom(now, symptom.clone());
-            }
-            assert_eq!(made(&mut repairs), [], "{symptom:?}");
-            repairs.on_symptom(now, symptom.clone());
-            assert_eq!(made(&mut repairs), [expected], "{symptom:?}");
-            repairs.on_symptom(now, symptom.clone());
-            assert_eq!(made(&mut repairs), [], "it is given time: {symptom:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_the_peers_or_the_networks_is_left_alone() {
-        for failure in [DialFailure::Elsewhere, DialFailure::TimedOut] {
-            let (mut repairs, mut now) = (Repairs::new(RepairConfig::default()), Instant::now());
-            let (done, told) = ill_for(&mut repairs, &mut now, 100 * SEC, &dial_failed(failure));
-            assert_eq!((done, told), (vec![], 0), "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn a_link_that_stays_degraded_is_reset_only_beside_another() {
-        let (mut repairs, now) = (Repairs::new(RepairConfig::default()), Instant::now());
-        let degraded = Symptom::LinkDegraded { peer: PEER, link: LinkId(1), degraded: true };
-        repairs.on_symptom(now, rose(1));
-        repairs.on_symptom(now, degraded);
-        repairs.on_timeout(repairs.deadline().unwrap());
-        assert_eq!(made(&mut repairs), []);
-        repairs.on_symptom(now, rose(2));
-        repairs.on_timeout(repairs.deadline().unwrap());
-        assert_eq!(made(&mut repairs), [Repair::ResetConnection]);
-    }
-
-    #[test]
-    fn when_nothing_helps_the_limit_is_reached_said_once_and_then_one_attempt_is_made_in_each_pause() {
-        let config = RepairConfig::default();
-        let (mut repairs, mut now) = (Repairs::new(config.clone()), Instant::now());
-        let symptom = dial_failed(DialFailure::Local);
-        let (done, told) = ill_for(&mut repairs, &mut now, 120 * SEC, &symptom);
-        let mut expected = vec![Repair::ReopenAdapter];
-        expected.resize(config.attempts as usize, Repair::RestartTransport);
-        assert_eq!((done, told), (expected, 1));
-        assert!(repairs.status(now)[0].unrepairable);
-        let (done, told) = ill_for(&mut repairs, &mut now, 10 * config.pause, &symptom);
-        assert!((8..=11).contains(&done.len()), "{}", done.len());
-        assert_eq!(told, 0, "said already");
-        repairs.on_symptom(now, Symptom::Listener { transport: tcp(), open: true });
-        assert!(!repairs.status(now)[0].unrepairable);
-    }
-
-    #[test]
-    fn what_heals_and_falls_ill_again_is_no_loop() {
-        let config = RepairConfig::default();
-        let (mut repairs, mut now, mut done) = (Repairs::new(config.clone()), Instant::now(), 0);
-        let end = now + config.period;
-        while now < end {
-            repairs.on_symptom(now, probed(false));
-            repairs.on_symptom(now, probed(false));
-            done += made(&mut repairs).len();
-            repairs.on_symptom(now, probed(true));
-            now += SEC;
-            repairs.on_timeout(now);
-        }
-        assert!(done <= 2 * config.attempts as usize, "{done} repairs in one period");
-    }
-
-    #[test]
-    fn what_helps_is_said_and_ends_the_case() {
-        let (mut repairs, now) = (Repairs::new(RepairConfig::default()), Instant::now());
-        for _ in 0..2 {
-            repairs.on_symptom(now, dial_failed(DialFailure::Ticket));
-        }
-        assert_eq!(made(&mut repairs), [Repair::Renegotiate]);
-        repairs.on_symptom(now, rose(1));
-        let healed = std::iter::from_fn(|| repairs.poll_output())
-            .any(|o| matches!(o, RepairOutput::Emit(EventKind::RepairEnded { outcome: RepairOutcome::Healed, .. })));
-        assert!(healed);
-        assert_eq!(repairs.deadline(), None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_sequence_makes_more_repairs_than_allowed(symptoms in proptest::collection::vec((0..9_u8, 0..8_u8, 0..30_u64), 0..400)) {
-            let config = RepairConfig::default();
-            let (mut repairs, mut now) = (Repairs::new(config.clone()), Instant::now());
-            let start = now;
-            let mut done = BTreeMap::<Subject, u32>::new();
-            for (kind, number, seconds) in symptoms {
-                let (peer, link) = (PeerId::from_bytes([number % 2; 32]), LinkId(number.into()));
-                let transport = TransportKind::new(if number % 3 == 0 { "tcp" } else { "ble" });
-                repairs.on_symptom(now, match kind {
-                    0 => Symptom::DialFailed { peer, transport, failure: DialFailure::Local },
-                    1 => Symptom::DialFailed { peer, transport, failure: DialFailure::Ticket },
-                    2 => Symptom::LinkRose { peer, transport, link },
-                    3 => Symptom::LinkFell { peer, link, protocol: true },
-                    4 => Symptom::LinkDegraded { peer, link, degraded: number % 4 != 0 },
-                    5 => Symptom::Listener { transport, open: number % 5 == 0 },
-                    6 => Symptom::Probed { transport, answered: number % 4 == 0 },
-                    7 => Symptom::DialFailed { peer, transport, failure: DialFailure::TimedOut },
-                    _ => Symptom::LinkDegraded { peer, link, degraded: true },
-                });
-                now += SEC * u32::try_from(seconds).unwrap();
-                repairs.on_timeout(now);
-                while let Some(output) = repairs.poll_output() {
-                    if let RepairOutput::Make { subject, .. } = output {
-                        *done.entry(subject).or_default() += 1;
-                    }
-                }
-            }
-            let time = now.saturating_duration_since(start);
-            let periods = u32::try_from(time.as_secs() / config.period.as_secs()).unwrap() + 1;
-            for (subject, count) in done {
-                // In each period the attempts, and those of the half-open breaker.
-                prop_assert!(count <= periods * 2 * config.attempts, "{subject:?}: {count} in {time:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -126,12 +126,59 @@ impl Carrier {
     /// share of the room.
     pub(crate) fn arrived(&self, from: PeerId, concern: u8, payload: &Bytes) {
         let Some(concern) = Concern::from_code(concern) else { return };
-        let way = self.ports.borrow().get(&concern).and_then(|port| Some((port.to.clone(), port.places.take(from)?)));
-        let taken = way.is_some_and(|(to, place)| {
+        // Not by a clone of the address: each has room for one message more, however full the mailbox is.
+        let ports = self.ports.borrow();
+        let port = ports.get(&concern).and_then(|port| Some((&port.to, port.places.take(from)?)));
+        let taken = port.is_some_and(|(to, place)| {
             let packet = GroupPacket { from, concern, payload: Bytes::copy_from_slice(payload) };
             to.try_send(Carried { packet, _place: place }).is_ok()
         });
         let fate = if taken { "received" } else { "dropped" };
         metrics::counter!("bowline_datagrams_total", "concern" => concern.as_str(), "fate" => fate).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::Context;
+
+    use super::*;
+
+    /// An actor with room for four messages that counts what it gets.
+    struct Busy(Rc<RefCell<usize>>);
+
+    impl Actor for Busy {
+        type Context = Context<Self>;
+
+        fn started(&mut self, ctx: &mut Self::Context) {
+            ctx.set_mailbox_capacity(4);
+        }
+    }
+
+    impl Handler<Carried> for Busy {
+        type Result = ();
+
+        fn handle(&mut self, _: Carried, _: &mut Self::Context) {
+            *self.0.borrow_mut() += 1;
+        }
+    }
+
+    #[actix::test]
+    async fn a_mailbox_that_is_full_takes_no_more_datagrams() {
+        let handled = Rc::default();
+        let address = Busy(Rc::clone(&handled)).start();
+        tokio::task::yield_now().await;
+        let carrier = Carrier::default();
+        carrier.set_port(&[Concern::Mesh], address.clone().recipient());
+        assert!(address.connected());
+        // Nothing is handled between these: the actor has no turn.
+        for _ in 0..100 {
+            carrier.arrived(PeerId::from_bytes([1; 32]), Concern::Mesh.code(), &Bytes::from_static(b"seen"));
+        }
+        while address.connected() && *handled.borrow() == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+        assert!((4..=5).contains(&*handled.borrow()), "{} of 100 with room for 4 and one beyond it", handled.borrow());
     }
 }

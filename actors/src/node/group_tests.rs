@@ -3,19 +3,21 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Handler};
 use bowline_messages::config::{PartitionConfig, TrustConfig, TrustPolicy};
 use bowline_messages::network::{Concern, GroupPacket};
 use bowline_messages::partition::{PauseApplication, PauseReason, ResumeApplication};
-use bowline_messages::{MessageClass, PeerId};
+use bowline_messages::{Incarnation, MessageClass, PeerId};
 use bytes::Bytes;
 
 use super::{GroupHandle, GroupSetup, NodeHandle, NodeParts, start};
-use crate::partition::actor::{CommandError, GroupApplication};
-use crate::partition::group::{GroupConfig, SubmitError};
+use crate::partition::actor::{CommandError, GroupActor, GroupApplication, GroupParts, GroupQuery, Submit};
+use crate::partition::group::{Durable, GroupConfig, SubmitError};
+use crate::partition::medium::Medium;
+use crate::partition::metrics::tests::Gauges;
 use crate::partition::views::{Number, View};
 use crate::partition::wire::{SIGNATURE_BYTES, Signed, Signer, Statement};
 use crate::session::identity::{Identity, SigningContext};
@@ -228,20 +230,73 @@ fn the_actor_of_the_group_is_restarted_and_goes_on_from_what_is_durable() {
 #[test]
 fn the_application_does_not_go_on_when_the_group_is_given_up() {
     actix::System::new().block_on(async {
+        let gauges = Gauges::default();
+        let _guard = metrics::set_default_local_recorder(&gauges);
         let a = make(71, &[71], None, false);
         all_run(&[&a]).await;
         assert_eq!(a.told.borrow().last().unwrap(), "resume");
         // Once more than its supervisor bears.
-        for _ in 0..=Intensity::default().restarts {
+        for kill in 0..=Intensity::default().restarts {
             until("it is back", || running(&a)).await;
+            if kill == Intensity::default().restarts {
+                until("it is shown", || async { gauges.of("bowline_partition_active") == Some(1.0) }).await;
+            }
             a.node.kill("group/participant").await.unwrap();
         }
         // Longer than it would wait before another start, and begin.
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert!(a.group.report().await.is_err(), "it is given up");
+        assert_eq!(gauges.of("bowline_partition_active"), Some(0.0));
         assert!(a.group.submit(Bytes::from_static(b"x")).await.is_err());
         assert_eq!(a.told.borrow().last().unwrap(), "other", "{:?}", a.told.borrow());
         a.node.shutdown(Duration::ZERO).await;
+    });
+}
+
+/// Everything on the node's thread would wait with it: sessions, transports, timers.
+#[test]
+fn the_thread_of_a_node_does_not_wait_for_who_writes() {
+    const WRITES: Duration = Duration::from_secs(3);
+    actix::System::new().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let trust = Trust::new(&TrustConfig::default(), [], [], Default::default());
+        let node = start(NodeParts::new(identity(81), trust)).unwrap();
+        let beginning = Durable::new([node.id()]);
+        let medium = Arc::new(Mutex::new(Medium::folder(folder.path(), beginning).unwrap()));
+        let application =
+            GroupApplication { machine: Rc::new(|| Box::new(Sheet::default())), pause: None, resume: None };
+        let parts = GroupParts {
+            identity: identity(81),
+            incarnation: Incarnation(1),
+            participants: vec![node.id()],
+            config: quick(),
+            application,
+            medium: Arc::clone(&medium),
+            carrier: Rc::clone(&node.services().carrier),
+            seek: Rc::new(|_| {}),
+            events: Rc::new(|_| {}),
+            awake: None,
+            seed: 1,
+        };
+        let group = Context::run(16, GroupActor::new(parts));
+        let report = || async { group.send(GroupQuery).await.unwrap().unwrap() };
+        until("it works", || async { report().await.running }).await;
+        let (has, waits) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            let held = medium.lock().unwrap();
+            has.send(()).unwrap();
+            std::thread::sleep(WRITES);
+            drop(held);
+        });
+        waits.recv().unwrap();
+        let begun = crate::clock::now();
+        let submitted = group.send(Submit(Bytes::from_static(b"one")));
+        let submitted = tokio::task::spawn_local(submitted);
+        until("it is accepted", || async { report().await.open == 1 }).await;
+        assert!(begun.elapsed() < WRITES / 2, "{:?}", begun.elapsed());
+        assert_eq!(submitted.await.unwrap().unwrap(), Ok(Bytes::from_static(b"1")), "when it is written");
+        writer.join().unwrap();
+        node.shutdown(Duration::ZERO).await;
     });
 }
 

@@ -237,7 +237,7 @@ fn own_facts(
     left: Rc<Cell<Option<f64>>>,
 ) -> Rc<dyn Fn() -> OwnFacts> {
     let services = Rc::clone(services);
-    let relays = mesh.relay_packets_per_second > 0 && mesh.relay_bytes_per_second > 0;
+    let relays = mesh.relays();
     let most = (f64::from(mesh.relay_packets_per_second.max(1)), mesh.relay_bytes_per_second.max(1) as f64);
     let looked = Cell::new((clock::now(), relayed.get(), 0.0));
     Rc::new(move || {
@@ -251,9 +251,8 @@ fn own_facts(
         }
         let addresses = services.own_addresses().map(|told| told.addresses).unwrap_or_default();
         let power = left.get().unwrap_or(1.0);
-        // Who relays nothing is no way for others either.
         let kind = if power < 1.0 || !relays { NodeKind::Light } else { NodeKind::Full };
-        OwnFacts { facts: NodeFacts { kind, load, power, ..NodeFacts::default() }, addresses }
+        OwnFacts { facts: NodeFacts { kind, load, power, relays, ..NodeFacts::default() }, addresses }
     })
 }
 

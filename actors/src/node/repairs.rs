@@ -1,7 +1,7 @@
 //! The repair actor: symptoms in, repairs carried out.
 //!
 //! Child of the supervisor `health`, permanent; it is given up with it, and everything else goes on without repairs. A restart forgets attempts that
-//! were made: the limits begin anew.
+//! were made: the limits begin anew. Which links stand it asks the sessions.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,14 +12,15 @@ use bowline_messages::config::RepairConfig;
 use bowline_messages::event::EventKind;
 use bowline_messages::link::{LinkFailure, LinkState, LinkStep};
 use bowline_messages::repair::{Reopen, Repair, RepairPath, RepairStatus, RepairsQuery, Subject, Symptom};
+use bowline_messages::session::SessionStatus;
 use bowline_messages::supervision::{RestartChild, TerminateChild};
 use bowline_messages::transport::TransportStatusQuery;
 use bowline_messages::{LinkId, TransportKind};
 
-use super::peers::{FindSessionActor, PeersActor};
+use super::peers::{FindSessionActor, PeersActor, PeersQuery};
 use super::services::Services;
 use crate::clock;
-use crate::health::repair::{RepairOutput, Repairs};
+use crate::health::repair::{RepairOutput, Repairs, StandingLink};
 use crate::pump::{self, Pump, Pumped};
 use crate::supervision::{Context, SupervisorActor, call_within};
 use crate::transport::actor::TransportActor;
@@ -102,6 +103,17 @@ impl RepairActor {
         }
     }
 
+    /// After a restart: nobody says again that a link stands.
+    fn ask_for_links(&mut self, ctx: &mut Context<Self>) {
+        self.machine.on_asked();
+        let asked = self.parts.peers.send(PeersQuery(None)).into_actor(self);
+        ctx.spawn(asked.map(|answer, own: &mut Self, ctx: &mut Context<Self>| {
+            let sessions = answer.unwrap_or_default();
+            own.machine.on_standing(clock::now(), sessions.iter().flat_map(standing_links));
+            own.carry_out(ctx);
+        }));
+    }
+
     /// Asks every transport's actor whether it is there, again and again.
     fn probe(&mut self, ctx: &mut Context<Self>) {
         for (kind, actor) in self.parts.transports.iter() {
@@ -139,8 +151,22 @@ impl Actor for RepairActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         if self.parts.config.attempts > 0 {
             ctx.run_later(self.parts.config.probe, Self::probe);
+            if ctx.restarts() > 0 {
+                self.ask_for_links(ctx);
+            }
         }
     }
+}
+
+/// The links of a session that are up.
+fn standing_links(session: &SessionStatus) -> impl Iterator<Item = StandingLink> {
+    let up = |state| matches!(state, LinkState::Active | LinkState::Degraded | LinkState::Failing);
+    session.links.iter().filter(move |link| up(link.state)).map(|link| StandingLink {
+        peer: session.peer,
+        link: link.info.id,
+        transport: link.info.transport.clone(),
+        well: link.state == LinkState::Active,
+    })
 }
 
 impl Pumped for RepairActor {
@@ -192,11 +218,11 @@ pub(super) fn symptom_of(event: &EventKind) -> Option<Symptom> {
             LinkState::Initializing | LinkState::Failing | LinkState::Recovering => None,
         };
     }
-    if let EventKind::Listening { address } = event {
-        return Some(Symptom::Listener { transport: address.kind().clone(), open: true });
+    if let EventKind::Listening { asked, .. } = event {
+        return Some(Symptom::Listener { address: asked.clone(), open: true });
     }
     if let EventKind::ListenFailed { address, .. } = event {
-        return Some(Symptom::Listener { transport: address.kind().clone(), open: false });
+        return Some(Symptom::Listener { address: address.clone(), open: false });
     }
     if let EventKind::SessionDown { peer, .. } = event {
         return Some(Symptom::SessionEnded { peer: *peer });

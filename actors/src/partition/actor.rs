@@ -129,6 +129,8 @@ pub struct GroupActor {
     told: PartitionMetrics,
     /// Of the medium's lives, this one.
     life: u64,
+    /// Whether the medium never blocks. Nothing but what is written asks for the medium itself: a thread that writes may have it for as long as a disk takes.
+    in_memory: bool,
     /// Proofs that were given to the medium in this life.
     proofs: u64,
     /// Pauses and resumptions so far: only the answer to the last one counts.
@@ -164,8 +166,8 @@ impl GroupActor {
         let (asked, told) = (BTreeMap::new(), PartitionMetrics::default());
         let (life, proofs, orders, looked) = (0, 0, 0, None);
         let (pump, seek_at) = (Pump::new(), clock::now());
-        let (group, told_to_wait) = (None, false);
-        Self { parts, group, pump, asked, seek_at, told, life, proofs, orders, looked, told_to_wait }
+        let (group, in_memory, told_to_wait) = (None, false, false);
+        Self { parts, group, pump, asked, seek_at, told, life, in_memory, proofs, orders, looked, told_to_wait }
     }
 
     /// Tells the application that it may do nothing: there is no group behind it, or one that only begins and knows nothing of what the one before allowed.
@@ -182,7 +184,10 @@ impl GroupActor {
         let life = parts.incarnation.0.saturating_mul(LIVES).saturating_add(u64::from(restarts) % LIVES);
         let me = parts.identity.peer_id();
         let signer = Rc::new(IdentitySigner(Arc::clone(&parts.identity)));
-        let begun = parts.medium.lock().unwrap_or_else(PoisonError::into_inner).begin();
+        let mut medium = parts.medium.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = medium.begin();
+        self.in_memory = medium.is_memory();
+        drop(medium);
         let (of_medium, durable) = begun.map_err(|error| error.to_string())?;
         self.life = of_medium;
         let group = Group::new(
@@ -271,9 +276,9 @@ impl GroupActor {
         then_goes_on: bool,
     ) {
         let medium = Arc::clone(&self.parts.medium);
-        let mut at_hand = medium.lock().unwrap_or_else(PoisonError::into_inner);
-        if at_hand.is_memory() {
-            let written = write(&mut at_hand);
+        let work = move || write(&mut medium.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.in_memory {
+            let written = work();
             match (written, &mut self.group) {
                 (Ok(()), Some(group)) if then_goes_on => group.on_written(),
                 (Ok(()), _) => {}
@@ -281,8 +286,6 @@ impl GroupActor {
             }
             return;
         }
-        drop(at_hand);
-        let work = move || write(&mut medium.lock().unwrap_or_else(PoisonError::into_inner));
         let written = async move { tokio::task::spawn_blocking(work).await };
         ctx.spawn(written.into_actor(self).map(move |written, actor: &mut Self, ctx| match written {
             Ok(Ok(())) if then_goes_on => actor.work(ctx, |group, _| group.on_written()),
@@ -362,9 +365,10 @@ impl GroupActor {
 }
 
 impl Drop for GroupActor {
-    /// However it ends, by a panic or since it is given up, too: the application does not go on under what it was told before.
+    /// However it ends, by a panic or since it is given up, too: the application does not go on under what it was told before, nor do figures show it.
     fn drop(&mut self) {
         self.tell_to_wait();
+        metrics::tell_gone();
     }
 }
 

@@ -203,12 +203,17 @@ impl Partition {
         self.finish(now)
     }
 
-    /// Looks at something that was done under a lease, before it is acted upon.
+    /// Looks at something that was done under a lease, before it is acted upon. See [`Contest::admit`]. What names a term that is not known here is counted as
+    /// refused.
     ///
     /// # Errors
     /// [`FenceError`]: it must not be acted upon.
-    pub fn admit(&mut self, now: Instant, token: Token) -> Result<Vec<PartitionOutput>, FenceError> {
-        let outputs = self.contest.admit(now, token)?;
+    pub fn admit(&mut self, now: Instant, from: PeerId, token: Token) -> Result<Vec<PartitionOutput>, FenceError> {
+        let admitted = self.contest.admit(now, from, token);
+        if matches!(admitted, Err(FenceError::Unknown(_) | FenceError::Leap(_))) {
+            self.count_refused();
+        }
+        let outputs = admitted?;
         self.on_contest(now, outputs);
         Ok(self.finish(now))
     }

@@ -67,15 +67,56 @@ pub fn tell(report: &GroupReport, before: &PartitionMetrics) {
         }
     }
     let active = standing.standing != Standing::Paused;
+    show(active, standing.missing.len(), standing.excluded.len(), report.open);
+}
+
+/// Tells the recorder of metrics that there is no group here any more, so that the last one's standing is not shown for good.
+pub fn tell_gone() {
+    show(false, 0, 0, 0);
+}
+
+fn show(active: bool, missing: usize, excluded: usize, open: usize) {
     ::metrics::gauge!("bowline_partition_active").set(f64::from(u8::from(active)));
-    ::metrics::gauge!("bowline_partition_missing").set(standing.missing.len() as f64);
-    ::metrics::gauge!("bowline_partition_excluded").set(standing.excluded.len() as f64);
-    ::metrics::gauge!("bowline_partition_open_commands").set(report.open as f64);
+    ::metrics::gauge!("bowline_partition_missing").set(missing as f64);
+    ::metrics::gauge!("bowline_partition_excluded").set(excluded as f64);
+    ::metrics::gauge!("bowline_partition_open_commands").set(open as f64);
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
     use super::*;
+
+    /// What gauges show, by their names.
+    #[derive(Default)]
+    pub(crate) struct Gauges(RefCell<BTreeMap<String, Arc<AtomicU64>>>);
+
+    impl Gauges {
+        pub(crate) fn of(&self, name: &str) -> Option<f64> {
+            self.0.borrow().get(name).map(|cell| f64::from_bits(cell.load(Ordering::Relaxed)))
+        }
+    }
+
+    impl Recorder for Gauges {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(Arc::clone(self.0.borrow_mut().entry(key.name().to_owned()).or_default()))
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
 
     #[test]
     fn recoveries_are_counted_by_how_long_they_took() {

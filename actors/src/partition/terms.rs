@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 /// A term may be so far above the one that is known here: twelve days of failed attempts, one each second. Whoever was left behind by more comes up in steps
 /// of this size. A step each 10 ms, the shortest heartbeat, uses up all terms in a thousand years; each 250 ms, as it is by default, in thirty thousand.
 pub const LEAP_MAX: u64 = 1 << 20;
-/// Rises at once: candidates that stand together raise the term a few times within a moment.
+/// Rises at once: candidates that stand together raise the term a few times within a moment, and who hears nothing of an end asks for a resolution again.
 const AT_ONCE: u32 = 16;
 
-/// How often a term may rise by what others say: each time is a write to the medium.
+/// How often something may happen because others say so that costs more than saying it: a term that rises is a write to the medium, and a resolution has all
+/// participants hash their states.
 #[derive(Debug, Clone)]
 pub(super) struct Rises {
     every: Duration,

@@ -70,13 +70,16 @@ pub struct Cost {
     pub ms: f64,
     /// Whether it delivered at all.
     pub delivered: bool,
+    /// Throughput in kbit/s, where it was measured.
+    pub kbps: Option<f64>,
 }
 
 impl Cost {
-    const NONE: Self = Self { ms: COST_MAX_MS, delivered: false };
+    const NONE: Self = Self { ms: COST_MAX_MS, delivered: false, kbps: None };
 
-    fn of(ms: f64, delivered: bool) -> Self {
-        if delivered && ms.is_finite() { Self { ms: ms.min(COST_MAX_MS), delivered } } else { Self::NONE }
+    /// What took so long; nothing is known of the throughput.
+    pub fn of(ms: f64, delivered: bool) -> Self {
+        if delivered && ms.is_finite() { Self { ms: ms.min(COST_MAX_MS), delivered, kbps: None } } else { Self::NONE }
     }
 }
 
@@ -123,19 +126,21 @@ impl Sum {
 
     fn cost(&self, kind: Kind) -> Cost {
         let mean = |(sum, count): (f64, u32)| (count > 0).then(|| sum / f64::from(count));
-        match kind {
+        // An empty field means that nothing came through, where any is filled or the link is known by it.
+        let measured = self.rows > 0 && (self.throughput.1 > 0 || kind == Kind::Throughput);
+        let kbps = measured.then(|| self.throughput.0 / f64::from(self.rows));
+        let cost = match kind {
             Kind::Latency => {
                 let silent = f64::from(self.rows - self.latency.1) >= LOST_SHARE * f64::from(self.rows);
                 let lossy = mean(self.loss).is_some_and(|loss| loss >= LOST_SHARE);
                 mean(self.latency).map_or(Cost::NONE, |ms| Cost::of(ms, !silent && !lossy))
             }
-            // An empty field means that nothing came through.
-            Kind::Throughput if self.rows > 0 => {
-                let ms = MESSAGE_BITS / (self.throughput.0 / f64::from(self.rows));
+            Kind::Throughput => kbps.map_or(Cost::NONE, |kbps| {
+                let ms = MESSAGE_BITS / kbps;
                 Cost::of(ms, ms < COST_MAX_MS)
-            }
-            Kind::Throughput => Cost::NONE,
-        }
+            }),
+        };
+        Cost { kbps, ..cost }
     }
 }
 

@@ -85,6 +85,9 @@ pub struct Tally {
     regret_ms: f64,
     delivered: f64,
     switches: f64,
+    /// Throughput of the picked link, over the seconds in which it was measured.
+    kbps: f64,
+    kbps_seconds: f64,
 }
 
 /// How good a selector was, averaged over seconds.
@@ -104,6 +107,8 @@ pub struct Measures {
     pub switches_per_min: f64,
     /// Share of seconds in which the picked link delivered.
     pub delivery: f64,
+    /// Mean throughput of the picked link in kbit/s, over the seconds in which it was measured; `None`: in none.
+    pub throughput_kbps: Option<f64>,
 }
 
 impl Tally {
@@ -117,6 +122,8 @@ impl Tally {
         self.regret_ms += cost.ms - best;
         self.delivered += count(cost.delivered);
         self.switches += count(before.is_some_and(|before| before != picked));
+        self.kbps += cost.kbps.unwrap_or_default();
+        self.kbps_seconds += count(cost.kbps.is_some());
         if !costs.clone().any(|cost| cost.delivered) {
             return;
         }
@@ -140,6 +147,8 @@ impl Tally {
         self.regret_ms += other.regret_ms;
         self.delivered += other.delivered;
         self.switches += other.switches;
+        self.kbps += other.kbps;
+        self.kbps_seconds += other.kbps_seconds;
     }
 
     /// The averages; `None` when there was no second in which a choice could be right.
@@ -152,6 +161,7 @@ impl Tally {
             regret_ms: self.regret_ms / self.seconds,
             switches_per_min: self.switches * 60.0 / self.seconds,
             delivery: self.delivered / self.seconds,
+            throughput_kbps: (self.kbps_seconds > 0.0).then(|| self.kbps / self.kbps_seconds),
         })
     }
 }
@@ -213,7 +223,7 @@ mod tests {
     use super::*;
 
     fn cost(ms: f64) -> Cost {
-        Cost { ms, delivered: ms < 1_000.0 }
+        Cost::of(ms, ms < 1_000.0)
     }
 
     fn course(links: &[&[f64]]) -> Course {
@@ -233,6 +243,15 @@ mod tests {
         assert_eq!(measures.cost_ms, (10.0 + 20.0 + 10.5 + 11.0 + 1000.0) / 5.0);
         assert_eq!(measures.delivery, 4.0 / 5.0);
         assert_eq!(measures.switches_per_min, 2.0 * 60.0 / 5.0);
+        assert_eq!(measures.throughput_kbps, None);
+    }
+
+    #[test]
+    fn throughput_is_that_of_the_picked_link_where_it_was_measured() {
+        let second = |kbps| Cost { kbps, ..cost(10.0) };
+        let course = Course::new(vec![vec![second(Some(100.0)), second(None), second(Some(300.0))]]);
+        let measures = course.replay(Feedback::Full, &mut LastValue::default()).measures().unwrap();
+        assert_eq!(measures.throughput_kbps, Some(200.0));
     }
 
     #[test]

@@ -236,8 +236,7 @@ mod tests {
 
     /// Two links over ten seconds, of which the first or the second one is better; trial *n* takes link *n*.
     fn group(better: usize) -> Group {
-        let link =
-            |at: usize| (0..10).map(|_| Cost { ms: if at == better { 10.0 } else { 50.0 }, delivered: true }).collect();
+        let link = |at: usize| (0..10).map(|_| Cost::of(if at == better { 10.0 } else { 50.0 }, true)).collect();
         let course = Course::new(vec![link(0), link(1)]);
         let tried = [0, 1].map(|at| course.replay(Feedback::Full, &mut Always(at)));
         Group { baseline: course.replay(Feedback::Full, &mut LastValue::default()), tried: tried.to_vec() }
@@ -272,6 +271,7 @@ mod tests {
             regret_ms,
             switches_per_min,
             delivery: 0.99,
+            throughput_kbps: None,
         };
         let baseline = measures(0.92, 11.0, 5.0);
         let merit = |of: Measures| Subject::FastestFirst.merit(&of, &baseline, 4.0);

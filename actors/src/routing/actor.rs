@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::{Actor, Addr, Handler, Message, Recipient};
 use bowline_messages::config::MeshConfig;
@@ -18,9 +18,10 @@ use bowline_messages::{MessageClass, PeerId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::forward::{Counters, Forwarder, Output};
+use super::forward::Forwarder;
 use super::graph::GraphView;
 use super::limits::Shares;
+use super::output::{Counters, Output};
 use super::parcel::{self, PARCEL};
 use super::source::Source;
 use super::wire::{MeshMessage, MeshPacket};
@@ -159,9 +160,9 @@ impl RouterActor {
         let mut outputs = std::collections::VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             match output {
-                Output::Send { to, packet, source } => {
+                Output::Send { to, packet, source, expires } => {
                     // Each neighbour fails once: it is left alone from then on.
-                    outputs.extend(self.send(now, view, to, packet, source));
+                    outputs.extend(self.send(now, view, to, packet, source, expires));
                 }
                 Output::Deliver { by, packet } if packet.connection == PARCEL => self.open(now, by, &packet.payload),
                 Output::Deliver { by, packet } => self.parts.port.deliver(by, packet),
@@ -188,14 +189,15 @@ impl RouterActor {
         to: PeerId,
         packet: MeshPacket,
         source: Source,
+        expires: Instant,
     ) -> Vec<Output> {
-        /// Those of one neighbour's wait so long for a link.
-        const WORTH: Duration = Duration::from_secs(1);
+        let Some(packet) = self.forwarder.on_send(now, to, packet, source, expires) else { return Vec::new() };
         let Ok(payload) = packet.encode() else { return Vec::new() };
-        match self.parts.carrier.send(&to, Concern::Mesh, MessageClass::Streaming, payload, WORTH) {
+        let worth = expires.saturating_duration_since(now);
+        match self.parts.carrier.send(&to, Concern::Mesh, MessageClass::Streaming, payload, worth) {
             Ok(()) => Vec::new(),
             Err(DatagramError::Full) => {
-                self.forwarder.on_busy(now, to, packet, source);
+                self.forwarder.on_busy(now, to, packet, source, expires);
                 Vec::new()
             }
             Err(DatagramError::NoSession | DatagramError::NoLink) => {
@@ -261,6 +263,7 @@ impl RouterActor {
         fates.into_iter().filter(|(_, count)| *count > 0).for_each(|(fate, count)| tell(fate, count));
         for (what, count) in [
             ("neighbours_withdrawn", now.withdrawn - before.withdrawn),
+            ("vectors_limited", now.vectors_limited - before.vectors_limited),
             ("distances_refused", now.distances_refused - before.distances_refused),
         ] {
             if count > 0 {

@@ -23,8 +23,11 @@ const OFFER_INTERVALS: u32 = 4;
 const MEMORY_INTERVALS: u32 = 18;
 /// Peers that had to make room of which it is remembered what was told, for each one that is kept.
 const RETIRED_FOR_EACH: usize = 4;
-/// A request is made again after this long at the latest.
+/// A peer is asked for a newer number again after this long, or a quarter of the interval where that is less. Whatever number others want
+/// of it meanwhile waits until then: each request is passed on through the network and its answer told to everybody.
 const ASK_AGAIN: Duration = Duration::from_millis(2_500);
+/// This node gives itself a newer number no oftener, for the same reason.
+const RAISE_AGAIN: Duration = Duration::from_secs(1);
 /// Nodes that pass a request on.
 const REQUEST_HOPS: u8 = 32;
 
@@ -49,9 +52,28 @@ struct Known {
     told: Option<Told>,
     offers: BTreeMap<PeerId, Offer>,
     selected: Option<PeerId>,
-    /// A number that was asked for, and until when the answer is waited for.
-    asked: Option<(u16, Instant)>,
+    asked: Option<Asked>,
     forget: Instant,
+}
+
+/// A number that a peer was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    seqno: u16,
+    /// It is asked for nothing before.
+    until: Instant,
+    /// The newest number that was wanted meanwhile.
+    next: Option<Wanted>,
+}
+
+/// A number that is wanted of a peer.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    seqno: u16,
+    /// Nodes that may still pass the request on.
+    hops: u8,
+    /// The neighbour that wants it, if it is not this node.
+    by: Option<PeerId>,
 }
 
 /// The distances of one node.
@@ -59,14 +81,21 @@ struct Known {
 pub struct DistanceVector {
     local: PeerId,
     seqno: u16,
+    /// When it got that number, if others made it do so, and the one that was asked for since.
+    raised: Option<Instant>,
+    wanted: Option<u16>,
     peers_max: usize,
     interval: Duration,
+    /// Whether others are told ways through this node.
+    relays: bool,
     neighbours: BTreeMap<PeerId, u32>,
     known: BTreeMap<PeerId, Known>,
     /// By which neighbour each of them came.
     owners: Owners,
     /// What was told of those that had to make room.
     retired: Retired,
+    /// Peers of which something is wanted, by when they may be asked again.
+    asks: BTreeSet<(Instant, PeerId)>,
     changed: BTreeSet<PeerId>,
     flush: Option<Instant>,
     periodic: Option<Instant>,
@@ -84,17 +113,26 @@ impl DistanceVector {
         Self {
             local,
             seqno,
+            raised: None,
+            wanted: None,
             peers_max,
             interval,
+            relays: true,
             neighbours: BTreeMap::new(),
             known: BTreeMap::new(),
             owners: Owners::new(),
             retired: Retired::new(peers_max.saturating_mul(RETIRED_FOR_EACH)),
+            asks: BTreeSet::new(),
             changed: BTreeSet::new(),
             flush: None,
             periodic: None,
             refused: 0,
         }
+    }
+
+    /// The same of a node that passes on nothing: it tells the way to itself and to nobody else.
+    pub fn relaying_nothing(self) -> Self {
+        Self { relays: false, ..self }
     }
 
     /// A neighbour has come, or its cost has changed.
@@ -134,6 +172,19 @@ impl DistanceVector {
     /// Tells what is due.
     pub fn on_timeout(&mut self, now: Instant) -> Vec<Tell> {
         let mut tells = Vec::new();
+        self.raise(now);
+        while let Some((at, peer)) = self.asks.first().copied().filter(|(at, _)| *at <= now) {
+            self.asks.remove(&(at, peer));
+            let next = self.known.get_mut(&peer).and_then(|known| known.asked.as_mut()?.next.take());
+            let has_way = self.known.get(&peer).is_some_and(|known| known.selected.is_some());
+            let open = |wanted: &Wanted| match wanted.by {
+                Some(_) => !self.is_fresh(&peer, wanted.seqno),
+                None => !has_way,
+            };
+            if let Some(wanted) = next.filter(open) {
+                tells.extend(self.ask(now, peer, wanted));
+            }
+        }
         if self.periodic.is_some_and(|at| at <= now) {
             self.periodic = (!self.neighbours.is_empty()).then_some(now + self.interval);
             self.forget_old(now);
@@ -155,7 +206,9 @@ impl DistanceVector {
 
     /// When [`DistanceVector::on_timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.periodic.into_iter().chain(self.flush).min()
+        let raise = self.wanted.and(self.raised).map(|raised| raised + RAISE_AGAIN);
+        let ask = self.asks.first().map(|(at, _)| *at);
+        [self.periodic, self.flush, raise, ask].into_iter().flatten().min()
     }
 
     /// The neighbour to which packets for a peer go: the best of those that cannot lead back, `except` left out.
@@ -231,39 +284,64 @@ impl DistanceVector {
 
     fn on_request(&mut self, now: Instant, from: PeerId, peer: PeerId, seqno: u16, hops: u8) -> Vec<Tell> {
         if peer == self.local {
-            if newer(seqno, self.seqno) {
-                // A node that was started anew may be far behind what others remember; one step at a time would take for ever.
-                self.seqno = seqno;
-                self.change(now, peer);
+            // A node that was started anew may be far behind what others remember; one step at a time would take for ever.
+            if newer(seqno, self.wanted.unwrap_or(self.seqno)) {
+                self.wanted = Some(seqno);
+                self.raise(now);
             }
             return Vec::new();
         }
-        let Some(known) = self.known.get_mut(&peer) else { return Vec::new() };
-        let fresh = known.selected.and_then(|by| known.offers.get(&by)).is_some_and(|offer| !newer(seqno, offer.seqno));
-        if fresh {
+        let Some(known) = self.known.get(&peer).filter(|_| self.relays) else { return Vec::new() };
+        // What this node needs itself will do as well: so nobody keeps it from asking by wanting less.
+        let own = known.told.filter(|_| known.selected.is_none()).map(|told| told.seqno.wrapping_add(1));
+        let seqno = own.filter(|own| newer(*own, seqno)).unwrap_or(seqno);
+        if self.is_fresh(&peer, seqno) {
             let told = self.distance(&peer);
             return told
                 .map(|told| Tell { to: from, message: VectorMessage::Update(vec![told]) })
                 .into_iter()
                 .collect();
         }
-        self.ask(now, peer, seqno, hops.min(REQUEST_HOPS).saturating_sub(1), Some(from))
+        self.ask(now, peer, Wanted { seqno, hops: hops.min(REQUEST_HOPS).saturating_sub(1), by: Some(from) })
+    }
+
+    /// Gives this node the number that others asked it for, once it may have another.
+    fn raise(&mut self, now: Instant) {
+        if self.raised.is_some_and(|raised| now < raised + RAISE_AGAIN) {
+            return;
+        }
+        if let Some(seqno) = self.wanted.take() {
+            (self.seqno, self.raised) = (seqno, Some(now));
+            self.change(now, self.local);
+        }
+    }
+
+    /// Whether the way to a peer has this number, or a newer one.
+    fn is_fresh(&self, peer: &PeerId, seqno: u16) -> bool {
+        let offer = self.known.get(peer).and_then(|known| known.offers.get(&known.selected?));
+        offer.is_some_and(|offer| !newer(seqno, offer.seqno))
     }
 
     /// Asks for a newer number, once at a time.
-    fn ask(&mut self, now: Instant, peer: PeerId, seqno: u16, hops: u8, except: Option<PeerId>) -> Vec<Tell> {
-        let Some(known) = self.known.get_mut(&peer) else { return Vec::new() };
-        if hops == 0 || known.asked.is_some_and(|(asked, until)| now < until && !newer(seqno, asked)) {
+    fn ask(&mut self, now: Instant, peer: PeerId, wanted: Wanted) -> Vec<Tell> {
+        let Some(known) = self.known.get_mut(&peer).filter(|_| wanted.hops > 0) else { return Vec::new() };
+        if let Some(asked) = known.asked.as_mut().filter(|asked| now < asked.until) {
+            if newer(wanted.seqno, asked.next.map_or(asked.seqno, |next| next.seqno)) {
+                asked.next = Some(wanted);
+                self.asks.insert((asked.until, peer));
+            }
             return Vec::new();
         }
         let via: Vec<PeerId> = match known.selected {
-            Some(by) if Some(by) != except => vec![by],
-            Some(_) | None => known.offers.keys().copied().filter(|by| Some(*by) != except).collect(),
+            Some(by) if Some(by) != wanted.by => vec![by],
+            Some(_) | None => known.offers.keys().copied().filter(|by| Some(*by) != wanted.by).collect(),
         };
         if via.is_empty() {
             return Vec::new();
         }
-        known.asked = Some((seqno, now + (self.interval / 4).min(ASK_AGAIN)));
+        let before = known.asked.and_then(|asked| asked.next).filter(|next| newer(next.seqno, wanted.seqno));
+        let (seqno, hops) = (before.map_or(wanted.seqno, |next| next.seqno), wanted.hops);
+        known.asked = Some(Asked { seqno, until: now + (self.interval / 4).min(ASK_AGAIN), next: None });
         let message = VectorMessage::Request { destination: *peer.as_bytes(), seqno, hops };
         via.into_iter().map(|to| Tell { to, message: message.clone() }).collect()
     }
@@ -297,7 +375,9 @@ impl DistanceVector {
                 self.change(now, peer);
             }
             return match told {
-                Some(told) if left => self.ask(now, peer, told.seqno.wrapping_add(1), REQUEST_HOPS, None),
+                Some(told) if left => {
+                    self.ask(now, peer, Wanted { seqno: told.seqno.wrapping_add(1), hops: REQUEST_HOPS, by: None })
+                }
                 Some(_) | None => Vec::new(),
             };
         };
@@ -310,9 +390,6 @@ impl DistanceVector {
         if better {
             known.told = Some(told);
         }
-        if known.asked.is_some_and(|(asked, _)| !newer(asked, seqno)) {
-            known.asked = None;
-        }
         if news {
             self.change(now, peer);
         }
@@ -324,11 +401,14 @@ impl DistanceVector {
         self.flush.get_or_insert(now + COLLECT);
     }
 
-    /// What this node says of a peer.
+    /// What this node says of a peer; nothing of others where it is no way to them.
     fn distance(&self, peer: &PeerId) -> Option<Distance> {
         let destination = *peer.as_bytes();
         if *peer == self.local {
             return Some(Distance { destination, seqno: self.seqno, metric: 0 });
+        }
+        if !self.relays {
+            return None;
         }
         let Some(known) = self.known.get(peer) else {
             let told = self.retired.told(peer)?;

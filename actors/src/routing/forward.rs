@@ -5,121 +5,38 @@
 //! differing views cannot send it in circles; whatever they do, a node sends a packet on once at most and never back to whom it came
 //! from. A neighbour that cannot be reached is left alone for a while from the first failure on, and the packet takes another way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
 use bowline_messages::config::MeshConfig;
-use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-use super::distance_vector::{DistanceVector, Tell};
+use super::distance_vector::DistanceVector;
 use super::flood::Flood;
 use super::graph::{GraphView, Route};
 use super::hop_limit::HopLimit;
-use super::limits::{Budget, RelayLimits};
+use super::limits::{Budget, Rates, RelayLimits};
+use super::output::{Counters, Outgoing, Output};
 use super::routes::{OwnLinks, Routes};
 use super::seen::{Arrived, Seen, Sight};
 use super::source::Source;
 use super::store::{Store, StoreBounds};
-use super::wire::{ConnectionId, Label, MeshPacket, PacketId, VectorMessage};
+use super::waiting::{Bounds, Parting, Waiting};
+use super::wire::{DISTANCES_MAX, Label, MeshPacket, PacketId, VectorMessage};
 
-/// A neighbour that took no more is tried again after this long, unless it says earlier that it takes more.
-const BUSY: Duration = Duration::from_millis(20);
 /// A neighbour's cost has to change by more than one part in this many before routes are looked for anew: measured costs are never still.
 const COST_PARTS: u32 = 4;
 /// Own packets a second for which ids are remembered.
 const OWN_PACKETS: u32 = 4096;
 /// Packets for this node that are remembered of each neighbour, at about 20 bytes.
 const ARRIVED_PACKETS: usize = 4096;
-
-/// A packet of this node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    /// To whom.
-    pub destination: PeerId,
-    /// To which link there.
-    pub connection: ConnectionId,
-    /// What: sealed, at most [`PAYLOAD_BYTES_MAX`](super::wire::PAYLOAD_BYTES_MAX).
-    pub payload: Bytes,
-    /// Which route: 0 is the best one, larger numbers go round among the others. Whoever hears nothing on one tries the next.
-    pub route: u8,
-    /// Whether it may be kept while the destination is away. Not for what is sent again anyway.
-    pub keep: bool,
-    /// The neighbour that made this node send it, if one did: whatever it brings takes nothing of what is this node's own.
-    pub on_behalf_of: Option<PeerId>,
-}
-
-impl Outgoing {
-    /// One that takes the best route, is not kept, and that nobody made this node send.
-    pub const fn new(destination: PeerId, connection: ConnectionId, payload: Bytes) -> Self {
-        Self { destination, connection, payload, route: 0, keep: false, on_behalf_of: None }
-    }
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Send a packet to a neighbour. A carrier that does not take it says so: [`Forwarder::on_busy`], [`Forwarder::on_failed`].
-    Send {
-        /// The neighbour.
-        to: PeerId,
-        /// The packet.
-        packet: MeshPacket,
-        /// On whose account.
-        source: Source,
-    },
-    /// A packet for this node has arrived.
-    Deliver {
-        /// The neighbour that brought it; this node itself, when it is its own.
-        by: PeerId,
-        /// The packet.
-        packet: MeshPacket,
-    },
-    /// Tell a neighbour distances.
-    Vector(Tell),
-    /// There is no way to this peer now: a packet of this node was dropped for that, or waits for one.
-    Unreachable(PeerId),
-}
-
-/// What happened so far, in packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Sent on for others.
-    pub relayed: u64,
-    /// The same, in bytes.
-    pub relayed_bytes: u64,
-    /// For this node.
-    pub delivered: u64,
-    /// Kept for peers that are away.
-    pub stored: u64,
-    /// Sent to everybody.
-    pub flooded: u64,
-    /// Dropped: they had been here before.
-    pub again: u64,
-    /// Dropped: they had passed too many nodes.
-    pub hops: u64,
-    /// Dropped: the limits on relaying.
-    pub limited: u64,
-    /// Dropped: too much waits for the neighbour.
-    pub queue_full: u64,
-    /// Dropped: no way.
-    pub no_way: u64,
-    /// Dropped: kept for too long, or for newer ones.
-    pub expired: u64,
-    /// Neighbours that were left alone for a while.
-    pub withdrawn: u64,
-    /// Distances of peers for which there was no room.
-    pub distances_refused: u64,
-}
-
-#[derive(Debug, Default)]
-struct Busy {
-    until: Option<Instant>,
-    packets: VecDeque<(Source, MeshPacket)>,
-    bytes: usize,
-}
+/// A packet waits so long for a link to its next node, here and at the carrier together: later its sender has sent it again.
+const WORTH: Duration = Duration::from_secs(1);
+/// A neighbour may tell all the distances that are kept so many times a second: at once when a session begins, and again while better ways
+/// are found or it asks for numbers. What is beyond is told again with the next interval.
+const TABLES_PER_SECOND: usize = 4;
 
 #[derive(Debug, Clone, Copy)]
 struct Held {
@@ -143,6 +60,8 @@ pub struct Forwarder {
     held: BTreeMap<PeerId, Held>,
     routes: Routes,
     vector: Option<DistanceVector>,
+    /// Distances that neighbours tell, and requests.
+    told: Rates,
     flood: Flood,
     /// Packets of others that were sent on. The limits bound them, so there is always room.
     seen: Seen,
@@ -152,8 +71,7 @@ pub struct Forwarder {
     arrived: Arrived,
     limits: RelayLimits,
     store: Store,
-    busy: BTreeMap<PeerId, Busy>,
-    queued: usize,
+    waiting: Waiting,
     counters: Counters,
 }
 
@@ -196,6 +114,7 @@ impl Forwarder {
             peer_bytes: as_bytes(config.store_peer_bytes),
             keep: config.store_for,
         };
+        let waits = Bounds { neighbour: as_bytes(config.neighbour_queue_bytes), all: as_bytes(config.queue_bytes) };
         Self {
             local,
             rng,
@@ -206,15 +125,16 @@ impl Forwarder {
             routes: Routes::new(local, hops, config.routes, config.route_cache),
             vector: config
                 .distance_vector
-                .then(|| DistanceVector::new(local, seqno, config.vector_peers, config.vector_interval)),
+                .then(|| DistanceVector::new(local, seqno, config.vector_peers, config.vector_interval))
+                .map(|vector| if config.relays() { vector } else { vector.relaying_nothing() }),
+            told: Rates::new((TABLES_PER_SECOND * config.vector_peers.max(DISTANCES_MAX)) as u64),
             flood: Flood::new(config.flood_hops, config.flood_packets_per_second),
             seen: Seen::new(config.seen_for, seen_most),
             own: Seen::new(config.seen_for, own_most),
             arrived: Arrived::new(ARRIVED_PACKETS),
             limits: RelayLimits::new(total, each),
             store: Store::new(bounds),
-            busy: BTreeMap::new(),
-            queued: 0,
+            waiting: Waiting::new(waits),
             counters: Counters::default(),
             config,
         }
@@ -299,7 +219,15 @@ impl Forwarder {
         from: PeerId,
         message: VectorMessage,
     ) -> Vec<Output> {
-        let Some(vector) = &mut self.vector else { return Vec::new() };
+        let Some(vector) = self.vector.as_mut().filter(|_| self.links.contains_key(&from)) else { return Vec::new() };
+        let amount = match &message {
+            VectorMessage::Update(distances) => distances.len().max(1) as u64,
+            VectorMessage::Request { .. } => 1,
+        };
+        if !self.told.admit(now, from, amount) {
+            self.counters.vectors_limited += 1;
+            return Vec::new();
+        }
         let mut outputs: Vec<Output> = vector.on_message(now, from, message).into_iter().map(Output::Vector).collect();
         self.release(now, view, &mut outputs);
         outputs
@@ -350,16 +278,32 @@ impl Forwarder {
     }
 
     /// The carrier takes no more for a neighbour now; the packet waits, if there is room.
-    pub fn on_busy(&mut self, now: Instant, to: PeerId, packet: MeshPacket, source: Source) {
-        self.busy.entry(to).or_default().until = Some(now + BUSY);
-        self.wait(to, packet, source);
+    pub fn on_busy(&mut self, now: Instant, to: PeerId, packet: MeshPacket, source: Source, expires: Instant) {
+        self.waiting.on_busy(now, to);
+        self.wait(now, to, Parting { packet, source, expires });
+    }
+
+    /// Whether a packet may be offered to the carrier. Behind one that the carrier did not take it may not, and waits, in order; so what
+    /// waits for a busy neighbour is not tried whole.
+    pub fn on_send(
+        &mut self,
+        now: Instant,
+        to: PeerId,
+        packet: MeshPacket,
+        source: Source,
+        expires: Instant,
+    ) -> Option<MeshPacket> {
+        if !self.waiting.is_busy(&to) {
+            return Some(packet);
+        }
+        self.wait(now, to, Parting { packet, source, expires });
+        None
     }
 
     /// The carrier takes more for a neighbour again.
-    pub fn on_ready(&mut self, to: PeerId) -> Vec<Output> {
-        let Some(busy) = self.busy.remove(&to) else { return Vec::new() };
-        self.queued -= busy.bytes;
-        busy.packets.into_iter().map(|(source, packet)| Output::Send { to, packet, source }).collect()
+    pub fn on_ready(&mut self, now: Instant, to: PeerId) -> Vec<Output> {
+        let send = |Parting { packet, source, expires }| Output::Send { to, packet, source, expires };
+        self.waiting.release(now, &to).into_iter().map(send).collect()
     }
 
     /// The view has changed: what was kept may go on.
@@ -379,9 +323,7 @@ impl Forwarder {
                 outputs.extend(self.link(now, view, peer, cost));
             }
         }
-        let due = |busy: &Busy| busy.until.is_some_and(|until| until <= now);
-        let ready: Vec<PeerId> = self.busy.iter().filter(|(_, busy)| due(busy)).map(|(peer, _)| *peer).collect();
-        outputs.extend(ready.into_iter().flat_map(|peer| self.on_ready(peer)));
+        outputs.extend(self.waiting.due(now).into_iter().flat_map(|peer| self.on_ready(now, peer)));
         if let Some(vector) = &mut self.vector {
             outputs.extend(vector.on_timeout(now).into_iter().map(Output::Vector));
         }
@@ -391,9 +333,8 @@ impl Forwarder {
     /// When [`Forwarder::on_timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         let held = self.held.values().map(|held| held.until);
-        let busy = self.busy.values().filter_map(|busy| busy.until);
-        let others = [self.store.deadline(), self.vector.as_ref().and_then(DistanceVector::deadline)];
-        held.chain(busy).chain(others.into_iter().flatten()).min()
+        let vector = self.vector.as_ref().and_then(DistanceVector::deadline);
+        held.chain([self.waiting.deadline(), self.store.deadline(), vector].into_iter().flatten()).min()
     }
 
     /// Whether there is a way to a peer now, other than to ask everybody.
@@ -421,12 +362,12 @@ impl Forwarder {
     /// What happened so far.
     pub fn counters(&self) -> Counters {
         let distances_refused = self.vector.as_ref().map_or(0, DistanceVector::refused);
-        Counters { expired: self.store.expired(), distances_refused, ..self.counters }
+        Counters { expired: self.store.expired() + self.waiting.expired(), distances_refused, ..self.counters }
     }
 
     /// Bytes held: kept for peers that are away, and waiting for neighbours.
     pub const fn held_bytes(&self) -> (usize, usize) {
-        (self.store.bytes(), self.queued)
+        (self.store.bytes(), self.waiting.bytes())
     }
 
     /// Sends a packet where it has to go. `route` says which route a packet of this node takes.
@@ -446,13 +387,13 @@ impl Forwarder {
                 }
                 packet.labels = labels;
                 packet.flood = false;
-                self.send(to, packet, source, outputs);
+                self.send(now, to, packet, source, outputs);
                 Fate::Sent
             }
             Way::Everywhere(neighbours) => {
                 self.counters.flooded += 1;
                 for to in neighbours {
-                    self.send(to, packet.clone(), source, outputs);
+                    self.send(now, to, packet.clone(), source, outputs);
                 }
                 Fate::Sent
             }
@@ -521,25 +462,17 @@ impl Forwarder {
         self.links.contains_key(&next).then_some(next)
     }
 
-    fn send(&mut self, to: PeerId, packet: MeshPacket, source: Source, outputs: &mut Vec<Output>) {
-        if self.busy.contains_key(&to) {
-            self.wait(to, packet, source);
-        } else {
-            outputs.push(Output::Send { to, packet, source });
+    fn send(&mut self, now: Instant, to: PeerId, packet: MeshPacket, source: Source, outputs: &mut Vec<Output>) {
+        let expires = now + WORTH;
+        if let Some(packet) = self.on_send(now, to, packet, source, expires) {
+            outputs.push(Output::Send { to, packet, source, expires });
         }
     }
 
-    fn wait(&mut self, to: PeerId, packet: MeshPacket, source: Source) {
-        let bytes = packet.wire_bytes();
-        let busy = self.busy.entry(to).or_default();
-        let (own, all) = (as_bytes(self.config.neighbour_queue_bytes), as_bytes(self.config.queue_bytes));
-        if busy.bytes + bytes > own || self.queued + bytes > all {
+    fn wait(&mut self, now: Instant, to: PeerId, parting: Parting) {
+        if !self.waiting.keep(now, to, parting) {
             self.counters.queue_full += 1;
-            return;
         }
-        busy.bytes += bytes;
-        self.queued += bytes;
-        busy.packets.push_back((source, packet));
     }
 
     fn link(&mut self, now: Instant, view: &dyn GraphView, peer: PeerId, cost: u32) -> Vec<Output> {
@@ -563,14 +496,12 @@ impl Forwarder {
         self.arrived.on_neighbour_lost(peer);
         let links = &self.links;
         self.limits.retain(|peer| links.contains_key(peer));
+        self.told.retain(now, |peer| links.contains_key(peer));
         if let Some(vector) = &mut self.vector {
             outputs.extend(vector.on_neighbour_lost(now, &peer).into_iter().map(Output::Vector));
         }
-        if let Some(busy) = self.busy.remove(&peer) {
-            self.queued -= busy.bytes;
-            for (source, packet) in busy.packets.into_iter().filter(|(_, packet)| !packet.flood) {
-                self.resend(now, view, packet, source, outputs);
-            }
+        for parting in self.waiting.release(now, &peer).into_iter().filter(|parting| !parting.packet.flood) {
+            self.resend(now, view, parting.packet, parting.source, outputs);
         }
     }
 

@@ -14,6 +14,11 @@ pub trait GraphView {
     /// direction. A cost is any measure that adds up; 0 counts as 1.
     fn neighbours(&self, peer: &PeerId, each: &mut dyn FnMut(PeerId, u32));
 
+    /// Whether the peer passes on anything for others; who is not known is taken to.
+    fn relays(&self, _peer: &PeerId) -> bool {
+        true
+    }
+
     /// Whether the peer is known, reachable or not.
     fn contains(&self, peer: &PeerId) -> bool {
         let mut any = false;
@@ -42,7 +47,7 @@ pub(super) struct Graph {
 
 impl Graph {
     /// What is reachable from `local`, whose own links are `own`. Any other link counts when both its ends name it: nobody
-    /// gets traffic by claiming links that the other side does not know of.
+    /// gets traffic by claiming links that the other side does not know of. Whoever relays nothing is an end and never on the way.
     pub(super) fn new(local: PeerId, own: &BTreeMap<PeerId, u32>, view: &dyn GraphView) -> Self {
         let mut graph = Self { ids: vec![local], index: BTreeMap::from([(local, 0)]), edges: vec![Vec::new()] };
         for (peer, cost) in own {
@@ -64,6 +69,11 @@ impl Graph {
             list.dedup_by_key(|(to, _)| *to);
         }
         graph.keep_mutual();
+        for (peer, edges) in graph.ids.iter().zip(&mut graph.edges).skip(1) {
+            if !view.relays(peer) {
+                edges.clear();
+            }
+        }
         graph
     }
 

@@ -107,6 +107,35 @@ impl RelayLimits {
     }
 }
 
+/// A rate that each neighbour has for itself.
+#[derive(Debug)]
+pub struct Rates {
+    each: Bucket,
+    neighbours: BTreeMap<PeerId, Bucket>,
+}
+
+impl Rates {
+    /// So many a second for each of them.
+    pub const fn new(per_second: u64) -> Self {
+        Self { each: Bucket::new(per_second), neighbours: BTreeMap::new() }
+    }
+
+    /// Asks for so many that a neighbour brings.
+    pub fn admit(&mut self, now: Instant, by: PeerId, amount: u64) -> bool {
+        let bucket = self.neighbours.entry(by).or_insert(self.each);
+        let has = bucket.has(now, amount);
+        if has {
+            bucket.take(now, amount);
+        }
+        has
+    }
+
+    /// Forgets neighbours that are gone and owe nothing.
+    pub fn retain(&mut self, now: Instant, alive: impl Fn(&PeerId) -> bool) {
+        self.neighbours.retain(|peer, bucket| alive(peer) || bucket.owes(now));
+    }
+}
+
 /// A rate that neighbours share. Half of it is divided evenly among those that use it, so that neither one of them nor many together
 /// take what another needs; the other half is for whoever comes first. Each has at least one a second.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ pub mod forward;
 mod graph;
 mod hop_limit;
 pub mod limits;
+pub mod output;
 pub mod parcel;
 pub mod routes;
 pub mod seen;
@@ -29,11 +30,13 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 mod view;
+mod waiting;
 pub mod wire;
 
 pub use distance_vector::{DistanceVector, Tell};
-pub use forward::{Counters, Forwarder, Outgoing, Output};
+pub use forward::Forwarder;
 pub use graph::{GraphView, Route};
+pub use output::{Counters, Outgoing, Output};
 pub use routes::{OwnLinks, Routes};
 pub use source::Source;
 pub use wire::{ConnectionId, MeshMessage, MeshPacket, PacketId, RoutingWireError, VectorMessage};

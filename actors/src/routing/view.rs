@@ -14,6 +14,10 @@ impl GraphView for LiveGraph {
         Self::neighbours(self, peer).into_iter().for_each(|(neighbour, cost)| each(neighbour, cost));
     }
 
+    fn relays(&self, peer: &PeerId) -> bool {
+        self.node(peer).is_none_or(|node| node.facts.relays)
+    }
+
     fn contains(&self, peer: &PeerId) -> bool {
         self.index(peer).is_some()
     }

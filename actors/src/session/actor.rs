@@ -1,7 +1,7 @@
 //! The session actor: carries bytes, time and the application's wishes to the session machine and its outputs out.
 //!
-//! Child of its peer's group, permanent. A restart keeps the ledger, the links and what the keeper knows (all captured by the
-//! factory) and forgets estimates and verdicts: everything unacknowledged is sent again under a new epoch of every link's keys.
+//! Child of its peer's group, permanent. A restart keeps the ledger, the links, and what is known of the peer's addresses and
+//! of the ways to it (all captured by the factory) and forgets estimates and verdicts: everything unacknowledged is sent again under a new epoch of every link's keys.
 
 mod delivery;
 mod dialling;
@@ -48,6 +48,7 @@ use super::outbox::PeerLimits;
 use super::pressure::{Pressure, RECHECK};
 use super::stream::{IncomingStream, SessionStream};
 use super::trust::Behaviour;
+use super::ways::KnownWays;
 use crate::clock;
 use crate::link::{AwaitEnd, LinkActor, LinkObserver};
 use crate::node::Services;
@@ -87,6 +88,8 @@ pub struct SessionGroup {
     /// What the node's gauge was told last.
     memory: Cell<u64>,
     keeper: RefCell<Keeper>,
+    /// Failures and lateness by way, and records of links that died.
+    ways: KnownWays,
     /// What the peer may still have delivered, where that is limited. Kept with the peer, or one over whose messages the actor panics,
     /// or whose session ends, would get a new budget each time.
     budgets: Option<Rc<RefCell<Budgets>>>,
@@ -107,6 +110,7 @@ impl SessionGroup {
             closing: RefCell::default(),
             memory: Cell::new(0),
             keeper: RefCell::new(keeper),
+            ways: KnownWays::default(),
             budgets,
         }
     }
@@ -167,7 +171,8 @@ impl SessionActor {
     pub fn new(group: Rc<SessionGroup>) -> Self {
         let ledger = &group.ledger;
         let config = group.services.session.borrow().clone();
-        let machine = Session::new(ledger.peer(), ledger.incarnation(), ledger.peer_incarnation(), config.clone());
+        let machine = Session::new(ledger.peer(), ledger.incarnation(), ledger.peer_incarnation(), config.clone())
+            .with_ways(Rc::clone(&group.ways));
         Self {
             machine,
             pump: Pump::new(),

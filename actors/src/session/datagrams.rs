@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bowline_messages::MessageClass;
+use bowline_messages::network::Concern;
 use bytes::Bytes;
 
 use super::outbox::CLASSES;
@@ -52,8 +53,11 @@ struct Waiting {
 /// What a datagram takes besides its content.
 const OVERHEAD_BYTES: usize = size_of::<Datagram>();
 
+/// Packets on their way to others leave one part in so many of the room to what this node and its neighbour ask and tell each other.
+const KEPT_FROM_MESH_PARTS: usize = 4;
+
 impl Datagrams {
-    /// Takes one, if it fits among at most `limit` bytes once those are gone that are too old.
+    /// Takes one, if it fits among at most `limit` bytes once those are gone that are too old; among less if it belongs to the mesh.
     pub(crate) fn push(
         &mut self,
         now: Instant,
@@ -64,7 +68,8 @@ impl Datagrams {
         self.drop_expired(now);
         let waiting = self.waiting.get_or_insert_default();
         let bytes = datagram.payload.len() + OVERHEAD_BYTES;
-        if waiting.bytes + bytes > limit {
+        let kept = if datagram.concern == Concern::Mesh.code() { limit / KEPT_FROM_MESH_PARTS } else { 0 };
+        if waiting.bytes + bytes > limit - kept {
             self.forget_empty();
             return Err(DatagramError::Full);
         }
@@ -147,6 +152,20 @@ mod tests {
         assert_eq!(datagrams.head(MessageClass::Realtime.index()).unwrap().payload.len(), 100);
         assert_eq!(datagrams.pop(MessageClass::Realtime.index()).unwrap().payload.len(), 100);
         assert!(datagrams.is_empty());
+    }
+
+    #[test]
+    fn packets_of_the_mesh_leave_room_for_what_neighbours_tell_each_other() {
+        let (now, mut datagrams) = (Instant::now(), Datagrams::default());
+        let soon = now + Duration::from_secs(1);
+        let limit = 8 * (100 + OVERHEAD_BYTES);
+        let mut push = |concern: Concern| {
+            let datagram = Datagram { concern: concern.code(), ..datagram(100, soon) };
+            datagrams.push(now, MessageClass::Streaming, datagram, limit)
+        };
+        assert_eq!((0..20).filter(|_| push(Concern::Mesh).is_ok()).count(), 6);
+        assert_eq!((0..20).filter(|_| push(Concern::Membership).is_ok()).count(), 2);
+        assert_eq!(push(Concern::Mesh), Err(DatagramError::Full));
     }
 
     #[test]

@@ -27,15 +27,14 @@ use super::inbound::Inbound;
 use super::link_map::LinkMap;
 use super::outbox::{Outbox, PeerLimits, SentItem};
 use super::path::{Path, RecordItem};
-use super::patience::Patience;
 use super::policy::gradual::Gradual;
-use super::policy::{Candidate, Choice, Chooser, Damping, Health, Needs, Penalty, Wanted};
-use super::recovery::FailedLinks;
+use super::policy::{Candidate, Choice, Chooser, Damping, Health, Needs, Wanted};
 use super::room;
 use super::scheduler::Scheduler;
 use super::seal::{Opener, Sealer};
 use super::trust::Behaviour;
 use super::watch::Watch;
+use super::ways::{KnownWays, Route};
 use super::window::WindowConfig;
 use crate::transport::registry::is_secured;
 
@@ -115,12 +114,6 @@ pub(super) struct Failover {
     pub(super) moved: u64,
 }
 
-/// Names a way to the peer across the links that were dialled over it: what a penalty sticks to.
-pub(super) type Route = (TransportKind, String);
-
-/// Ways to the peer whose failures are remembered.
-pub(super) const ROUTES_MAX: usize = 64;
-
 /// The session machine.
 pub struct Session {
     pub(super) peer: PeerId,
@@ -130,10 +123,8 @@ pub struct Session {
     pub(super) config: Rc<SessionConfig>,
     pub(super) chooser: Chooser,
     pub(super) paths: LinkMap<Box<Path>>,
-    pub(super) penalties: BTreeMap<Route, Penalty>,
-    /// How late links were, by route: a new link over the same one is as late.
-    lateness: BTreeMap<Route, Patience>,
-    pub(super) failed: FailedLinks,
+    /// What outlives the links, and this machine.
+    pub(super) ways: KnownWays,
     pub(super) scheduler: Scheduler,
     /// How many bytes more datagrams had than messages of late, while both waited.
     pub(super) datagrams_ahead: i64,
@@ -197,9 +188,7 @@ impl Session {
             config,
             chooser: Chooser::new(damping, needs, incarnation.0),
             paths: LinkMap::default(),
-            penalties: BTreeMap::new(),
-            lateness: BTreeMap::new(),
-            failed: FailedLinks::new(),
+            ways: KnownWays::default(),
             scheduler: Scheduler::default(),
             datagrams_ahead: 0,
             outputs: VecDeque::new(),
@@ -228,6 +217,11 @@ impl Session {
         }
     }
 
+    /// The same with what an earlier life has learnt of the ways to the peer, and learns for a later one.
+    pub(super) fn with_ways(self, ways: KnownWays) -> Self {
+        Self { ways, ..self }
+    }
+
     /// The next thing the session wants done.
     pub fn poll_output(&mut self) -> Option<Output> {
         let next = self.outputs.pop_front();
@@ -251,8 +245,8 @@ impl Session {
         };
         let mut path = Path::new(now, join.info, join.lanes, join.handshake_rtt, join.ack_delay_max, window);
         path.multiplier = self.config.multipliers.get(path.info.transport.as_str()).copied().unwrap_or(1.0);
-        if let Some(known) = self.lateness.get(&route(&path.info)) {
-            path.patience = *known;
+        if let Some(known) = self.ways.borrow().lateness(&route(&path.info)) {
+            path.patience = known;
         }
         if join.confirmed {
             // A fresh path is in `Initializing`, from where this step is possible.
@@ -357,7 +351,7 @@ impl Session {
         if carried && !on_purpose && !path.rerouted {
             self.begin_failover(now, id, &reason);
         }
-        self.remember_lateness(now, &path);
+        self.ways.borrow_mut().remember_lateness(now, route(&path.info), path.patience);
         self.orphans.extend(path.lose_all());
         self.notices.remove(&id);
         self.notify_peer(id, down_code(&reason));
@@ -431,33 +425,13 @@ impl Session {
     }
 
     pub(super) fn penalise(&mut self, now: Instant, info: &LinkInfo) {
-        if self.penalties.len() >= ROUTES_MAX {
-            let damping = *self.chooser.damping();
-            self.penalties.retain(|_, penalty| penalty.value(now, &damping) > 0.1);
-        }
-        if self.penalties.len() < ROUTES_MAX {
-            let penalty = self.penalties.entry(route(info)).or_insert_with(|| Penalty::none(now));
-            penalty.on_failure(now, self.chooser.damping());
-        }
-    }
-
-    fn remember_lateness(&mut self, now: Instant, path: &Path) {
-        let route = route(&path.info);
-        if self.lateness.len() >= ROUTES_MAX
-            && !self.lateness.contains_key(&route)
-            && let Some(least) = self
-                .lateness
-                .iter()
-                .min_by(|(_, one), (_, other)| one.weight(now).total_cmp(&other.weight(now)))
-                .map(|(route, _)| route.clone())
-        {
-            self.lateness.remove(&least);
-        }
-        self.lateness.insert(route, path.patience);
+        self.ways.borrow_mut().penalise(now, route(info), self.chooser.damping());
     }
 
     pub(super) fn penalty(&self, now: Instant, info: &LinkInfo) -> f64 {
-        self.penalties.get(&route(info)).map_or(0.0, |penalty| penalty.value(now, self.chooser.damping()))
+        let ways = self.ways.borrow();
+        // Hardly ever is there one, and this is asked for each message.
+        if ways.penalties.is_empty() { 0.0 } else { ways.penalty(now, &route(info), self.chooser.damping()) }
     }
 
     /// The usable links, to be given back to [`room`].
@@ -479,7 +453,7 @@ impl Session {
             .is_measured()
             .then(|| path.rtt.smoothed().as_secs_f64() / 2.0 + path.rtt.variation().as_secs_f64() * 2.0);
         let room = path.room(class, self.urgent_extra());
-        let penalty = if self.penalties.is_empty() { 0.0 } else { self.penalty(now, &path.info) };
+        let penalty = self.penalty(now, &path.info);
         Candidate {
             delay,
             backlog: rate.map_or(in_flight / 1e6, |rate| in_flight / rate),
@@ -487,9 +461,10 @@ impl Session {
             load: Some(in_flight / (in_flight + room as f64).max(1.0)),
             suspected: path.suspicions > 0,
             leaving: path.advice == Advice::Leave,
-            penalty,
+            failures: self.chooser.damping().failures(penalty),
             health: health(path, penalty),
             bandwidth: path.window.bandwidth(),
+            bandwidth_is_old: path.window.is_old(now),
             medium: path.info.interface.as_ref().map(|interface| interface.medium).unwrap_or_default(),
             security: Some(security(&path.info)),
             multiplier: path.multiplier,
@@ -514,12 +489,16 @@ impl Session {
         let candidates = self.gather_candidates(now, class);
         let wanted = self.wanted(MessageClass::from_index(class).unwrap_or_default(), own, bytes);
         let (chosen, left) = self.chooser.choose(now, wanted, &candidates);
-        room::give_candidates(candidates);
         if let (Some(from), Some(to)) = (left, chosen.links[0]) {
             self.on_preferred(now, from, to, wanted.class, chosen.rule);
-            self.begin_shift(now, from, to, wanted.class, wanted.policy);
+            // What may not go over the link before does not stay on it for a while.
+            if !self.chooser.bars(wanted, from, &candidates) {
+                self.begin_shift(now, from, to, wanted.class, wanted.policy);
+            }
         }
-        if self.gradual.is_some() && !wanted.apart { self.steer(wanted.class, chosen) } else { chosen }
+        let chosen = if wanted.apart { chosen } else { self.steer(wanted, chosen, &candidates) };
+        room::give_candidates(candidates);
+        chosen
     }
 
     /// What a link is wanted for.

@@ -55,6 +55,7 @@ mod transmit;
 pub mod trust;
 mod tx_channel;
 mod watch;
+mod ways;
 pub mod window;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use bowline_messages::wire::frame::{self, LinkDownCode};
 use bytes::BytesMut;
 
 use super::machine::{Output, Parts, Session};
+use super::path::Path;
 
 impl Session {
     /// A link is not needed any more. What is under way on it goes over others.
@@ -19,6 +20,18 @@ impl Session {
         self.take_leave(now, id, parts);
         self.remove(now, id, LinkFailure::ClosedHere(reason.to_owned()), true);
         self.reroute(now, parts);
+    }
+
+    /// A link is closed to be dialled anew, as long as the session has another that is well: whoever asked for it may not know of the last fall. Says
+    /// whether that is so. A link that the session does not know is closed whatever else stands.
+    pub fn reset(&mut self, now: Instant, id: LinkId, parts: &mut Parts<'_>) -> bool {
+        let sound = |path: &Path| path.state.is_usable() && path.proven && path.suspicions == 0;
+        let known = self.paths.contains_key(&id);
+        if known && !self.paths.values().any(|path| path.info.id != id && sound(path)) {
+            return false;
+        }
+        self.let_go(now, id, "it is reset as a repair", parts);
+        true
     }
 
     /// Has the peer told that a link is about to be closed on purpose: on the link itself, as the last that goes over it, and on all others.

@@ -9,7 +9,8 @@ use bowline_messages::event::EventKind;
 use bowline_messages::link::{FailedLink, LinkFailure, LinkInfo, LinkState, LinkStep};
 use bowline_messages::{EndpointAddress, LinkId};
 
-use super::machine::{Output, ROUTES_MAX, Route, Session, route};
+use super::machine::{Output, Session, route};
+use super::ways::{ROUTES_MAX, Route};
 
 /// An attempt to recover a link is over after this long, whatever has become of it: a dial takes 30 s at most, and a link that came of it is closed
 /// before long unless the peer speaks on it.
@@ -44,15 +45,20 @@ impl Session {
         if self.paths.values().any(|path| path.state.is_usable() && route(&path.info) == way) {
             return;
         }
-        if self.failed.len() >= ROUTES_MAX && !self.failed.contains_key(&way) {
-            let oldest = self.failed.iter().min_by_key(|(_, record)| record.since).map(|(way, _)| way.clone());
-            if let Some(oldest) = oldest {
-                self.forget_failed(now, &oldest);
-            }
+        if let Some(oldest) = self.crowded_out(&way) {
+            self.forget_failed(now, &oldest);
         }
         let (info, reason) = (info.clone(), reason.clone());
         let failed = FailedLink { info, state: LinkState::Failed, reason, attempts: 0 };
-        self.failed.insert(way, Box::new(Record { failed, since: now }));
+        self.ways.borrow_mut().failed.insert(way, Box::new(Record { failed, since: now }));
+    }
+
+    /// The way whose record has to go for that of another.
+    fn crowded_out(&self, by: &Route) -> Option<Route> {
+        let failed = &self.ways.borrow().failed;
+        let crowded = failed.len() >= ROUTES_MAX && !failed.contains_key(by);
+        let oldest = failed.iter().filter(|_| crowded).min_by_key(|(_, record)| record.since);
+        oldest.map(|(way, _)| way.clone())
     }
 
     /// An address is dialled: an attempt to recover the link that led there.
@@ -76,17 +82,17 @@ impl Session {
         let Some(way) = self.paths.get(&id).map(|path| route(&path.info)) else { return };
         self.recovery_step(now, &way, LinkStep::RecoveryAttempt, None, None);
         self.recovery_step(now, &way, LinkStep::Recovered, None, Some(id));
-        self.failed.remove(&way);
+        self.ways.borrow_mut().failed.remove(&way);
     }
 
     /// Links that died and stand not again yet.
     pub fn failed(&self) -> Vec<FailedLink> {
-        self.failed.values().map(|record| record.failed.clone()).collect()
+        self.ways.borrow().failed.values().map(|record| record.failed.clone()).collect()
     }
 
     /// When [`Session::age_failed`] wants to run.
     pub fn failed_deadline(&self) -> Option<Instant> {
-        self.failed.values().map(|record| record.until()).min()
+        self.ways.borrow().failed.values().map(|record| record.until()).min()
     }
 
     /// Ends attempts of which nothing has come, and records of links that nobody has tried to recover for long. Late and spurious calls do no
@@ -94,6 +100,8 @@ impl Session {
     pub fn age_failed(&mut self, now: Instant) {
         let over = |record: &Record| record.until() <= now;
         let due: Vec<_> = self
+            .ways
+            .borrow()
             .failed
             .iter()
             .filter(|(_, record)| over(record))
@@ -112,7 +120,7 @@ impl Session {
     fn forget_failed(&mut self, now: Instant, way: &Route) {
         let reason = LinkFailure::ClosedHere("nobody tries to have it again".to_owned());
         self.recovery_step(now, way, LinkStep::Closed, Some(reason), None);
-        self.failed.remove(way);
+        self.ways.borrow_mut().failed.remove(way);
     }
 
     /// Takes a step of the record of a dead link, if there is one that can take it.
@@ -124,7 +132,8 @@ impl Session {
         reason: Option<LinkFailure>,
         successor: Option<LinkId>,
     ) {
-        let Some(record) = self.failed.get_mut(way) else { return };
+        let mut ways = self.ways.borrow_mut();
+        let Some(record) = ways.failed.get_mut(way) else { return };
         let failed = &mut record.failed;
         let from = failed.state;
         // Two addresses may lead the same way: the first attempt is the attempt, and the first failure ends it.

@@ -8,6 +8,7 @@ use super::policy::Candidate;
 
 thread_local! {
     static CANDIDATES: Cell<Vec<Candidate>> = const { Cell::new(Vec::new()) };
+    static IN_QUESTION: Cell<Vec<Candidate>> = const { Cell::new(Vec::new()) };
     static SENT: Cell<Vec<SentItem>> = const { Cell::new(Vec::new()) };
     static ACKNOWLEDGED: Cell<Option<AckOutcome>> = const { Cell::new(None) };
 }
@@ -22,6 +23,18 @@ pub(super) fn candidates() -> Vec<Candidate> {
 /// Gives the room back.
 pub(super) fn give_candidates(list: Vec<Candidate>) {
     CANDIDATES.set(list);
+}
+
+/// An empty list of those of them that meet what is required.
+pub(super) fn in_question() -> Vec<Candidate> {
+    let mut list = IN_QUESTION.take();
+    list.clear();
+    list
+}
+
+/// Gives the room back.
+pub(super) fn give_in_question(list: Vec<Candidate>) {
+    IN_QUESTION.set(list);
 }
 
 /// An empty list of what went into a record.

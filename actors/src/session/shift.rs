@@ -9,7 +9,7 @@ use bowline_messages::{LinkId, MessageClass, PolicyName};
 
 use super::machine::{Output, Session};
 use super::policy::gradual::{Begun, Gradual, Shifted, Turned};
-use super::policy::{Choice, policy};
+use super::policy::{Candidate, Choice, Wanted, policy};
 
 impl Session {
     /// A class goes over another link from now on: if the one before still carries, its traffic follows in steps.
@@ -41,16 +41,16 @@ impl Session {
         self.say_shifted(shifted);
     }
 
-    /// The choice, as far as traffic has moved there.
-    pub(super) fn steer(&mut self, class: MessageClass, mut chosen: Choice) -> Choice {
+    /// The choice among these links, as far as traffic has moved there.
+    pub(super) fn steer(&mut self, wanted: Wanted, mut chosen: Choice, links: &[Candidate]) -> Choice {
         let [Some(link), None] = chosen.links else { return chosen };
         let Some(mut gradual) = self.gradual.take() else { return chosen };
         let extra = self.urgent_extra();
         let can = |id: LinkId| {
             let path = self.paths.get(&id).filter(|path| path.state.is_usable() && path.suspicions == 0);
-            path.is_some_and(|path| path.room(class.index(), extra) > 0)
+            path.is_some_and(|path| path.room(wanted.class.index(), extra) > 0) && !self.chooser.bars(wanted, id, links)
         };
-        let taken = gradual.route(class, link, &self.config.gradual, can);
+        let taken = gradual.route(wanted.class, link, &self.config.gradual, can);
         self.gradual = Some(gradual);
         if taken != link {
             chosen = Choice { links: [Some(taken), None], rule: MOVING };
@@ -59,11 +59,15 @@ impl Session {
     }
 
     /// The choice as reports show it: where most of the traffic goes.
-    pub(super) fn shown(&self, class: MessageClass, chosen: Choice) -> Choice {
+    pub(super) fn shown(&self, wanted: Wanted, chosen: Choice, links: &[Candidate]) -> Choice {
         let (Some(gradual), [Some(link), None]) = (&self.gradual, chosen.links) else { return chosen };
-        let mostly = gradual.mostly(class, link, &self.config.gradual);
+        let mostly = gradual.mostly(wanted.class, link, &self.config.gradual);
         let usable = self.paths.get(&mostly).is_some_and(|path| path.state.is_usable() && path.suspicions == 0);
-        if mostly == link || !usable { chosen } else { Choice { links: [Some(mostly), None], rule: MOVING } }
+        if mostly == link || !usable || self.chooser.bars(wanted, mostly, links) {
+            chosen
+        } else {
+            Choice { links: [Some(mostly), None], rule: MOVING }
+        }
     }
 
     /// A round trip was measured on a link.
@@ -114,10 +118,22 @@ impl Session {
         third
     }
 
+    /// Whether every class of the move stands on the old link again: nothing goes over the new one, and nothing follows.
+    fn is_back(&self) -> bool {
+        self.gradual.as_ref().is_some_and(|gradual| {
+            let (from, _) = gradual.links();
+            gradual.classes().all(|class| self.chooser.standing(class) == Some(from))
+        })
+    }
+
     fn on_shift_turned(&mut self, now: Instant, turned: Turned) {
+        let given_up = |shifted, reason| Turned::Over(Some(Shifted { share: 0.0, reason, ..shifted }));
         let turned = match (turned, self.superseded_by()) {
             (Turned::Shifted(shifted) | Turned::Over(Some(shifted)), Some(by)) => {
-                Turned::Over(Some(Shifted { share: 0.0, reason: ShiftReason::Superseded { by }, ..shifted }))
+                given_up(shifted, ShiftReason::Superseded { by })
+            }
+            (Turned::Shifted(shifted) | Turned::Over(Some(shifted)), None) if is_step(&shifted) && self.is_back() => {
+                given_up(shifted, ShiftReason::Returned)
             }
             (turned, _) => turned,
         };
@@ -148,6 +164,11 @@ impl Session {
         }
         self.outputs.push_back(Output::Emit(EventKind::TrafficShifted { peer: self.peer, from, to, share, reason }));
     }
+}
+
+/// Whether a move goes on by this, and not because a link died or proved worse.
+fn is_step(shifted: &Shifted) -> bool {
+    matches!(shifted.reason, ShiftReason::AsGood { .. } | ShiftReason::TimeUp { .. })
 }
 
 /// The rule behind a choice that has yet to follow, or was undone.

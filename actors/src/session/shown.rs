@@ -50,10 +50,11 @@ impl Session {
             .into_iter()
             .map(|class| {
                 let name = self.config.policies.of(class);
+                let wanted = self.wanted(class, None, None);
                 let candidates = self.gather_candidates(now, class.index());
-                let choice = self.chooser.look(now, self.wanted(class, None, None), &candidates);
+                let choice = self.chooser.look(now, wanted, &candidates);
+                let choice = self.shown(wanted, choice, &candidates);
                 room::give_candidates(candidates);
-                let choice = self.shown(class, choice);
                 let links = choice.links.into_iter().flatten().collect();
                 LinkChoice { class, policy: name, links, rule: choice.rule.to_owned() }
             })

@@ -3,10 +3,10 @@
 use std::iter;
 use std::time::Instant;
 
-use bowline_messages::LinkId;
 use bowline_messages::link::{LinkFailure, LinkState};
 use bowline_messages::network::Concern;
 use bowline_messages::wire::frame::{self, LinkDownCode};
+use bowline_messages::{LinkId, MessageClass};
 use bytes::{Bytes, BytesMut};
 
 use super::machine::{Parts, Session};
@@ -64,7 +64,9 @@ impl Session {
         while let Some((suspect, item)) = self.hedges.pop_front() {
             let class = parts.outbox.class_of(item).unwrap_or(0);
             let candidates = self.gather_candidates(now, class);
-            let others = candidates.iter().filter(|c| c.link != suspect && !c.suspected);
+            let wanted = self.wanted(MessageClass::from_index(class).unwrap_or_default(), None, None);
+            let barred = |link| self.chooser.bars(wanted, link, &candidates);
+            let others = candidates.iter().filter(|c| c.link != suspect && !c.suspected && !barred(c.link));
             let best = others.min_by(|a, b| a.delay.unwrap_or(1.0).total_cmp(&b.delay.unwrap_or(1.0)));
             self.copies.extend(best.map(|best| (best.link, item)));
             room::give_candidates(candidates);

@@ -41,6 +41,9 @@ const STARTUP_GROWTH: f64 = 1.25;
 const STARTUP_GAIN: f64 = 2.885;
 /// Smallest multiple of the bandwidth-delay product in flight afterwards, so that a growing capacity is noticed.
 const STEADY_GAIN: f64 = 1.1;
+/// A rate that was not confirmed for so long says little: as long as a move of traffic that was undone is not tried again. A link that
+/// is not used because it was slow once could show nothing else otherwise.
+const OLD_AFTER: Duration = Duration::from_secs(10);
 
 /// What a record has to remember from when it was sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,6 +67,8 @@ pub struct Window {
     round_ends_at: u64,
     /// (round, greatest rate in it), decreasing in rate: a monotonic queue.
     rates: VecDeque<(u64, f64)>,
+    /// When the last of them was measured.
+    rated_at: Option<Instant>,
     startup: bool,
     startup_rate: f64,
     startup_flat: u32,
@@ -83,6 +88,7 @@ impl Window {
             round: 0,
             round_ends_at: 0,
             rates: VecDeque::new(),
+            rated_at: None,
             startup: true,
             startup_rate: 0.0,
             startup_flat: 0,
@@ -103,6 +109,11 @@ impl Window {
     /// The bandwidth in bytes a second: the delivery rate, once it is the link that limits it and not what there was to send.
     pub fn bandwidth(&self) -> Option<f64> {
         self.rate().filter(|rate| *rate > 0.0 && (!self.startup || self.slowed))
+    }
+
+    /// Whether the rate was last measured long ago.
+    pub fn is_old(&self, now: Instant) -> bool {
+        self.rated_at.is_none_or(|at| now.saturating_duration_since(at) > OLD_AFTER)
     }
 
     /// Bytes that may be in flight at once.
@@ -156,7 +167,7 @@ impl Window {
         if interval > 0.0 {
             let rate = (self.delivered - mark.delivered) as f64 / interval;
             if !mark.app_limited || self.rate().is_none_or(|best| rate > best) {
-                self.take_rate(rate);
+                self.take_rate(now, rate);
             }
         }
     }
@@ -184,10 +195,11 @@ impl Window {
             (self.startup, self.startup_rate, self.startup_flat) = (true, rate, 0);
             self.slowed = true;
         }
-        self.take_rate(rate);
+        self.take_rate(now, rate);
     }
 
-    fn take_rate(&mut self, rate: f64) {
+    fn take_rate(&mut self, now: Instant, rate: f64) {
+        self.rated_at = Some(now);
         while self.rates.back().is_some_and(|(_, lesser)| *lesser <= rate) {
             self.rates.pop_back();
         }
@@ -288,6 +300,23 @@ mod tests {
             rounds += 1;
             assert!(rounds < 12, "{:?}", window.rate());
         }
+    }
+
+    #[test]
+    fn a_rate_is_old_when_nothing_has_shown_it_for_a_while() {
+        let now = Instant::now();
+        let mut window = Window::new(WindowConfig::default());
+        assert!(window.is_old(now));
+        let mark = window.on_sent(now, 1_000);
+        let answered = now + Duration::from_millis(10);
+        window.on_acknowledged(answered, 1_000, mark);
+        assert!(!window.is_old(answered + OLD_AFTER));
+        // A little that was answered as slowly as little is shows no other rate.
+        let later = answered + OLD_AFTER + Duration::from_millis(1);
+        window.on_app_limited();
+        let mark = window.on_sent(later, 10);
+        window.on_acknowledged(later + Duration::from_millis(10), 10, mark);
+        assert!(window.is_old(later + Duration::from_millis(10)));
     }
 
     #[test]

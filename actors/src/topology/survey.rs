@@ -124,6 +124,8 @@ pub struct Surveyor {
     members: Option<BTreeSet<PeerId>>,
     /// Whether they are others than at the last look.
     met: bool,
+    /// Whether they are others than when clusters were looked for.
+    clusters_met: bool,
     last: Survey,
 }
 
@@ -139,6 +141,7 @@ impl Surveyor {
             analyser: Analyser::new(),
             members: None,
             met: false,
+            clusters_met: false,
             last: Survey::default(),
         }
     }
@@ -147,7 +150,7 @@ impl Surveyor {
     /// is said for the first time, everybody counts.
     pub fn meet(&mut self, members: BTreeSet<PeerId>) {
         if self.members.as_ref() != Some(&members) {
-            (self.members, self.met) = (Some(members), true);
+            (self.members, self.met, self.clusters_met) = (Some(members), true, true);
         }
     }
 
@@ -201,11 +204,12 @@ impl Surveyor {
     }
 
     fn wants_clusters(&self, now: Instant, structure: u64) -> bool {
-        structure != self.clusters_structure && self.clusters_at.is_none_or(|at| now >= at + self.clusters_every)
+        let changed = self.clusters_met || structure != self.clusters_structure;
+        changed && self.clusters_at.is_none_or(|at| now >= at + self.clusters_every)
     }
 
     fn find_clusters(&mut self, now: Instant, graph: &LiveGraph) {
-        (self.clusters_at, self.clusters_structure) = (Some(now), graph.structure());
+        (self.clusters_at, self.clusters_structure, self.clusters_met) = (Some(now), graph.structure(), false);
         self.last.clusters = None;
         if self.last.shape.nodes >= CLUSTERS_BELOW {
             return;

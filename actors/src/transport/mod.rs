@@ -136,7 +136,8 @@ pub trait Transport: 'static {
     /// Opens a listener. Port 0 means any free port; [`Listener::addresses`] tells which.
     fn listen(&self, address: &EndpointAddress) -> LocalBoxFuture<'static, Result<Box<dyn Listener>, TransportError>>;
 
-    /// Opens the adapter below anew and calibrates it, where there is one: a repair, before the listeners are opened again. Default: there is none.
+    /// Opens the adapter below anew and calibrates it, where there is one: a repair. Only listeners that are not open are opened again behind it:
+    /// one that ends with its old adapter says so in [`Listener::poll_accept`]. Default: there is none.
     fn reopen(&self) {}
 
     /// Connects to a peer. Dropping the future gives the attempt up.

@@ -24,7 +24,8 @@ pub struct MeshConfig {
     /// 16 bytes × `relay_packets_per_second` × twice this, and as much again for 4,096 own packets a second. Default: 40 s.
     #[serde(with = "duration")]
     pub seen_for: Duration,
-    /// Packets a second that this node relays for all others together. 0 relays nothing. Default: 4,000.
+    /// Packets a second that this node relays for all others together. 0 relays nothing, as it does of the three rates
+    /// below, and others are told so. Default: 4,000.
     pub relay_packets_per_second: u32,
     /// Bytes a second that this node relays for all others together. Default: 16 MiB.
     #[serde(with = "size")]
@@ -121,6 +122,14 @@ impl Default for MeshConfig {
 impl MeshConfig {
     /// The most relays that a route can have on the wire, and one for the destination.
     pub const HOPS_MAX: u8 = 32;
+
+    /// Whether this node passes on anything for others: not where one of the rates for that is 0.
+    pub const fn relays(&self) -> bool {
+        self.relay_packets_per_second > 0
+            && self.relay_bytes_per_second > 0
+            && self.neighbour_packets_per_second > 0
+            && self.neighbour_bytes_per_second > 0
+    }
 
     /// Names what is wrong with it.
     pub fn check(&self, checks: &mut Checks) {

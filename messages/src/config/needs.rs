@@ -68,8 +68,8 @@ const fn key_of(class: MessageClass) -> &'static str {
     }
 }
 
-/// `[session.requirements]`: what messages need of a link. One that misses a requirement is chosen by `Weighted` and `QualityBased` only
-/// while no other meets all.
+/// `[session.requirements]`: what messages need of a link. One that misses a requirement is used only while no other that is not suspected
+/// meets all. Limits other than the defaults bind every policy, the defaults `Weighted` and `QualityBased` alone.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequirementsConfig {

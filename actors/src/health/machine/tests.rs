@@ -1,5 +1,4 @@
 use super::*;
-use bowline_messages::LinkId;
 use bowline_messages::health::{RoundTrip, Rule, Shared};
 use bowline_messages::link::Medium;
 
@@ -230,4 +229,16 @@ fn idle_links_are_not_counted_among_those_that_did_not_fall() {
     world.turn(peer(3), Turn::Fell);
     world.turn(peer(3), Turn::Rose);
     assert_eq!(world.correlator.len(), 2);
+}
+
+#[test]
+fn a_peer_is_known_by_its_own_links_whatever_their_numbers() {
+    let mut world = World::new();
+    for (number, link) in [(1, 0), (1, u32::MAX), (3, 7), (5, u32::MAX)] {
+        let observed = vec![LinkObserved { link: LinkId(link), waiting: true, ..observed() }];
+        let report = HealthReport { peer: peer(number), observed, turns: Vec::new(), reply: None };
+        world.health.on_report(world.now, &report, &mut world.correlator);
+    }
+    let known: Vec<_> = (0..7).filter(|number| world.health.knows(&peer(*number))).collect();
+    assert_eq!(known, [1, 3, 5]);
 }

@@ -109,37 +109,48 @@ fn a_wedged_transport_actor_is_restarted_and_links_come_back() {
 
 #[test]
 fn a_link_that_stays_degraded_is_reset_and_its_successor_is_well() {
-    run(async {
-        let simulation = pair(&["tcp", "ble"], true).await;
-        let (a, b) = (simulation.handle("a").unwrap(), simulation.peer_id("b").unwrap());
-        let session = a.peers().send(FindSessionActor(b)).await.unwrap().unwrap();
-        let stuck = links(&simulation).await.into_iter().find(|link| link.transport.as_str() == "tcp").unwrap();
-        for _ in 0..60 {
-            let opinion = LinkOpinion {
-                link: stuck.id,
-                advice: Advice::Mistrust,
-                degrading: Confidence::new(0.95),
-                unusable: Confidence::NONE,
-                outlook: Outlook::default(),
-                doubt: Confidence::NONE,
-                findings: Vec::new(),
-                quality: Quality::default(),
-            };
-            session.do_send(opinion);
-            let message = Outgoing::new(MessageClass::Critical, "bet");
-            simulation.send("a", "b", message).await.unwrap().unwrap();
-            simulation.run_for(SEC).await;
-        }
-        let now: Vec<_> = links(&simulation).await.into_iter().filter(|l| l.transport.as_str() == "tcp").collect();
-        assert_eq!(now.len(), 1, "{}", simulation.log().text());
-        assert_ne!(now[0].id, stuck.id, "{}", simulation.log().text());
-        assert!(has_repaired(&a, Repair::ResetConnection).await, "{}", simulation.log().text());
-        let log = simulation.log().text();
-        for step in ["CriticalError", "FailureConfirmed", "FailoverStarted"] {
-            assert!(!log.contains(step), "what was reset on purpose has failed for nobody: {log}");
-        }
-        assert!(log.contains("Closed"), "{log}");
-    });
+    run(degraded_link_is_reset(false));
+}
+
+#[test]
+fn a_repair_actor_that_was_restarted_knows_the_links_that_stand() {
+    run(degraded_link_is_reset(true));
+}
+
+async fn degraded_link_is_reset(restarted: bool) {
+    let simulation = pair(&["tcp", "ble"], true).await;
+    if restarted {
+        simulation.kill_actor("a", "health/repairs").await.unwrap();
+        simulation.run_for(SEC).await;
+    }
+    let (a, b) = (simulation.handle("a").unwrap(), simulation.peer_id("b").unwrap());
+    let session = a.peers().send(FindSessionActor(b)).await.unwrap().unwrap();
+    let stuck = links(&simulation).await.into_iter().find(|link| link.transport.as_str() == "tcp").unwrap();
+    for _ in 0..60 {
+        let opinion = LinkOpinion {
+            link: stuck.id,
+            advice: Advice::Mistrust,
+            degrading: Confidence::new(0.95),
+            unusable: Confidence::NONE,
+            outlook: Outlook::default(),
+            doubt: Confidence::NONE,
+            findings: Vec::new(),
+            quality: Quality::default(),
+        };
+        session.do_send(opinion);
+        let message = Outgoing::new(MessageClass::Critical, "bet");
+        simulation.send("a", "b", message).await.unwrap().unwrap();
+        simulation.run_for(SEC).await;
+    }
+    let now: Vec<_> = links(&simulation).await.into_iter().filter(|l| l.transport.as_str() == "tcp").collect();
+    assert_eq!(now.len(), 1, "{}", simulation.log().text());
+    assert_ne!(now[0].id, stuck.id, "{}", simulation.log().text());
+    assert!(has_repaired(&a, Repair::ResetConnection).await, "{}", simulation.log().text());
+    let log = simulation.log().text();
+    for step in ["CriticalError", "FailureConfirmed", "FailoverStarted"] {
+        assert!(!log.contains(step), "what was reset on purpose has failed for nobody: {log}");
+    }
+    assert!(log.contains("Closed"), "{log}");
 }
 
 /// A transport over an adapter that fails until it is opened anew, or for ever.

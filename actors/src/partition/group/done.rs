@@ -54,7 +54,7 @@ pub struct Done {
 impl Done {
     /// Commands of one origin that may be under way.
     pub const WINDOW: u64 = 1024;
-    /// Origins that are remembered; more than there can be participants.
+    /// Origins that are remembered; more than there can be participants, so that none of those is ever forgotten: nothing of anybody else's is carried out.
     const ORIGINS_MAX: usize = 256;
 
     /// Whether it was carried out, or never will be: it is of an earlier life of its origin, or older than its window.

@@ -281,6 +281,7 @@ impl<M: StateMachine> Group<M> {
         let log = Log::new(now, me, durable.stored.clone(), config.log.clone(), seed)?;
         let mut resolution = Resolution::new(me, config.resolution.clone());
         let count = participants.len();
+        let shared = Shared::new(machine, participants.clone());
         resolution.on_participants(participants).map_err(|_| ConfigurationError::Count(count))?;
         resolution.on_side(count);
         let mut group = Self {
@@ -291,7 +292,7 @@ impl<M: StateMachine> Group<M> {
             partition,
             log,
             resolution,
-            shared: Shared::new(machine),
+            shared,
             running: false,
             told_to_resume: false,
             numbered: 0,
@@ -340,7 +341,7 @@ impl<M: StateMachine> Group<M> {
                         self.partition.count_refused();
                         return Err("a command that its origin did not sign".to_owned());
                     }
-                    self.propose(now, &command, holder);
+                    self.propose(now, from, &command, holder);
                 }
             }
             Concern::LinkState | Concern::Healing | Concern::Membership | Concern::Mesh => {}
@@ -419,7 +420,7 @@ impl<M: StateMachine> Group<M> {
         let id = CommandId { origin: self.me, life: self.life, number: self.numbered };
         let command = Command::new(&*self.signer, token.term.0, id, content);
         self.shared.accept(self.me, command.clone());
-        self.propose(now, &command, token.holder);
+        self.propose(now, self.me, &command, token.holder);
         self.waiting.insert(id, (command, now + self.config.log.propose_again));
         Ok(id)
     }
@@ -487,11 +488,13 @@ impl<M: StateMachine> Group<M> {
         }
     }
 
-    /// Proposes a command under a lease, here or at the leader, if there is one. Proposed twice it is carried out once.
-    fn propose(&mut self, now: Instant, command: &Command, holder: PeerId) {
+    /// Proposes a command under a lease of which `from` says that it is in force, here or at the leader, if there is one. Proposed twice it is carried out
+    /// once.
+    fn propose(&mut self, now: Instant, from: PeerId, command: &Command, holder: PeerId) {
         if self.log.is_leader() {
             let token = Token { term: Term(command.fence), holder };
-            let Ok(outputs) = self.partition.admit(now, token) else { return };
+            // Whoever accepted it proposes it again.
+            let Ok(outputs) = self.partition.admit(now, from, token) else { return };
             self.take_partition(outputs);
             // A full log takes it later: whoever accepted it proposes it again.
             let _: Result<_, ProposeError> = self.log.propose(now, command.encode());
@@ -506,16 +509,20 @@ impl<M: StateMachine> Group<M> {
     fn propose_again(&mut self, now: Instant, id: CommandId) {
         let token = self.token(now);
         let Some((command, at)) = self.waiting.get_mut(&id) else { return };
-        // One that came with a state taken over from another node, which can say what it likes of what was never committed.
-        if id.origin != self.me && !command.is_signed(&*self.signer) {
+        // It came with a state taken over from another node, which can say what it likes of what was never committed; or its origin takes part no more.
+        let stands = self.partition.configuration().contains(&id.origin)
+            && (id.origin == self.me || command.is_signed(&*self.signer));
+        if !stands {
             self.waiting.remove(&id);
+            self.shared.give_up(&id);
+            self.lose(id);
             return self.partition.count_refused();
         }
         *at = now + self.config.log.propose_again;
         if let Some(token) = token {
             command.fence = token.term.0;
             let command = command.clone();
-            self.propose(now, &command, token.holder);
+            self.propose(now, self.me, &command, token.holder);
         }
     }
 

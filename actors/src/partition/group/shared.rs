@@ -1,6 +1,6 @@
 //! The application's state, the same on all participants: what the log made of it, and what was accepted here and is not committed yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bowline_messages::PeerId;
 use bytes::Bytes;
@@ -13,9 +13,6 @@ use crate::partition::state::transfer::digest;
 use crate::partition::state::{VectorClock, Version, Versioned};
 use crate::partition::terms::LEAP_MAX;
 use crate::partition::wire::{Signature, Signer};
-
-/// Entries of a vector clock at most: as many as there may be participants, and those that were.
-const CLOCK_MAX: usize = 256;
 
 /// Commands that may be open in a state: those of as many participants as there may be.
 const OPEN_MAX: usize = 64 * Done::WINDOW as usize;
@@ -112,7 +109,7 @@ pub enum Carried {
     /// Its lease is said to be of a term that is too far above those before. It is passed over, and the fence comes as far up as it may: so whatever really
     /// is of such a term is carried out after some repetitions, and nobody uses terms up.
     Leap,
-    /// Its origin did not sign it: it is passed over, and its name is still free.
+    /// Its origin did not sign it, or never took part: it is passed over, and its name is still free.
     Unsigned,
 }
 
@@ -156,15 +153,18 @@ struct Whole {
 #[derive(Debug)]
 pub struct Shared<M> {
     machine: M,
+    /// Who takes part at the very beginning. Nobody else's commands are carried out, whoever signed them: so what is remembered of origins has bounds, and it
+    /// is the same on all nodes, which who takes part now is not at every moment.
+    beginning: BTreeSet<PeerId>,
     ledger: Ledger,
     open: BTreeMap<CommandId, Command>,
     clock: VectorClock,
 }
 
 impl<M: StateMachine> Shared<M> {
-    /// The beginning, the same everywhere.
-    pub fn new(machine: M) -> Self {
-        Self { machine, ledger: Ledger::default(), open: BTreeMap::new(), clock: VectorClock::default() }
+    /// The beginning, for these participants, the same everywhere.
+    pub fn new(machine: M, beginning: BTreeSet<PeerId>) -> Self {
+        Self { machine, beginning, ledger: Ledger::default(), open: BTreeMap::new(), clock: VectorClock::default() }
     }
 
     /// The application.
@@ -205,13 +205,18 @@ impl<M: StateMachine> Shared<M> {
     /// A client's command is accepted: it will be proposed until it is committed.
     pub fn accept(&mut self, me: PeerId, command: Command) {
         self.open.insert(command.id, command);
-        // Beyond so many participants the choice between states that were never committed is less well founded; nothing else.
-        let _ = self.clock.tick(me, CLOCK_MAX);
+        // It never is full: there is nobody in it who did not take part at the beginning.
+        let _ = self.clock.tick(me, self.beginning.len());
     }
 
     /// What was never committed is given up.
     pub fn roll_back(&mut self) {
         self.open.clear();
+    }
+
+    /// One that was never committed is given up: nobody proposes it any more.
+    pub fn give_up(&mut self, id: &CommandId) {
+        self.open.remove(id);
     }
 
     /// An entry is committed. Gives the command and what became of it; `None` if the state has it already, or it is none.
@@ -226,7 +231,7 @@ impl<M: StateMachine> Shared<M> {
         }
         self.ledger.position = position;
         let command = Command::decode(bytes)?;
-        if !command.is_signed(signer) {
+        if !self.beginning.contains(&command.id.origin) || !command.is_signed(signer) {
             return Some((command, Carried::Unsigned));
         }
         let carried = if self.ledger.done.contains(&command.id) {
@@ -260,7 +265,7 @@ impl<M: StateMachine> Shared<M> {
 
     /// What the log made of it, for a snapshot of the log.
     pub fn save(&self) -> Bytes {
-        postcard::to_allocvec(&self.committed()).unwrap_or_default().into()
+        postcard::to_allocvec(&self.saved()).unwrap_or_default().into()
     }
 
     /// The log replaces what it made of it.
@@ -278,7 +283,7 @@ impl<M: StateMachine> Shared<M> {
         Ok(())
     }
 
-    fn committed(&self) -> Committed {
+    fn saved(&self) -> Committed {
         Committed { ledger: self.ledger.clone(), machine: self.machine.save() }
     }
 }
@@ -293,15 +298,24 @@ impl<M: StateMachine> Versioned for Shared<M> {
         }
     }
 
+    fn committed(&self) -> Position {
+        self.ledger.position
+    }
+
     fn snapshot(&self) -> Bytes {
-        let whole = Whole { committed: self.committed(), open: self.open.clone(), clock: self.clock.clone() };
+        let whole = Whole { committed: self.saved(), open: self.open.clone(), clock: self.clock.clone() };
         postcard::to_allocvec(&whole).unwrap_or_default().into()
     }
 
     fn apply(&mut self, state: &Bytes) -> Result<(), String> {
         let whole: Whole = postcard::from_bytes(state).map_err(|error| error.to_string())?;
-        if whole.open.len() > OPEN_MAX || whole.open.iter().any(|(id, command)| *id != command.id) {
+        let cannot_be =
+            |(id, command): (&CommandId, &Command)| *id != command.id || !self.beginning.contains(&id.origin);
+        if whole.open.len() > OPEN_MAX || whole.open.iter().any(cannot_be) {
             return Err("what is open in it cannot be".to_owned());
+        }
+        if !whole.clock.peers().all(|peer| self.beginning.contains(peer)) {
+            return Err("it counts changes of strangers".to_owned());
         }
         whole.committed.ledger.check()?;
         self.machine.load(&whole.committed.machine)?;

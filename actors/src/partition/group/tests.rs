@@ -1,6 +1,8 @@
 //! Whole participants, over a network that delays and cuts: what the experiment on partitions does at length, and what it leaves out.
 #![allow(clippy::unwrap_used)]
 
+mod adversary;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 

@@ -197,13 +197,21 @@ impl Contest {
         self.lease.standing(now)
     }
 
-    /// Looks at something that was done under a lease, before it is acted upon.
+    /// Looks at something that was done under a lease, before it is acted upon; `from` says that it was. A term that is not known here is taken from nobody
+    /// but its holder, and only where that one could be granted it: nobody ends the lease of another one by naming a higher term. Whoever only takes part in
+    /// a new lease comes later, when its holder has asked here, too.
     ///
     /// # Errors
     /// [`FenceError`]: it must not be acted upon.
-    pub fn admit(&mut self, now: Instant, token: Token) -> Result<Vec<ContestOutput>, FenceError> {
-        if !self.may_raise(now, token.holder, token.term) {
-            return Err(FenceError::Leap(token.term));
+    pub fn admit(&mut self, now: Instant, from: PeerId, token: Token) -> Result<Vec<ContestOutput>, FenceError> {
+        if token.term > self.lease.memory().term {
+            let may_tell = from == token.holder && from != self.me && !self.lease.is_bound_to_another(from, now);
+            if !may_tell {
+                return Err(FenceError::Unknown(token.term));
+            }
+            if !self.may_raise(now, from, token.term) {
+                return Err(FenceError::Leap(token.term));
+            }
         }
         let mut outputs = carry(self.lease.admit(token)?);
         outputs.extend(self.settle(now));
@@ -217,7 +225,7 @@ impl Contest {
 
     /// Whether a participant may raise the term here, now: each new one is a write, and whoever holds the lease could ask for one after another.
     fn may_raise(&mut self, now: Instant, peer: PeerId, term: Term) -> bool {
-        if peer == self.me || term <= self.lease.memory().term {
+        if term <= self.lease.memory().term {
             return true;
         }
         let takes_part = self.lease.configuration().contains(&peer);

@@ -32,7 +32,7 @@ use super::message::{LeaseMessage, LeaseOutput, LeasePacket, Memory};
 
 /// Rounds of asking that are remembered, by the one who asks and by the one who grants: at three a second, ten seconds' worth.
 const ROUNDS_MAX: usize = 32;
-/// Of what others remember, a term above this is not learned by a node that has forgotten its own: it could grant no lower one ever again.
+/// Of what others remember, a term above this is not learned by a node that has forgotten its own, however many say it: it could grant no lower one ever again.
 const LEARNED_MAX: u64 = 1 << 32;
 
 /// How long leases last.
@@ -71,6 +71,10 @@ pub enum FenceError {
     /// The term is too far above any known one. The peer's fault; nothing changed.
     #[error("term {} is out of reach", .0.0)]
     Leap(Term),
+    /// The term is a higher one than is known here, and who says so is not its holder, or this node is bound to another one. The lease is not changed; it may
+    /// be tried again when the holder has asked here.
+    #[error("term {} is not known here", .0.0)]
+    Unknown(Term),
     /// This node has forgotten its terms and does not know them again yet. Nobody's fault; it may be tried again.
     #[error("the terms are not known again yet")]
     Forgotten,
@@ -132,7 +136,28 @@ struct Membership {
 /// What others know of terms, asked by a node that has forgotten.
 #[derive(Debug, Clone)]
 struct Learning {
-    answers: BTreeMap<PeerId, bool>,
+    answers: BTreeMap<PeerId, Told>,
+}
+
+/// What one of them told last.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    term: Term,
+    /// Whether it has forgotten nothing itself.
+    remembers: bool,
+}
+
+impl Learning {
+    /// The highest term that so many others told. From a single one of them no more is taken than is within reach of what another one told: who lies, however
+    /// often, takes this node no further from the others than they come up to it in a step. Where there is but one other, that one is all there is.
+    fn learned(&self, others: usize) -> Term {
+        let (mut highest, mut second) = (0, 0);
+        for term in self.answers.values().map(|told| told.term.0).filter(|term| *term <= LEARNED_MAX) {
+            second = second.max(term.min(highest));
+            highest = highest.max(term);
+        }
+        Term(if others > 1 { highest.min(second + LEAP_MAX) } else { highest })
+    }
 }
 
 /// The lease of one node. See the module.
@@ -558,17 +583,18 @@ impl Lease {
         self.hear(term);
         // Only what was said in this life tells what was granted in the one before.
         let Some(learning) = self.learning.as_mut().filter(|_| nonce == self.life) else { return Vec::new() };
-        learning.answers.insert(from, remembers);
-        let leap = term.0.saturating_sub(self.memory.term.0);
-        if leap > 0 && leap <= LEARNED_MAX {
-            self.memory = Memory { term, owner: None };
+        learning.answers.insert(from, Told { term, remembers });
+        let learned =
+            learning.learned(self.configuration.participants().iter().filter(|peer| **peer != self.me).count());
+        if learned > self.memory.term {
+            self.memory = Memory { term: learned, owner: None };
         }
         if self.finish_learning() { vec![LeaseOutput::Persist(self.memory)] } else { Vec::new() }
     }
 
     fn finish_learning(&mut self) -> bool {
         let Some(learning) = &self.learning else { return false };
-        let remembering = learning.answers.iter().filter(|(_, remembers)| **remembers).map(|(peer, _)| peer);
+        let remembering = learning.answers.iter().filter(|(_, told)| told.remembers).map(|(peer, _)| peer);
         let others = self.configuration.participants().iter().filter(|peer| **peer != self.me);
         let all = others.clone().all(|peer| learning.answers.contains_key(peer));
         let finished = all || self.configuration.is_quorum(remembering);
@@ -585,7 +611,8 @@ impl Lease {
             && self.configuration.contains(&self.me)
     }
 
-    fn is_bound_to_another(&self, candidate: PeerId, now: Instant) -> bool {
+    /// Whether a candidate is refused since somebody else has the grant of this node.
+    pub fn is_bound_to_another(&self, candidate: PeerId, now: Instant) -> bool {
         self.grant.as_ref().is_some_and(|grant| grant.to != candidate && now < grant.until)
     }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bowline_messages::partition::Term;
+use bowline_messages::partition::{Term, Token};
 use proptest::prelude::*;
 
 use super::super::terms::LEAP_MAX;
+use super::machine::FenceError;
 use super::simulation::{Simulation, TIMING, peer};
 use super::{Configuration, Contest, ContestOutput, Lease, LeaseMessage, LeasePacket, Memory, Pacing, VersionError};
 
@@ -220,6 +221,60 @@ fn a_participant_raises_the_term_now_and_then_and_never_far() {
     }
     let risen = contest.lease().memory().term.0 - before;
     assert!(risen > LEAP_MAX && risen <= LEAP_MAX * 30, "whoever was left behind comes up in steps: {risen}");
+}
+
+#[test]
+fn who_comes_back_hears_of_a_lease_from_its_holder_and_of_a_higher_one_from_nobody_else() {
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    let configuration = Arc::new(Configuration::new(1, (0..3).map(peer).collect(), None).unwrap());
+    let pacing = Pacing { renew: second / 2, answer: second, spread: second };
+    let memory = Some(Memory { term: Term(5), owner: None });
+    let mut contest = Contest::new(peer(0), Arc::clone(&configuration), TIMING, pacing, memory, 1, now);
+    let under = |term, holder| Token { term: Term(term), holder: peer(holder) };
+    for (from, token) in [(2, under(7, 1)), (2, under(7, 0)), (0, under(7, 0))] {
+        assert_eq!(contest.admit(now, peer(from), token), Err(FenceError::Unknown(Term(7))), "{from}");
+    }
+    contest.admit(now, peer(1), under(7, 1)).unwrap();
+    contest.admit(now, peer(2), under(7, 1)).unwrap();
+    // Now it grants, and is bound.
+    let later = now + TIMING.duration;
+    let ask = LeaseMessage::Ask { term: Term(7), round: 1 };
+    contest.on_packet(later, peer(1), LeasePacket { version: 1, list: configuration.list(), message: ask });
+    assert_eq!(contest.admit(later, peer(2), under(8, 2)), Err(FenceError::Unknown(Term(8))));
+    assert_eq!(contest.lease().memory(), Memory { term: Term(7), owner: Some(peer(1)) });
+    // A holder takes a higher term while it holds one.
+    contest.admit(later, peer(1), under(8, 1)).unwrap();
+}
+
+#[test]
+fn who_has_forgotten_learns_the_highest_term_and_from_a_liar_none_that_is_out_of_reach() {
+    let now = Instant::now();
+    // What the first of the others says again and again, what the rest says, and what is learned.
+    let cases = [
+        (3, [12, 12, 12], 10, 12),
+        (3, [1 << 20, 2 << 20, 1 << 32], 10, 10 + LEAP_MAX),
+        (3, [1 << 31, u64::MAX, 1 << 32], 10, 10 + LEAP_MAX),
+        (5, [1 << 31, (1 << 32) - 1, 1 << 32], 1 << 30, (1 << 30) + LEAP_MAX),
+        (3, [1, 2, 3], 1 << 30, 3 + LEAP_MAX),
+        (5, [1, 2, 3], 1 << 30, 1 << 30),
+        (2, [1 << 30, 1 << 30, 1 << 30], 0, 1 << 30),
+    ];
+    for (nodes, lies, honest, learned) in cases {
+        let configuration = Arc::new(Configuration::new(1, (0..nodes).map(peer).collect(), None).unwrap());
+        let mut lease = Lease::new(peer(0), Arc::clone(&configuration), TIMING, None, 7, now);
+        let mut answer = |from, term| {
+            let message = LeaseMessage::Answer { nonce: 7, term: Term(term), willing: true, remembers: true };
+            let packet = LeasePacket { version: 1, list: configuration.list(), message };
+            lease.on_packet(now, peer(from), packet);
+            lease.is_learning()
+        };
+        for lie in lies.into_iter().cycle().take(300) {
+            answer(1, lie);
+        }
+        let still = (2..nodes).map(|from| answer(from, honest)).last();
+        assert_ne!(still, Some(true), "it knows the terms again");
+        assert_eq!(lease.memory(), Memory { term: Term(learned), owner: None }, "{nodes} {lies:?} {honest}");
+    }
 }
 
 #[test]

@@ -211,7 +211,8 @@ pub struct Log {
     /// Who may be taken out of the participants; none: the leader may change them as it likes.
     may_go: Option<BTreeSet<PeerId>>,
     election: Election,
-    rises: Rises,
+    /// How often each participant may raise the term here.
+    rises: BTreeMap<PeerId, Rises>,
     flow: Flow,
     /// Who was heard leading last, and in which term.
     led_by: Option<(u64, PeerId)>,
@@ -285,7 +286,7 @@ impl Log {
             admitted: BTreeSet::new(),
             may_go: None,
             election,
-            rises: Rises::new(now, config.heartbeat),
+            rises: BTreeMap::new(),
             flow: Flow::default(),
             led_by: None,
             led: None,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use noraft::{LogEntries, LogIndex, Message, Term};
 
 use super::super::state::transfer::{Fetch, Limits, Piece, Want, answer};
-use super::super::terms::LEAP_MAX;
+use super::super::terms::{LEAP_MAX, Rises};
 use super::guard;
 use super::roster::{self, number};
 use super::steps::consensus_entry;
@@ -72,7 +72,8 @@ impl Log {
         if term <= current {
             return Ok(());
         }
-        if !self.rises.take(now) {
+        let every = self.config.heartbeat;
+        if !self.rises.entry(from).or_insert_with(|| Rises::new(now, every)).take(now) {
             return Err("terms rise too fast");
         }
         if term - current <= LEAP_MAX {

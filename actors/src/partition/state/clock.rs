@@ -105,6 +105,11 @@ impl VectorClock {
         self.0.retain(|peer, _| keep(peer));
     }
 
+    /// The nodes in it.
+    pub fn peers(&self) -> impl Iterator<Item = &PeerId> {
+        self.0.keys()
+    }
+
     /// How many nodes are in it.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -6,7 +6,10 @@ use std::time::Instant;
 use bowline_messages::PeerId;
 use bowline_messages::config::ResolutionConfig;
 
+use super::super::log::Position;
 use super::choice::{Summary, choose};
+use super::transfer::Digest;
+use super::versioned::Versioned;
 use super::wire::{Outcome, Packet, Round};
 
 /// How far it is.
@@ -33,6 +36,8 @@ pub(super) struct Coordinator {
     pub(super) round: Round,
     participants: BTreeSet<PeerId>,
     said: BTreeMap<PeerId, Summary>,
+    /// What the log made of the leader's own state up to a place. It is looked at once for each place: saving and hashing a state takes its time.
+    here: Option<(Position, Digest)>,
     /// When participants were heard last, since the choice.
     heard: BTreeMap<PeerId, Instant>,
     phase: Phase,
@@ -49,7 +54,8 @@ impl Coordinator {
         config: &ResolutionConfig,
     ) -> Self {
         let phase = Phase::Collecting { until: now + config.collect };
-        Self { round, participants, said: BTreeMap::new(), heard: BTreeMap::new(), phase, retry_at: now, deadline }
+        let (said, heard) = (BTreeMap::new(), BTreeMap::new());
+        Self { round, participants, said, here: None, heard, phase, retry_at: now, deadline }
     }
 
     /// Whether a participant can still say what it has, or has said so.
@@ -87,9 +93,27 @@ impl Coordinator {
         }
     }
 
-    /// A participant said what it has. What comes after the choice is too late for it.
+    /// Whether a participant has yet to say what it has. What it said once stands, and what comes after the choice is too late for it.
+    pub(super) fn awaits(&self, from: &PeerId) -> bool {
+        matches!(self.phase, Phase::Collecting { .. })
+            && self.participants.contains(from)
+            && !self.said.contains_key(from)
+    }
+
+    /// Whether somebody has something else than the leader at the place up to which the leader's state goes.
+    pub(super) fn contradicts(&mut self, summary: &Summary, state: &dyn Versioned) -> bool {
+        let place = state.committed();
+        if summary.version.committed != place {
+            return false;
+        }
+        let here = self.here.filter(|(known, _)| *known == place);
+        let (_, digest) = *self.here.insert(here.unwrap_or_else(|| (place, state.version().committed_digest)));
+        summary.version.committed_digest != digest
+    }
+
+    /// A participant said what it has.
     pub(super) fn on_said(&mut self, from: PeerId, summary: Summary) {
-        if matches!(self.phase, Phase::Collecting { .. }) && self.participants.contains(&from) {
+        if self.awaits(&from) {
             self.said.insert(from, summary);
         }
     }

@@ -43,6 +43,7 @@ pub use wire::{Outcome, Round};
 use wire::{Packet, WireError, decode, encode};
 
 use super::log::Position;
+use super::terms::Rises;
 
 /// What a resolution wants done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,8 +149,12 @@ pub struct Resolution {
     config: ResolutionConfig,
     leader: Option<(u64, PeerId)>,
     participants: BTreeSet<PeerId>,
+    /// Who takes part or did: nobody else's changes can be in a state.
+    ever: BTreeSet<PeerId>,
     /// When this node asks for a resolution again, while it seeks one.
     seek_at: Option<Instant>,
+    /// How often each participant may still begin a resolution here by asking for one.
+    begun: BTreeMap<PeerId, Rises>,
     /// Somebody asked for a resolution when it was too late for the present one.
     wanted: bool,
     side: u16,
@@ -173,7 +178,9 @@ impl Resolution {
             me,
             leader: None,
             participants: BTreeSet::new(),
+            ever: BTreeSet::new(),
             seek_at: None,
+            begun: BTreeMap::new(),
             wanted: false,
             side: 1,
             log_end: Position::default(),
@@ -222,6 +229,8 @@ impl Resolution {
         if participants.len() > self.config.participants_max {
             return Err(Refused::Bound);
         }
+        self.ever.extend(&participants);
+        self.begun.retain(|peer, _| participants.contains(peer));
         self.participants = participants;
         Ok(())
     }
@@ -253,14 +262,20 @@ impl Resolution {
         if !self.participants.contains(&from) {
             return Err(Refused::Fenced);
         }
-        match &self.coordinator {
-            Some(coordinator) => self.wanted |= !coordinator.asks(&from),
-            None => {
-                self.repeats = 0;
-                self.begin(now, term, now + self.config.timeout);
-            }
+        if let Some(coordinator) = &self.coordinator {
+            self.wanted |= !coordinator.asks(&from);
+        } else if from == self.me || self.may_begin(now, from) {
+            self.repeats = 0;
+            self.begin(now, term, now + self.config.timeout);
         }
         Ok(())
+    }
+
+    /// Each resolution has all participants save and hash their states. Who asks again and again begins no more of them, in the long run, than one in the time
+    /// in which answers are collected; a few more at once, since what ends one may get lost.
+    fn may_begin(&mut self, now: Instant, from: PeerId) -> bool {
+        let every = self.config.collect;
+        self.begun.entry(from).or_insert_with(|| Rises::new(now, every)).take(now)
     }
 
     fn begin(&mut self, now: Instant, term: u64, deadline: Instant) {
@@ -403,16 +418,16 @@ impl Resolution {
     }
 
     fn on_said(&mut self, from: PeerId, round: Round, summary: Summary, state: &dyn Versioned) -> Result<(), Refused> {
-        let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.round == round) else {
+        let awaits = |coordinator: &&mut Coordinator| coordinator.round == round && coordinator.awaits(&from);
+        let Some(coordinator) = self.coordinator.as_mut().filter(awaits) else {
             return Ok(());
         };
-        if summary.bytes > self.config.bytes_max || summary.version.clock.len() > self.config.participants_max {
+        let strange = |peer: &PeerId| !self.ever.contains(peer);
+        if summary.bytes > self.config.bytes_max || summary.version.clock.peers().any(strange) {
             return Err(Refused::Bound);
         }
         // The leader's log has everything that is committed.
-        let (here, there) = (state.version(), &summary.version);
-        let differs = there.committed == here.committed && there.committed_digest != here.committed_digest;
-        if differs || there.committed > self.log_end {
+        if summary.version.committed > self.log_end || coordinator.contradicts(&summary, state) {
             return Err(Refused::Impossible);
         }
         coordinator.on_said(from, summary);

@@ -85,7 +85,7 @@ impl Taker {
         }
         // Who is named as the source and has it no more began anew, or went on: there has to be another choice.
         let went_on = mine || self.served_digest() == Some(chosen.digest);
-        if went_on || state.version().committed > chosen.version.committed {
+        if went_on || state.committed() > chosen.version.committed {
             return self.end(Outcome::Ahead);
         }
         match Fetch::new(now, source, chosen.digest, chosen.bytes, *limits) {
@@ -143,7 +143,7 @@ impl Taker {
             Ok(None) => None,
             Ok(Some(bytes)) => {
                 let chosen = taking.chosen.clone();
-                if state.version().committed > chosen.version.committed {
+                if state.committed() > chosen.version.committed {
                     return self.end(Outcome::Ahead);
                 }
                 match take_over(&bytes, &chosen, state) {

@@ -30,6 +30,11 @@ pub trait Versioned {
     /// What it is now.
     fn version(&self) -> Version;
 
+    /// [`Version::committed`] alone, where that costs less: a digest of the state costs as much as the state is large.
+    fn committed(&self) -> Position {
+        self.version().committed
+    }
+
     /// All of it, as bytes. The same state gives the same bytes on every node: their BLAKE3 digest stands for it.
     fn snapshot(&self) -> Bytes;
 

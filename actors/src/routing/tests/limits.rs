@@ -107,8 +107,8 @@ fn whatever_comes_memory_stays_within_its_bounds() {
     picture.links.insert(peer(7), BTreeMap::from([(peer(8), 1)]));
     for id in 0..2000 {
         for output in node.on_packet(now, &picture, peer(1), passing(id, 2 + id as usize % 6, PAYLOAD_BYTES_MAX)) {
-            if let Output::Send { to, packet, source } = output {
-                node.on_busy(now, to, packet, source);
+            if let Output::Send { to, packet, source, expires } = output {
+                node.on_busy(now, to, packet, source, expires);
             }
         }
         let (stored, queued) = node.held_bytes();
@@ -126,6 +126,89 @@ fn whatever_comes_memory_stays_within_its_bounds() {
         .collect();
     assert!(!ids.is_empty() && ids.is_sorted(), "{ids:?}");
     assert_eq!(node.held_bytes().1, 0);
+}
+
+#[test]
+fn what_waits_for_a_busy_neighbour_is_tried_with_one_packet_in_order_and_not_for_ever() {
+    let config = MeshConfig { distance_vector: false, ..MeshConfig::default() };
+    let (mut node, picture, now) = relay(config);
+    let mut tries = Vec::new();
+    // The carrier takes nothing.
+    let mut carry = |node: &mut Forwarder, now, outputs: Vec<Output>, room: usize| {
+        let mut sent = Vec::new();
+        tries.push(0);
+        for output in outputs {
+            let Output::Send { to, packet, source, expires } = output else { continue };
+            let Some(packet) = node.on_send(now, to, packet, source, expires) else { continue };
+            *tries.last_mut().unwrap() += 1;
+            if sent.len() < room {
+                sent.push(packet.id.0);
+            } else {
+                node.on_busy(now, to, packet, source, expires);
+            }
+        }
+        sent
+    };
+    for id in 0..100 {
+        let outputs = node.on_packet(now, &picture, peer(1), passing(id, 2, 10));
+        carry(&mut node, now, outputs, 0);
+    }
+    let mut at = node.deadline().unwrap();
+    for _ in 0..3 {
+        let outputs = node.on_timeout(at, &picture);
+        assert_eq!(outputs.len(), 100);
+        carry(&mut node, at, outputs, 0);
+        at = node.deadline().unwrap();
+    }
+    let outputs = node.on_timeout(at, &picture);
+    assert_eq!(carry(&mut node, at, outputs, 30), (0..30).collect::<Vec<u64>>());
+    let next = node.deadline().unwrap();
+    let outputs = node.on_timeout(next, &picture);
+    assert_eq!(carry(&mut node, next, outputs, 30), (30..60).collect::<Vec<u64>>());
+    assert_eq!(tries[100..], [1, 1, 1, 31, 31]);
+    let late = now + Duration::from_secs(1);
+    assert!(node.on_timeout(late, &picture).is_empty());
+    assert_eq!((node.counters().expired, node.held_bytes().1), (40, 0));
+}
+
+#[test]
+fn what_waits_for_one_leaves_room_for_another_and_for_this_node() {
+    // 250 packets for one neighbour, 500 for all of them.
+    let bytes = passing(0, 2, 10).wire_bytes() as u64;
+    let config = MeshConfig {
+        neighbour_queue_bytes: 250 * bytes,
+        queue_bytes: 500 * bytes,
+        distance_vector: false,
+        ..MeshConfig::default()
+    };
+    let (mut node, picture, now) = relay(config);
+    let full = |node: &mut Forwarder, outputs: Vec<Output>| {
+        for output in outputs {
+            if let Output::Send { to, packet, source, expires } = output {
+                node.on_busy(now, to, packet, source, expires);
+            }
+        }
+    };
+    let refused = |node: &mut Forwarder, from: usize, to: usize, first: u64, count: u64| {
+        let before = node.counters().queue_full;
+        for id in first..first + count {
+            let outputs = node.on_packet(now, &picture, peer(from), passing(id, to, 10));
+            full(node, outputs);
+        }
+        node.counters().queue_full - before
+    };
+    assert_eq!(refused(&mut node, 1, 2, 0, 400), 275, "half for one alone");
+    assert_eq!(refused(&mut node, 3, 2, 1000, 62), 0, "and half of the rest for the next");
+    assert!(refused(&mut node, 1, 4, 2000, 400) > 0, "nor has it more of all together");
+    assert_eq!(refused(&mut node, 3, 5, 3000, 30), 0);
+    let own = node.counters().queue_full;
+    for to in [2, 4, 5] {
+        for _ in 0..20 {
+            let outputs = node.on_outgoing(now, &picture, outgoing(to));
+            full(&mut node, outputs);
+        }
+    }
+    assert_eq!(node.counters().queue_full, own, "nor is this node silenced");
 }
 
 #[test]
@@ -156,6 +239,35 @@ fn floods_that_one_neighbour_brings_do_not_silence_another() {
         flooded(1, at, id..id + 30);
         assert_eq!(flooded(2, at, id..id + 1), 1, "{second}");
     }
+}
+
+#[test]
+fn a_neighbour_that_tells_distances_without_end_makes_this_node_say_little() {
+    let (mut node, picture, now) = relay(MeshConfig::default());
+    let tell = |node: &mut Forwarder, now, from: usize, seqno| {
+        let told = |n| crate::routing::wire::Distance { destination: *peer(n).as_bytes(), seqno, metric: 1 };
+        let message = VectorMessage::Update((1000 * from..1000 * from + 256).map(told).collect());
+        node.on_vector(now, &picture, peer(from), message);
+    };
+    let mut said = 0;
+    // Each time as if all of them had given themselves newer numbers.
+    for step in 0..1000_u16 {
+        let now = now + u32::from(step) * Duration::from_millis(10);
+        tell(&mut node, now, 1, step);
+        for output in node.on_timeout(now, &picture) {
+            if let Output::Vector(crate::routing::Tell { to, message: VectorMessage::Update(all) }) = output
+                && to == peer(2)
+            {
+                said += all.len();
+            }
+        }
+    }
+    assert!(said < 12 * 4 * 256, "ten seconds: {said}");
+    assert!(node.counters().vectors_limited > 900, "{:?}", node.counters());
+    // That is nobody else's.
+    let limited = node.counters().vectors_limited;
+    tell(&mut node, now + Duration::from_secs(10), 3, 1);
+    assert_eq!(node.counters().vectors_limited, limited);
 }
 
 #[test]

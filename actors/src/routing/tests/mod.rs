@@ -30,11 +30,13 @@ type Links = BTreeMap<(usize, usize), u32>;
 struct Picture {
     version: u64,
     links: BTreeMap<PeerId, BTreeMap<PeerId, u32>>,
+    /// Who relays nothing.
+    ends: BTreeSet<PeerId>,
 }
 
 impl Picture {
     fn of(version: u64, links: &Links) -> Self {
-        let mut picture = Self { version, links: BTreeMap::new() };
+        let mut picture = Self { version, ..Self::default() };
         for ((a, b), cost) in links {
             picture.links.entry(peer(*a)).or_default().insert(peer(*b), *cost);
             picture.links.entry(peer(*b)).or_default().insert(peer(*a), *cost);
@@ -56,6 +58,10 @@ impl GraphView for Picture {
         for (other, cost) in self.links.get(peer).into_iter().flatten() {
             each(*other, *cost);
         }
+    }
+
+    fn relays(&self, peer: &PeerId) -> bool {
+        !self.ends.contains(peer)
     }
 }
 

@@ -154,3 +154,20 @@ fn no_more_routes_are_remembered_than_allowed() {
         assert!(routes.remembered() <= 3);
     }
 }
+
+#[test]
+fn no_route_leads_through_a_node_that_relays_nothing_and_some_lead_to_it() {
+    // 1 is by far the cheapest way to 3, and the only one to 4.
+    let links = Links::from([((0, 1), 1), ((1, 3), 1), ((0, 2), 50), ((2, 3), 50), ((1, 4), 1), ((2, 1), 1)]);
+    let mut picture = Picture::of(1, &links);
+    let ways = |picture: &Picture, to| all_routes(picture, 24, 3, to).iter().map(numbers).collect::<Vec<_>>();
+    assert_eq!(ways(&picture, 3), [vec![1, 3], vec![2, 3]]);
+    assert_eq!(ways(&picture, 4), [vec![1, 4]]);
+    picture.ends.insert(peer(1));
+    assert_eq!(ways(&picture, 3), [vec![2, 3]]);
+    assert!(ways(&picture, 4).is_empty());
+    assert_eq!(ways(&picture, 1), [vec![1], vec![2, 1]], "it is an end all the same");
+    // Whoever relays nothing sends what is its own.
+    picture.ends.insert(peer(0));
+    assert_eq!(ways(&picture, 3), [vec![2, 3]]);
+}

@@ -20,6 +20,8 @@ struct Vectors {
     loss: u32,
     /// How late some messages are, in milliseconds: others overtake them.
     late: u32,
+    /// What was said so far.
+    said: Vec<(usize, Tell)>,
 }
 
 impl Vectors {
@@ -36,6 +38,7 @@ impl Vectors {
             rng,
             loss,
             late: 3000,
+            said: Vec::new(),
         }
     }
 
@@ -55,6 +58,7 @@ impl Vectors {
 
     fn post(&mut self, from: usize, tells: Vec<Tell>) {
         for tell in tells {
+            self.said.push((from, tell.clone()));
             if self.rng.next_u32() % 1000 >= self.loss {
                 let late = if self.rng.next_u32().is_multiple_of(8) { self.late } else { 60 };
                 let after = Duration::from_millis(u64::from(1 + self.rng.next_u32() % late));
@@ -232,6 +236,97 @@ proptest! {
             prop_assert!(node.peers() <= room);
         }
     }
+}
+
+#[test]
+fn no_way_leads_through_a_node_that_relays_nothing_and_some_lead_to_it() {
+    // 1 is by far the cheapest way to 3, and the only one to 4.
+    let mut world = Vectors::new(5, 1, 0);
+    world.nodes[1] = DistanceVector::new(peer(1), 1, 64, SECOND).relaying_nothing();
+    world.live([((0, 1), 1), ((1, 3), 1), ((0, 2), 50), ((2, 3), 50), ((1, 4), 1)], Vec::new());
+    world.run(10 * SECOND);
+    let next = |world: &Vectors, from: usize, to| world.nodes[from].next_hop(&peer(to), None);
+    assert_eq!(next(&world, 0, 3), Some(peer(2)));
+    assert_eq!(next(&world, 0, 4), None);
+    assert_eq!(next(&world, 0, 1), Some(peer(1)));
+    assert!(next(&world, 2, 1).is_some(), "by 0 or by 3");
+    assert_eq!([0, 2, 3, 4].map(|to| next(&world, 1, to).is_some()), [true; 4], "it reaches all others");
+    // Nor when the other way is gone, and 0 asks for one.
+    world.set_link(0, 2, None);
+    world.run(10 * SECOND);
+    assert_eq!(next(&world, 0, 3), None);
+}
+
+#[test]
+fn whoever_asks_for_newer_numbers_without_end_makes_others_say_little() {
+    const SECONDS: u32 = 30;
+    let mut world = Vectors::new(6, 3, 0);
+    world.late = 60;
+    let interval = 60 * SECOND;
+    world.nodes = (0..6).map(|n| DistanceVector::new(peer(n), 1, 64, interval)).collect();
+    // 0 is hostile.
+    world.live([((0, 1), 1), ((1, 2), 1), ((2, 3), 1), ((3, 4), 1), ((3, 5), 1)], Vec::new());
+    world.run(3 * SECOND);
+    world.said.clear();
+    for step in 0..10 * SECONDS as u16 {
+        for to in 1..6 {
+            let message = VectorMessage::Request { destination: *peer(to).as_bytes(), seqno: 2 + step, hops: 32 };
+            let now = world.now;
+            let tells = world.nodes[1].on_message(now, peer(0), message);
+            world.post(1, tells);
+        }
+        world.run(Duration::from_millis(100));
+    }
+    let asked = |from: usize, of: usize| {
+        let of = *peer(of).as_bytes();
+        let is = |tell: &Tell| matches!(tell.message, VectorMessage::Request { destination, .. } if destination == of);
+        world.said.iter().filter(|(by, tell)| *by == from && is(tell)).count()
+    };
+    let told = |from: usize, to: usize, of: usize| {
+        let told = |tell: &Tell| match &tell.message {
+            VectorMessage::Update(all) if tell.to == peer(to) => {
+                all.iter().filter(|told| told.destination == *peer(of).as_bytes()).count()
+            }
+            VectorMessage::Update(_) | VectorMessage::Request { .. } => 0,
+        };
+        world.said.iter().filter(|(by, _)| *by == from).map(|(_, tell)| told(tell)).sum::<usize>()
+    };
+    // Its neighbour is asked directly, the others through it.
+    let direct = told(1, 2, 1);
+    assert!((20..=SECONDS as usize + 2).contains(&direct), "{direct}");
+    for of in 2..6 {
+        assert!((8..=13).contains(&asked(1, of)), "{of}: {}", asked(1, of));
+        assert!((8..=14).contains(&told(3, 4, of)) || of == 4, "{of}: {}", told(3, 4, of));
+    }
+    // Nobody is kept from finding a way that is needed.
+    world.set_link(2, 5, Some(1));
+    world.run(SECOND);
+    world.set_link(3, 5, None);
+    world.run(6 * SECOND);
+    world.assert_ways().unwrap();
+}
+
+#[test]
+fn what_is_wanted_while_an_answer_is_waited_for_is_asked_for_afterwards() {
+    let now = Instant::now();
+    let mut node = DistanceVector::new(peer(0), 1, 10, 60 * SECOND);
+    for neighbour in 1..4 {
+        node.on_neighbour(now, peer(neighbour), 1);
+    }
+    let told = Distance { destination: *peer(9).as_bytes(), seqno: 7, metric: 1 };
+    node.on_message(now, peer(1), VectorMessage::Update(vec![told]));
+    let request = |seqno, hops| VectorMessage::Request { destination: *peer(9).as_bytes(), seqno, hops };
+    let asks = |tells: Vec<Tell>| {
+        tells.into_iter().filter(|tell| matches!(tell.message, VectorMessage::Request { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(asks(node.on_message(now, peer(2), request(8, 9))), [Tell { to: peer(1), message: request(8, 8) }]);
+    assert!(asks(node.on_message(now, peer(3), request(10, 9))).is_empty());
+    assert!(asks(node.on_message(now, peer(2), request(9, 9))).is_empty(), "the newest will do");
+    let mut asked = Vec::new();
+    while let Some(at) = node.deadline().filter(|at| *at < now + 10 * SECOND) {
+        asked.extend(asks(node.on_timeout(at)).into_iter().map(|tell| (at - now, tell)));
+    }
+    assert_eq!(asked, [(Duration::from_millis(2_500), Tell { to: peer(1), message: request(10, 8) })]);
 }
 
 #[test]

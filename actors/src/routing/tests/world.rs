@@ -185,7 +185,12 @@ impl World {
         let mut outputs = VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             match output {
-                Output::Send { to, packet, source } => outputs.extend(self.transmit(at, to, packet, source)),
+                Output::Send { to, packet, source, expires } => {
+                    let packet = self.nodes[at].on_send(self.now, to, packet, source, expires);
+                    if let Some(packet) = packet {
+                        outputs.extend(self.transmit(at, to, packet, source, expires));
+                    }
+                }
                 Output::Deliver { packet, .. } => {
                     assert_eq!(packet.destination, peer(at));
                     *self.delivered.entry((at, packet.id)).or_default() += 1;
@@ -205,7 +210,14 @@ impl World {
     }
 
     /// The carrier of a node: it may know that a link is gone, or not; it may have no room.
-    fn transmit(&mut self, at: usize, to: bowline_messages::PeerId, packet: MeshPacket, source: Source) -> Vec<Output> {
+    fn transmit(
+        &mut self,
+        at: usize,
+        to: bowline_messages::PeerId,
+        packet: MeshPacket,
+        source: Source,
+        expires: Instant,
+    ) -> Vec<Output> {
         let with = usize::from(to.as_bytes()[31]);
         let knows = self.draw(2) == 0;
         if !self.linked(at, with) && knows {
@@ -213,7 +225,7 @@ impl World {
             return self.nodes[at].on_failed(self.now, &*view, to, packet, source);
         }
         if self.draw(20) == 0 {
-            self.nodes[at].on_busy(self.now, to, packet, source);
+            self.nodes[at].on_busy(self.now, to, packet, source, expires);
             return Vec::new();
         }
         let sent = self.sent.entry((at, packet.id)).or_default();

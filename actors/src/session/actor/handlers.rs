@@ -123,10 +123,13 @@ impl Handler<RepairPath> for SessionActor {
         match order.repair {
             Repair::ResetConnection => {
                 if let Some(id) = order.link {
-                    self.with_machine(|machine, parts| machine.let_go(now, id, "it is reset as a repair", parts));
-                    self.carry_out(ctx);
-                    // One that the machine does not know, or no more.
-                    self.forget_link(id, "reset as a repair");
+                    if self.with_machine(|machine, parts| machine.reset(now, id, parts)) {
+                        self.carry_out(ctx);
+                        // One that the machine does not know, or no more.
+                        self.forget_link(id, "reset as a repair");
+                    } else {
+                        tracing::info!(link = %id, "a link is not reset: no other is well");
+                    }
                 }
                 self.keeper().hurry(now, &order.transport, false);
             }

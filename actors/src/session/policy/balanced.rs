@@ -28,7 +28,8 @@ impl Policy for LoadBalanced {
     fn worth(&self, _: &Request<'_>, links: &[Candidate], at: usize) -> Worth {
         let candidate = &links[at];
         let score = candidate.delay.map(|_| Score::of_cost(finish(candidate), 1e-6));
-        if candidate.room > 0 { Worth::of(candidate, score) } else { Worth::of(candidate, score).missing() }
+        let worth = Worth::of(candidate, score);
+        if candidate.room > 0 || worth == Worth::Unmeasured { worth } else { worth.missing() }
     }
 
     fn choose(&self, _: &Request<'_>, links: &[Candidate]) -> Choice {

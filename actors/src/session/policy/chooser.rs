@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use bowline_messages::{LinkId, MessageClass, PolicyName};
 
+use super::super::room;
 use super::thompson::Random;
-use super::{Candidate, Choice, Damping, Learned, Needs, Request, Standing, Tuning, Worth, policy};
+use super::{Candidate, Choice, Damping, Learned, Needs, Request, Requirements, Standing, Tuning, Worth, policy};
 
 /// Classes of messages.
 const CLASSES: usize = MessageClass::ALL.len();
@@ -65,7 +66,8 @@ impl Chooser {
             let learned = self.learned.get_or_insert_default();
             learned.update(now, &self.tuning.hope, links);
             if wanted.policy == PolicyName::PredictiveOptimal {
-                learned.optimise(now, links);
+                let binding = binding(&self.needs, wanted);
+                in_question(&binding, links, |links| learned.optimise(now, wanted.class, links));
             }
         }
         self.random.next();
@@ -101,13 +103,34 @@ impl Chooser {
 
     /// The links that a message would take now. Changes nothing.
     pub fn look(&self, now: Instant, wanted: Wanted, links: &[Candidate]) -> Choice {
-        policy(wanted.policy).choose(&self.request(now, wanted), links)
+        let request = self.request(now, wanted);
+        let binding = binding(&self.needs, wanted);
+        in_question(&binding, links, |links| policy(wanted.policy).choose(&request, links))
     }
 
-    /// How good each link is for a message now, in their order.
+    /// How good each link is for a message now, in their order: those in question among each other, the others among all.
     pub fn worths(&self, now: Instant, wanted: Wanted, links: &[Candidate]) -> Vec<Worth> {
-        let request = self.request(now, wanted);
-        (0..links.len()).map(|at| policy(wanted.policy).worth(&request, links, at)).collect()
+        let (policy, request) = (policy(wanted.policy), self.request(now, wanted));
+        let binding = binding(&self.needs, wanted);
+        in_question(&binding, links, |open| {
+            let mut places = 0..open.len();
+            let worth = |(at, link): (usize, &Candidate)| {
+                let missed = binding.missed_by(link);
+                let place = if missed && open.len() < links.len() { None } else { places.next() };
+                let worth = match place {
+                    Some(place) => policy.worth(&request, open, place),
+                    None => policy.worth(&request, links, at),
+                };
+                if missed { worth.missing() } else { worth }
+            };
+            links.iter().enumerate().map(worth).collect()
+        })
+    }
+
+    /// Whether such messages may not go over a link now: it misses what they need, and another meets all of it.
+    pub fn bars(&self, wanted: Wanted, link: LinkId, links: &[Candidate]) -> bool {
+        let binding = binding(&self.needs, wanted);
+        links.iter().any(|c| c.link == link && binding.missed_by(c)) && binding.are_met(links)
     }
 
     fn request(&self, now: Instant, wanted: Wanted) -> Request<'_> {
@@ -152,4 +175,23 @@ impl Chooser {
             learned.forget(link);
         }
     }
+}
+
+/// What binds this policy for messages of this class: all, where it goes by requirements, else what was set.
+fn binding(needs: &Needs, wanted: Wanted) -> Requirements {
+    let requirements = needs.of(wanted.class).requirements;
+    if policy(wanted.policy).goes_by_requirements() { requirements } else { requirements.set() }
+}
+
+/// Asks for something among the links that are in question, whatever the policy: those that meet every requirement, as long as one of
+/// them is not suspected; else all.
+fn in_question<T>(requirements: &Requirements, links: &[Candidate], ask: impl FnOnce(&[Candidate]) -> T) -> T {
+    if !links.iter().any(|link| requirements.missed_by(link)) || !requirements.are_met(links) {
+        return ask(links);
+    }
+    let mut open = room::in_question();
+    open.extend(links.iter().filter(|link| !requirements.missed_by(link)));
+    let answer = ask(&open);
+    room::give_in_question(open);
+    answer
 }

@@ -37,6 +37,11 @@ impl Default for Damping {
 }
 
 impl Damping {
+    /// How many failures of just now a penalty stands for.
+    pub fn failures(&self, penalty: f64) -> f64 {
+        if self.penalty > 0.0 { penalty / self.penalty } else { 0.0 }
+    }
+
     /// The longest delay that is as good as this one, in seconds.
     pub fn as_good_as(&self, seconds: f64) -> f64 {
         seconds + (seconds * self.tolerance).max(self.tolerance_min.as_secs_f64())
@@ -103,6 +108,11 @@ impl Penalty {
     pub fn value(&self, now: Instant, damping: &Damping) -> f64 {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
         self.value * 0.5_f64.powf(elapsed / damping.half_life.as_secs_f64().max(1e-3))
+    }
+
+    /// How many failures of just now it stands for: one that was a half-life ago counts half.
+    pub fn failures(&self, now: Instant, damping: &Damping) -> f64 {
+        damping.failures(self.value(now, damping))
     }
 
     /// Notes a failure.

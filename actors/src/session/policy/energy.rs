@@ -4,6 +4,7 @@ use bowline_messages::PolicyName;
 use bowline_messages::link::Medium;
 
 use super::{Candidate, Policy, Request, Score, Worth, terms};
+use crate::health::quality::power_efficiency;
 
 /// Below so many bytes Bluetooth is preferred, from there on WiFi.
 const SMALL_BYTES: usize = 1_000;
@@ -32,7 +33,7 @@ impl Policy for EnergyEfficient {
         let candidate = &links[at];
         // A link that loses half has to send twice.
         let delivered = terms::share(candidate.reliability);
-        let energy = terms::power(candidate.medium).unwrap_or(0.5) / 2.0;
+        let energy = power_efficiency(candidate.medium).unwrap_or(0.5) / 2.0;
         let preference = if preferred(request.bytes, candidate.medium) { 0.5 } else { 0.0 };
         Worth::of(candidate, delivered.map(|delivered| Score::new(delivered * (preference + energy))))
     }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-/// What a lost sample counts for, and the longest delay that is told apart, in seconds: nothing arrived for a second.
+/// What a lost sample counts for, and the longest delay that a choice tells apart, in seconds: nothing arrived for a second.
 pub const LOST_SECONDS: f64 = 1.0;
 /// The shortest delay that is told apart, in seconds.
 const SHORTEST_SECONDS: f64 = 1e-6;
@@ -37,6 +37,9 @@ pub struct Forecast {
     /// Natural logarithms of seconds.
     fast: f64,
     slow: f64,
+    /// The same of what samples had above [`LOST_SECONDS`], as a factor: 0 as long as none was longer.
+    fast_beyond: f64,
+    slow_beyond: f64,
     /// Mean distance of a sample's logarithm from the slow mean.
     spread: f64,
     /// Share of lost samples.
@@ -49,7 +52,19 @@ pub struct Forecast {
 impl Forecast {
     /// Of a link without a sample.
     pub fn new(smoothing: Smoothing) -> Self {
-        Self { smoothing, fast: 0.0, slow: 0.0, spread: 0.0, lost: 0.0, at: None, number: 0, last: None }
+        let (fast, slow, fast_beyond, slow_beyond) = (0.0, 0.0, 0.0, 0.0);
+        Self {
+            smoothing,
+            fast,
+            slow,
+            fast_beyond,
+            slow_beyond,
+            spread: 0.0,
+            lost: 0.0,
+            at: None,
+            number: 0,
+            last: None,
+        }
     }
 
     /// A message was delivered after `delay`.
@@ -64,11 +79,14 @@ impl Forecast {
 
     fn on_sample(&mut self, now: Instant, seconds: Option<f64>) {
         let log = seconds.unwrap_or(LOST_SECONDS).clamp(SHORTEST_SECONDS, LOST_SECONDS).ln();
+        // A lost one says nothing of how long the others take.
+        let beyond = seconds.map_or(self.slow_beyond, |seconds| (seconds / LOST_SECONDS).max(1.0).ln());
         let lost = if seconds.is_none() { 1.0 } else { 0.0 };
         self.number += 1;
         self.last = seconds;
         let Some(before) = self.at.replace(now) else {
             (self.fast, self.slow, self.lost) = (log, log, lost);
+            (self.fast_beyond, self.slow_beyond) = (beyond, beyond);
             return;
         };
         let passed = now.saturating_duration_since(before).as_secs_f64();
@@ -76,13 +94,27 @@ impl Forecast {
         let steady = weight(STEADY);
         self.spread += ((log - self.slow).abs() - self.spread) * steady;
         self.lost += (lost - self.lost) * steady;
-        self.fast += (log - self.fast) * weight(self.smoothing.fast);
-        self.slow += (log - self.slow) * weight(self.smoothing.slow);
+        let (fast, slow) = (weight(self.smoothing.fast), weight(self.smoothing.slow));
+        self.fast += (log - self.fast) * fast;
+        self.slow += (log - self.slow) * slow;
+        self.fast_beyond += (beyond - self.fast_beyond) * fast;
+        self.slow_beyond += (beyond - self.slow_beyond) * slow;
     }
 
-    /// The expected time to delivery in seconds; `None` without a sample.
+    /// The expected time to delivery in seconds, at most [`LOST_SECONDS`]; `None` without a sample.
     pub fn level(&self) -> Option<f64> {
-        self.at.map(|_| (self.fast * self.smoothing.share + self.slow * (1.0 - self.smoothing.share)).exp())
+        self.at.map(|_| self.mixed(self.fast, self.slow))
+    }
+
+    /// By how much the expected time to delivery exceeds [`Forecast::level`] when delays above [`LOST_SECONDS`] are told apart: a factor,
+    /// 1 and up. A choice needs no more than that a link is hopeless; a limit of some seconds does.
+    pub fn stretch(&self) -> f64 {
+        self.mixed(self.fast_beyond, self.slow_beyond)
+    }
+
+    /// The number whose logarithm is the mean of these two.
+    fn mixed(&self, fast: f64, slow: f64) -> f64 {
+        (fast * self.smoothing.share + slow * (1.0 - self.smoothing.share)).exp()
     }
 
     /// The number of the last sample, and its delay in seconds unless it was lost.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bowline_messages::LinkId;
+use bowline_messages::{LinkId, MessageClass};
 
 use super::forecast::LOST_SECONDS;
 use super::{Candidate, Hope, mdp, optimal};
@@ -37,9 +37,16 @@ pub struct Learned {
     pub(super) plays: f64,
     logs: f64,
     planned: Option<Instant>,
-    /// Of the distribution that is optimised, and when it was made.
+    /// Of the distribution that is optimised: one for each class that asked, since other links may be in question for it.
+    plans: Vec<Planned>,
+}
+
+#[derive(Debug, Clone)]
+struct Planned {
+    class: MessageClass,
+    /// When it was made.
+    at: Instant,
     plan: Option<optimal::Plan>,
-    optimised: Option<Instant>,
 }
 
 impl Learned {
@@ -57,17 +64,20 @@ impl Learned {
         }
     }
 
-    /// Plans the shares of links anew when that is due.
-    pub fn optimise(&mut self, now: Instant, links: &[Candidate]) {
-        if self.optimised.is_none_or(|at| now.saturating_duration_since(at) >= PLAN_EVERY) {
-            self.optimised = Some(now);
-            self.plan = optimal::plan(links);
+    /// Plans the shares of the links that are in question for a class anew when that is due.
+    pub fn optimise(&mut self, now: Instant, class: MessageClass, links: &[Candidate]) {
+        match self.plans.iter_mut().find(|planned| planned.class == class) {
+            Some(planned) if now.saturating_duration_since(planned.at) >= PLAN_EVERY => {
+                (planned.at, planned.plan) = (now, optimal::plan(links));
+            }
+            Some(_) => {}
+            None => self.plans.push(Planned { class, at: now, plan: optimal::plan(links) }),
         }
     }
 
-    /// The shares that were planned last.
-    pub(super) fn plan(&self) -> Option<&optimal::Plan> {
-        self.plan.as_ref()
+    /// The shares that were planned last for a class.
+    pub(super) fn plan(&self, class: MessageClass) -> Option<&optimal::Plan> {
+        self.plans.iter().find(|planned| planned.class == class)?.plan.as_ref()
     }
 
     fn learn(&mut self, now: Instant, hope: &Hope, link: LinkId, number: u64, seconds: Option<f64>) -> bool {

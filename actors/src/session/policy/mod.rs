@@ -59,8 +59,10 @@ pub struct Candidate {
     pub link: LinkId,
     /// Time to delivery of a small message with an allowance for its variation, in seconds: what load is balanced by.
     pub delay: Option<f64>,
-    /// Time to delivery that the last samples let expect, in seconds.
+    /// Time to delivery that the last samples let expect, in seconds, as choices are made by it: at most [`forecast::LOST_SECONDS`].
     pub forecast: Option<f64>,
+    /// What that is multiplied by where it is held against a limit: 1 and up, see [`Forecast::stretch`].
+    pub stretch: f64,
     /// The last sample: its number, and the delay in seconds unless it was lost.
     pub sample: Option<(u64, Option<f64>)>,
     /// Time that what is already in flight on it needs, in seconds.
@@ -73,12 +75,14 @@ pub struct Candidate {
     pub suspected: bool,
     /// Whether it is predicted to fail soon.
     pub leaving: bool,
-    /// The memory of its failures, see [`Penalty`].
-    pub penalty: f64,
+    /// Its failures, the older the less: see [`Penalty::failures`]. 0 and up.
+    pub failures: f64,
     /// How it is doing.
     pub health: Health,
     /// Bytes a second that it can carry.
     pub bandwidth: Option<f64>,
+    /// Whether that was measured so long ago that it is no reason any more to use the link only where there is no other.
+    pub bandwidth_is_old: bool,
     /// Share of samples that were delivered, 0 to 1.
     pub reliability: Option<f64>,
     /// How little its delay moves, 0 to 1.
@@ -98,15 +102,17 @@ impl Candidate {
             link,
             delay: None,
             forecast: None,
+            stretch: 1.0,
             sample: None,
             backlog: 0.0,
             room: usize::MAX,
             load: None,
             suspected: false,
             leaving: false,
-            penalty: 0.0,
+            failures: 0.0,
             health: Health::Good,
             bandwidth: None,
+            bandwidth_is_old: false,
             reliability: None,
             stability: None,
             medium: Medium::Unknown,
@@ -118,7 +124,7 @@ impl Candidate {
     /// The same link with everything that its forecast says.
     #[must_use]
     pub fn with_forecast(mut self, forecast: &Forecast) -> Self {
-        self.forecast = forecast.level();
+        (self.forecast, self.stretch) = (forecast.level(), forecast.stretch());
         self.sample = forecast.last();
         self.reliability = forecast.reliability();
         self.stability = forecast.stability();
@@ -142,16 +148,23 @@ impl Candidate {
         }
     }
 
+    /// The expected time to delivery in seconds, however long: what limits are held against.
+    fn latency(&self) -> Option<f64> {
+        measured(measured(self.forecast).map(|seconds| seconds * self.stretch))
+    }
+
     /// What failures of late make of it: its score is divided by this, or its delay multiplied. 1 without any, finite.
     fn setback(&self) -> f64 {
         /// Half for each failure: more keeps a link that is back out of use for long, and gains nothing (`docs/choice.md`).
-        const PER_PENALTY: f64 = 0.25;
-        1.0 + PER_PENALTY * self.failures()
+        const PER_FAILURE: f64 = 0.5;
+        1.0 + PER_FAILURE * self.failures()
     }
 
-    /// Its penalty: finite, 0 and up.
+    /// Its failures: finite, 0 and up.
     fn failures(&self) -> f64 {
-        if self.penalty.is_finite() { self.penalty.clamp(0.0, 100.0) } else { 0.0 }
+        /// More change nothing: the score is next to nothing by then.
+        const FAILURES_MAX: f64 = 50.0;
+        if self.failures.is_finite() { self.failures.clamp(0.0, FAILURES_MAX) } else { 0.0 }
     }
 }
 
@@ -223,6 +236,11 @@ pub trait Policy: Sync {
 
     /// Whether it learns from what became of its choices, so that [`Learned`] is to be kept up.
     fn learns(&self) -> bool {
+        false
+    }
+
+    /// Whether it goes by the score by requirements, and holds to the reference ones where none were set.
+    fn goes_by_requirements(&self) -> bool {
         false
     }
 

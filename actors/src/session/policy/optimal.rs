@@ -2,7 +2,7 @@
 //!
 //! With shares `x`, expected delays `d`, bandwidths `b`, shares of delivered samples `r` and the offered load `L`: minimise `Σ x·d`
 //! subject to `Σ x = 1`, `x·L ≤ 0.8·b` for each link, `Σ x·d ≤ 100 ms`, `Σ x·r ≥ 0.99`. Where no shares meet all of it, reliability is
-//! given up first, then latency, then bandwidth. The plan is made once a second at most; choosing reads it.
+//! given up first, then latency, then bandwidth. The plan of each class is made once a second at most; choosing reads it.
 //!
 //! The second constraint bounds what is minimised, so it holds at the optimum or nowhere. Of what is left only reliability couples the
 //! links. With its multiplier `λ` the best shares are greedy: fill the links in the order of `d - λ·r`. The order changes only where two
@@ -164,12 +164,12 @@ impl Policy for PredictiveOptimal {
     }
 
     fn worth(&self, request: &Request<'_>, links: &[Candidate], at: usize) -> Worth {
-        let share = request.learned.plan().and_then(|plan| plan.share(links[at].link));
+        let share = request.learned.plan(request.class).and_then(|plan| plan.share(links[at].link));
         Worth::of(&links[at], share.map(Score::new))
     }
 
     fn choose(&self, request: &Request<'_>, links: &[Candidate]) -> Choice {
-        let plan = request.learned.plan();
+        let plan = request.learned.plan(request.class);
         let rule = plan.map_or("one after the other: nothing is measured", |plan| plan.rule);
         spread::by_share(request.turn, links, rule, |c| plan.and_then(|plan| plan.share(c.link)))
     }

@@ -149,15 +149,17 @@ impl Policy for QualityBased {
         true
     }
 
+    fn goes_by_requirements(&self) -> bool {
+        true
+    }
+
     fn worth(&self, request: &Request<'_>, links: &[Candidate], at: usize) -> Worth {
         weighted::Weighted.worth(request, links, at)
     }
 
     fn choose(&self, request: &Request<'_>, links: &[Candidate]) -> Choice {
-        let meets = eligible(links).any(|c| !request.requirements.missed_by(c));
         by_share(request.turn, links, self.rule(), |c| {
-            let in_question = !meets || !request.requirements.missed_by(c);
-            weighted::quality(c, request.requirements, request.weights).filter(|_| in_question).map(Score::value)
+            weighted::quality(c, request.requirements, request.weights).map(Score::value)
         })
     }
 }

@@ -2,11 +2,11 @@
 
 use bowline_messages::MessageClass;
 use bowline_messages::config::{self, RequirementsConfig, WeightsConfig};
-use bowline_messages::link::Medium;
 
 use super::{Candidate, measured};
+use crate::health::quality::power_efficiency;
 
-/// What messages need of a link. A link that misses one is chosen only while no other meets all.
+/// What messages need of a link. A link that misses one is used only while no other that is not suspected meets all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Requirements {
     /// Longest acceptable time to delivery, in seconds.
@@ -88,12 +88,31 @@ impl Requirements {
     pub const REFERENCE: Self =
         Self { latency_max: 0.5, bandwidth_min: 16_384.0, reliability_min: 0.5, security_min: 0.0 };
 
+    /// Those that bind every policy: limits that are other than the reference, so that somebody asked for them. The reference is what scores
+    /// are measured against; policies that were chosen on recorded links know nothing of it and do worse with it.
+    #[must_use]
+    pub fn set(self) -> Self {
+        let or = |set: f64, reference: f64, none: f64| if set == reference { none } else { set };
+        Self {
+            latency_max: or(self.latency_max, Self::REFERENCE.latency_max, f64::INFINITY),
+            bandwidth_min: or(self.bandwidth_min, Self::REFERENCE.bandwidth_min, 0.0),
+            reliability_min: or(self.reliability_min, Self::REFERENCE.reliability_min, 0.0),
+            security_min: or(self.security_min, Self::REFERENCE.security_min, 0.0),
+        }
+    }
+
     /// Whether something that was measured misses a requirement.
     pub fn missed_by(&self, candidate: &Candidate) -> bool {
-        measured(candidate.forecast).is_some_and(|seconds| seconds > self.latency_max)
-            || measured(candidate.bandwidth).is_some_and(|rate| rate < self.bandwidth_min)
+        candidate.latency().is_some_and(|seconds| seconds > self.latency_max)
+            || measured(candidate.bandwidth)
+                .is_some_and(|rate| rate < self.bandwidth_min && !candidate.bandwidth_is_old)
             || share(candidate.reliability).is_some_and(|share| share < self.reliability_min)
             || share(candidate.security).is_some_and(|security| security < self.security_min)
+    }
+
+    /// Whether a link that is not suspected meets all of them, as far as it was measured.
+    pub fn are_met(&self, links: &[Candidate]) -> bool {
+        links.iter().any(|link| !link.suspected && !self.missed_by(link))
     }
 }
 
@@ -132,7 +151,7 @@ pub(super) fn share(value: Option<f64>) -> Option<f64> {
 
 /// 1 − average / max, 0 when above max.
 pub(super) fn latency(candidate: &Candidate, needs: &Requirements) -> Option<f64> {
-    let seconds = measured(candidate.forecast)?;
+    let seconds = candidate.latency()?;
     Some(if seconds < needs.latency_max { 1.0 - seconds / needs.latency_max } else { 0.0 })
 }
 
@@ -153,27 +172,13 @@ pub(super) fn idle(candidate: &Candidate) -> Option<f64> {
     share(candidate.load).map(|load| 1.0 - load)
 }
 
-/// How far a medium gets with its energy, relative to the others: a rough order, not a measurement of this machine. `None` when the
-/// medium is not known.
-pub(super) const fn power(medium: Medium) -> Option<f64> {
-    match medium {
-        Medium::Loopback => Some(1.0),
-        Medium::Ethernet => Some(0.9),
-        Medium::Bluetooth => Some(0.9),
-        Medium::Wifi | Medium::WifiDirect => Some(0.7),
-        Medium::Mesh => Some(0.5),
-        Medium::Cellular => Some(0.3),
-        Medium::Unknown => None,
-    }
-}
-
 /// How well a link suits a class: by what that class waits for.
 pub(super) fn suitability(candidate: &Candidate, class: MessageClass, needs: &Requirements) -> Option<f64> {
     match class {
         MessageClass::Realtime => latency(candidate, needs),
         MessageClass::Critical => share(candidate.reliability),
         MessageClass::Streaming => stability(candidate),
-        MessageClass::Background => power(candidate.medium),
+        MessageClass::Background => power_efficiency(candidate.medium),
         MessageClass::Bulk => bandwidth(candidate, needs),
     }
 }

@@ -7,6 +7,8 @@ use bowline_messages::config::{self, RequirementsConfig, WeightsConfig};
 
 use super::*;
 
+mod needs;
+
 const START: fn() -> Instant = Instant::now;
 
 fn link(id: u32, delay_ms: f64) -> Candidate {
@@ -67,7 +69,7 @@ fn a_link_that_failed_lately_counts_as_worse_until_that_decays() {
     let mut penalty = Penalty::none(start);
     penalty.on_failure(start, &damping);
     penalty.on_failure(start, &damping);
-    let flapper = |now| Candidate { penalty: penalty.value(now, &damping), ..link(1, 10.0) };
+    let flapper = |now| Candidate { failures: penalty.failures(now, &damping), ..link(1, 10.0) };
     let later = start + damping.half_life * 12;
     for name in [PolicyName::FastestFirst, PolicyName::MostReliable, PolicyName::LoadBalanced, PolicyName::Redundant] {
         assert_eq!(choose(name, &[flapper(start), link(2, 15.0)]), Some(2), "{name:?}");
@@ -139,7 +141,7 @@ fn terms_are_those_of_the_specification() {
     let latency = |ms| terms::latency(&link(1, ms), &needs).unwrap();
     assert!((latency(25.0) - 0.75).abs() < 1e-9);
     assert_eq!([latency(100.0), latency(101.0)], [0.0, 0.0]);
-    let stable = |penalty| terms::stability(&Candidate { stability: Some(0.9), penalty, ..link(1, 1.0) }).unwrap();
+    let stable = |failures| terms::stability(&Candidate { stability: Some(0.9), failures, ..link(1, 1.0) }).unwrap();
     assert!((stable(2.0) - 0.7).abs() < 1e-9 && (stable(8.0) - 0.4).abs() < 1e-9);
     assert_eq!(Health::Degraded.value(), 0.5);
     assert!((priority::score([Some(1.0), Some(0.5), Some(0.25), Some(0.0)]).value() - 0.6).abs() < 1e-9);
@@ -242,14 +244,14 @@ prop_compose! {
         numbers in prop::array::uniform8(prop::option::of(any_number())),
         sample in prop::option::of((any::<u64>(), prop::option::of(any_number()))),
         backlog in any_number(),
-        penalty in any_number(),
+        failures in any_number(),
         room in 0_usize..2,
         suspected in any::<bool>(),
         leaving in any::<bool>(),
     ) -> Candidate {
         let [delay, forecast, load, bandwidth, reliability, stability, security, _] = numbers;
         Candidate {
-            delay, forecast, sample, backlog, room, load, suspected, leaving, penalty, bandwidth, reliability, stability, security,
+            delay, forecast, sample, backlog, room, load, suspected, leaving, failures, bandwidth, reliability, stability, security,
             ..Candidate::unmeasured(LinkId(id))
         }
     }

@@ -5,8 +5,9 @@ use bowline_messages::PolicyName;
 use super::terms::Weights;
 use super::terms::{self, weighted_mean};
 use super::{Candidate, Policy, Request, Requirements, Score, Worth};
+use crate::health::quality::power_efficiency;
 
-/// The link with the highest weighted sum of its qualities, among those that meet every hard requirement.
+/// The link with the highest weighted sum of its qualities.
 pub(super) struct Weighted;
 
 impl Policy for Weighted {
@@ -18,12 +19,14 @@ impl Policy for Weighted {
         "highest weighted score"
     }
 
+    fn goes_by_requirements(&self) -> bool {
+        true
+    }
+
     fn worth(&self, request: &Request<'_>, links: &[Candidate], at: usize) -> Worth {
-        let (link, needs) = (&links[at], request.requirements);
-        let score = quality(link, needs, request.weights);
+        let score = quality(&links[at], request.requirements, request.weights);
         // The failures are in the stability already: they are not to count twice.
-        let worth = Worth::of(&Candidate { penalty: 0.0, ..*link }, score);
-        if needs.missed_by(link) { worth.missing() } else { worth }
+        Worth::of(&Candidate { failures: 0.0, ..links[at] }, score)
     }
 }
 
@@ -34,7 +37,7 @@ pub(super) fn quality(link: &Candidate, needs: &Requirements, weights: &Weights)
         terms::bandwidth(link, needs),
         terms::share(link.reliability),
         terms::stability(link),
-        terms::power(link.medium),
+        power_efficiency(link.medium),
         terms::idle(link),
         terms::share(link.security),
     ];

@@ -97,12 +97,13 @@ impl Worth {
         }
     }
 
-    /// The same link, which misses a hard requirement.
+    /// The same link, which misses a hard requirement: so much of it was measured.
     #[must_use]
     pub fn missing(self) -> Self {
         match self {
             Self::Measured(score) => Self::Missing(score),
-            other @ (Self::Suspected(_) | Self::Missing(_) | Self::Unmeasured) => other,
+            Self::Unmeasured => Self::Missing(Score::WORST),
+            other @ (Self::Suspected(_) | Self::Missing(_)) => other,
         }
     }
 }

@@ -1,14 +1,19 @@
 //! Datagrams beside messages: once, over the best link, and nobody starves.
 
+use bowline_messages::network::Concern;
+
 use super::world::*;
 use super::*;
 use crate::session::outbox::Datagram;
+
+/// What the node asks and tells its neighbour: all of the room is for it.
+const CONCERN: u8 = Concern::Membership.code();
 
 fn push(world: &mut World, class: MessageClass, number: u64, bytes: usize) {
     let mut payload = vec![0; bytes.max(8)];
     payload[..8].copy_from_slice(&number.to_be_bytes());
     let now = world.now;
-    let datagram = Datagram { concern: 4, payload: payload.into(), expires: now + Duration::from_secs(1) };
+    let datagram = Datagram { concern: CONCERN, payload: payload.into(), expires: now + Duration::from_secs(1) };
     world.ends[0].outbox.push_datagram(now, class, datagram).unwrap();
 }
 
@@ -25,7 +30,7 @@ fn a_datagram_arrives_and_one_in_a_hole_is_gone() {
     push(&mut world, MessageClass::Bulk, 2, bowline_messages::network::DATAGRAM_BYTES_MAX);
     world.run(Duration::from_millis(100));
     assert_eq!(numbers(&world), [1, 2]);
-    assert_eq!(world.ends[1].datagrams[0].0, 4);
+    assert_eq!(world.ends[1].datagrams[0].0, CONCERN);
     world.line(link).hole = [true; 2];
     push(&mut world, MessageClass::Realtime, 3, 8);
     world.run(Duration::from_millis(5));
@@ -81,6 +86,6 @@ fn a_closed_session_takes_none_and_keeps_none() {
     let (now, outbox) = (world.now, &mut world.ends[0].outbox);
     outbox.close();
     assert!(outbox.datagrams.is_empty());
-    let datagram = Datagram { concern: 4, payload: Bytes::new(), expires: now + Duration::from_secs(1) };
+    let datagram = Datagram { concern: CONCERN, payload: Bytes::new(), expires: now + Duration::from_secs(1) };
     assert!(outbox.push_datagram(now, MessageClass::Bulk, datagram).is_err());
 }

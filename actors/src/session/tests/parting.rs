@@ -20,7 +20,11 @@ fn assert_intended(world: &World, id: LinkId) {
         assert_eq!(end.events.iter().filter(|event| closed(event)).count(), 1, "side {side}: {:?}", end.events);
         assert_eq!(end.session.failovers(), 0);
         assert!(end.session.failed().is_empty(), "side {side}: {:?}", end.session.failed());
-        assert!(end.session.penalties.is_empty(), "side {side}: {:?}", end.session.penalties);
+        assert!(
+            end.session.ways.borrow().penalties.is_empty(),
+            "side {side}: {:?}",
+            end.session.ways.borrow().penalties
+        );
         assert!(end.session.link(id).is_none());
     }
 }
@@ -80,6 +84,34 @@ fn the_only_link_that_is_reset_on_purpose_has_not_failed_either() {
     world.link(2, "tcp", 5 * MS, 0);
     world.run(Duration::from_secs(1));
     world.assert_all_arrived(11);
+}
+
+#[test]
+fn a_link_is_reset_only_while_another_is_well() {
+    let mut world = World::new();
+    world.closes = true;
+    let one = world.link(1, "tcp", 5 * MS, 0);
+    world.run(Duration::from_secs(1));
+    let reset = |world: &mut World| {
+        let now = world.now;
+        world.ends[0].with(|s, parts| s.reset(now, one, parts))
+    };
+    assert!(!reset(&mut world), "it is the only one");
+    let two = world.link(2, "ws", 8 * MS, 0);
+    assert!(!reset(&mut world), "nothing has come over the other");
+    world.run(Duration::from_secs(1));
+    world.line(two).hole = [true; 2];
+    while world.ends[0].session.paths[&two].suspicions == 0 {
+        world.run(100 * MS);
+    }
+    assert!(world.ends[0].session.paths[&two].state.is_usable());
+    assert!(!reset(&mut world), "the other does not answer");
+    assert!(world.ends[0].session.link(one).is_some());
+    world.link(3, "ble", 8 * MS, 0);
+    world.run(Duration::from_secs(1));
+    assert!(reset(&mut world));
+    world.run(50 * MS);
+    assert!(world.ends.iter().all(|end| end.session.link(one).is_none() && failures(end, one).is_empty()));
 }
 
 #[test]

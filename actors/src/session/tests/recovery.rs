@@ -5,6 +5,8 @@ use bowline_messages::link::LinkStep;
 use bowline_messages::EndpointAddress;
 
 use super::*;
+use crate::testing::sim::{Direction, LinkShape, Simulation, run};
+use crate::transport::memory::Change;
 
 /// The steps of a link, with the link that stands for it where one is named.
 fn steps(world: &World, id: LinkId) -> Vec<(LinkState, LinkStep, LinkState, Option<LinkId>)> {
@@ -148,4 +150,35 @@ fn links_that_die_again_and_again_leave_a_bounded_number_of_records() {
         world.reset(id);
     }
     assert_eq!(world.ends[0].session.failed().len(), 64);
+}
+
+#[test]
+fn what_is_known_of_a_way_outlives_a_panic_of_the_sessions_actor() {
+    run(async {
+        let simulation = Simulation::new(7);
+        for name in ["a", "b"] {
+            simulation.add_node(name).unwrap();
+        }
+        for kind in ["tcp", "ble"] {
+            simulation.add_link("a", "b", kind, LinkShape::rtt(20 * MS)).unwrap();
+        }
+        simulation.start().await.unwrap();
+        simulation.run_for(Duration::from_secs(2)).await;
+        let tcp = |change| simulation.change("a", "b", "tcp", Direction::Both, &change);
+        let status = async || simulation.handle("a").unwrap().sessions(None).await.unwrap().remove(0);
+        tcp(Change::RefuseDials(true));
+        tcp(Change::Reset);
+        simulation.run_for(Duration::from_secs(1)).await;
+        let dead = status().await.failed.remove(0).info.id;
+        simulation.kill_actor("a", "session").await.unwrap();
+        simulation.run_for(Duration::from_secs(1)).await;
+        let failed = status().await.failed;
+        assert_eq!(failed.iter().map(|failed| failed.info.id).collect::<Vec<_>>(), [dead]);
+        tcp(Change::RefuseDials(false));
+        simulation.run_for(Duration::from_secs(60)).await;
+        let status = status().await;
+        assert!(status.failed.is_empty(), "{:?}", status.failed);
+        let again = status.links.iter().find(|link| link.info.transport.as_str() == "tcp").unwrap();
+        assert!(again.flap_penalty > 0.0, "{again:?}");
+    });
 }

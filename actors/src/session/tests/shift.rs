@@ -1,12 +1,13 @@
 //! Traffic that moves to another link in steps.
 
+use bowline_messages::config::{Needs, RequirementsConfig};
 use bowline_messages::health::{Advice, Confidence, LinkOpinion, Outlook, Quality};
 use bowline_messages::link::ShiftReason;
 
 use super::*;
 
-fn leave(world: &mut World, link: LinkId) {
-    let opinion = LinkOpinion {
+fn opinion(link: LinkId) -> LinkOpinion {
+    LinkOpinion {
         link,
         advice: Advice::Leave,
         degrading: Confidence::new(0.95),
@@ -15,9 +16,12 @@ fn leave(world: &mut World, link: LinkId) {
         doubt: Confidence::NONE,
         findings: Vec::new(),
         quality: Quality::default(),
-    };
+    }
+}
+
+fn leave(world: &mut World, link: LinkId) {
     let now = world.now;
-    world.ends[0].session.on_opinion(now, opinion);
+    world.ends[0].session.on_opinion(now, opinion(link));
     world.pump();
 }
 
@@ -157,6 +161,82 @@ fn a_move_whose_traffic_goes_elsewhere_meanwhile_is_not_reported_as_completed() 
     assert_eq!(said[over].0, 0.0);
     assert!(said[..over].iter().all(|(share, _)| *share < 1.0), "{said:?}");
     assert!(talk(&mut world, 20, 10 * MS, third) >= 1.0);
+    let count = world.ends[1].got.len() as u64;
+    world.assert_all_arrived(count);
+}
+
+#[test]
+fn a_move_whose_traffic_is_back_on_the_old_link_is_not_reported_as_going_on() {
+    let (mut world, [old, new]) = busy([5 * MS, 8 * MS]);
+    leave(&mut world, old);
+    talk(&mut world, 10, 10 * MS, new);
+    // One answer of the new link is late: it is suspected, and its traffic goes back at once.
+    world.line(new).hole[1] = true;
+    for _ in 0..200 {
+        if world.ends[0].session.paths[&new].suspicions > 0 {
+            break;
+        }
+        leave(&mut world, old);
+        talk(&mut world, 1, 10 * MS, new);
+    }
+    assert!(world.ends[0].session.paths[&new].suspicions > 0);
+    let class = MessageClass::Realtime;
+    talk(&mut world, 1, MS, new);
+    assert_eq!(world.ends[0].session.chooser.standing(class), Some(old));
+    world.line(new).hole[1] = false;
+    // It is not about to fail any more, so nothing goes to the new one again.
+    let mut opinion = opinion(old);
+    opinion.advice = Advice::Keep;
+    let now = world.now;
+    world.ends[0].session.on_opinion(now, opinion);
+    talk(&mut world, 300, 10 * MS, old);
+    assert_eq!(world.ends[0].session.chooser.standing(class), Some(old));
+    assert_eq!(shares(&world), [(0.1, ShiftReason::Leaving), (0.0, ShiftReason::Returned)]);
+    assert!(world.ends[0].session.gradual.is_none());
+    let count = world.ends[1].got.len() as u64;
+    world.assert_all_arrived(count);
+}
+
+#[test]
+fn what_may_not_go_over_a_link_any_more_is_moved_off_it_at_once() {
+    for required in [true, false] {
+        let mut config = SessionConfig::default();
+        config.gradual.preferences = true;
+        config.requirements.by_class.realtime =
+            required.then_some(Needs { security_min: 0.9, ..RequirementsConfig::default().of(MessageClass::Realtime) });
+        let mut world = World::with_config(config);
+        let plain = world.link(1, "tcp", 40 * MS, 0);
+        talk(&mut world, 100, 10 * MS, plain);
+        let sealed = world.link(2, "tls", 5 * MS, 0);
+        talk(&mut world, 50, 10 * MS, sealed);
+        let over_plain = talk(&mut world, 50, 10 * MS, plain);
+        assert_eq!(shares(&world).is_empty(), required, "{:?}", shares(&world));
+        assert_eq!(over_plain < 0.1, required, "{over_plain}");
+    }
+}
+
+#[test]
+fn copies_of_what_waits_on_a_suspected_link_go_over_what_meets_the_same_needs() {
+    let mut config = SessionConfig::default();
+    config.requirements.by_class.realtime =
+        Some(Needs { security_min: 0.9, ..RequirementsConfig::default().of(MessageClass::Realtime) });
+    let mut world = World::with_config(config);
+    let plain = world.link(1, "tcp", 2 * MS, 0);
+    let [first, second] = [world.link(2, "tls", 10 * MS, 0), world.link(3, "quic", 30 * MS, 0)];
+    talk(&mut world, 100, 10 * MS, first);
+    const LARGE: usize = 8_000;
+    let over_plain = |world: &World| world.ends[0].session.paths[&plain].stats.bytes_sent;
+    let before = over_plain(&world);
+    world.line(first).hole = [true; 2];
+    for _ in 0..10 {
+        let (now, large) = (world.now, Outgoing::new(MessageClass::Realtime, Bytes::from(vec![7; LARGE])));
+        world.ends[0].send(large, now);
+        world.run(10 * MS);
+    }
+    world.run(Duration::from_secs(1));
+    assert!(world.ends[0].session.paths[&second].stats.bytes_sent > 10 * LARGE as u64);
+    let more = over_plain(&world) - before;
+    assert!(more < LARGE as u64, "probes and acknowledgements only: {more}");
     let count = world.ends[1].got.len() as u64;
     world.assert_all_arrived(count);
 }

@@ -263,6 +263,9 @@ impl Week {
             self.begin(now, failure);
         }
         if failure.cuts.iter().any(|(from, _)| *from == now) {
+            if failure.kind == FailureKind::Fading {
+                self.watch(failure);
+            }
             self.world.shared.judge.borrow_mut().on_cut(now, id);
         }
         let ends = now == failure.end;
@@ -275,7 +278,7 @@ impl Week {
             let shared = &self.world.shared;
             shared.judge.borrow_mut().on_healed(now, id, &|side| shared.sent(side));
             if failure.kind == FailureKind::Pause {
-                self.world.set_paused(failure.pair.0, None);
+                self.wake(failure.pair.0);
             }
         }
         for pair in 0..self.pairs.len() {
@@ -283,16 +286,34 @@ impl Week {
                 self.refresh(now, pair, medium);
             }
         }
+        if ends {
+            self.note_broken(failure);
+        }
+    }
+
+    /// Tells the judge where something vanished. Whether it did shows when the path is open again.
+    fn note_broken(&self, failure: &Failure) {
+        let (first, second) = failure.pair;
+        let shared = &self.world.shared;
+        for medium in &failure.media {
+            let ways = [(first, second), (second, first)];
+            if ways.iter().any(|(from, to)| shared.network.is_broken(&shared.path(*from, *to, *medium))) {
+                shared.judge.borrow_mut().on_broken(failure, *medium);
+            }
+        }
+    }
+
+    /// A process goes on when the last of its pauses is over.
+    fn wake(&self, node: usize) {
+        let pauses = self.active.iter().map(|id| &self.failures[*id]);
+        let own = pauses.filter(|failure| failure.kind == FailureKind::Pause && failure.pair.0 == node);
+        self.world.set_paused(node, own.map(|failure| failure.end).max());
     }
 
     fn begin(&mut self, now: Duration, failure: &Failure) {
         let (node, peer) = failure.pair;
         let shared = &self.world.shared;
-        for medium in &failure.media {
-            for (node, peer) in [(node, peer), (peer, node)] {
-                shared.watch(Side { node, peer, medium: *medium });
-            }
-        }
+        self.watch(failure);
         shared.judge.borrow_mut().on_failure(now, failure);
         self.active.push(failure.id);
         match failure.kind {
@@ -307,13 +328,23 @@ impl Week {
                 }
             }
             FailureKind::SessionPanic => self.kill_session(node, peer),
-            FailureKind::Pause => self.world.set_paused(node, Some(failure.end)),
+            FailureKind::Pause => self.wake(node),
             FailureKind::BlackHole
             | FailureKind::OneWay
             | FailureKind::Fading
             | FailureKind::Flapping
             | FailureKind::Interference
             | FailureKind::Half => {}
+        }
+    }
+
+    /// From now on what is written to what fails is looked at.
+    fn watch(&self, failure: &Failure) {
+        let (first, second) = failure.pair;
+        for medium in &failure.media {
+            for (node, peer) in [(first, second), (second, first)] {
+                self.world.shared.watch(Side { node, peer, medium: *medium });
+            }
         }
     }
 

@@ -277,6 +277,11 @@ async fn a_node_on_the_word_of_one_counts_once_the_membership_knows_it() {
     until(&plane, &peers[0], |report| counted(report) == (3, 1)).await;
     members.borrow_mut().insert(peers[3]);
     until(&plane, &peers[0], |report| counted(report) == (4, 0)).await;
+    // It gets its place in a cluster, too, although nothing changes any more.
+    tokio::time::sleep(2 * config.analysis_interval).await;
+    let node = plane.nodes.borrow()[&peers[0]].clone();
+    let graph = node.send(GraphQuery).await.unwrap();
+    assert!(graph.nodes.iter().all(|node| node.cluster.is_some()), "{:?}", graph.nodes);
 }
 
 /// What metrics show, by their names with the labels.

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::outline::{FAR, Outline};
 use super::plan::{Need, Planned, allowed};
+use super::stamps::{Stamp, Stamps};
 use super::wire::Refused;
 use crate::bucket::Bucket;
 use crate::topology::link_state::Authority;
@@ -67,7 +68,7 @@ pub enum HealingOutput {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) purpose: HealingPurpose,
-    pub(super) stamp: (u64, u64),
+    pub(super) stamp: Stamp,
     pub(super) before: f64,
     pub(super) until: Instant,
 }
@@ -101,15 +102,15 @@ pub struct Healing {
     pub(super) neighbours: BTreeSet<PeerId>,
     pub(super) addresses: Vec<String>,
     pub(super) power: f64,
-    pub(super) stamp: (u64, u64),
+    pub(super) stamp: Stamp,
     pub(super) open: BTreeMap<PeerId, Open>,
     pub(super) links: BTreeMap<PeerId, Made>,
     /// Peers that are left alone, and until when.
     pub(super) avoided: BTreeMap<PeerId, Instant>,
     /// Peers that a link with was undone, and until when no other is granted.
     pub(super) undone: BTreeMap<PeerId, Instant>,
-    /// The newest stamp of each node that said something.
-    pub(super) heard: BTreeMap<PeerId, (u64, u64)>,
+    /// What each node said last.
+    pub(super) heard: Stamps,
     /// What each neighbour may still send.
     pub(super) budgets: BTreeMap<PeerId, Budget>,
     /// Peers that were granted a link and did not make it, and until when they are granted none.
@@ -152,6 +153,7 @@ impl Healing {
         authority: Rc<dyn Authority>,
         seed: u64,
     ) -> Self {
+        let heard = Stamps::new(&config.link_state);
         let (limits, config) = (config.watch.clone(), config.healing.clone());
         Self {
             own,
@@ -167,7 +169,7 @@ impl Healing {
             links: BTreeMap::new(),
             avoided: BTreeMap::new(),
             undone: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            heard,
             budgets: BTreeMap::new(),
             lapsed: BTreeMap::new(),
             outline: Arc::default(),
@@ -210,7 +212,7 @@ impl Healing {
         if !Arc::ptr_eq(&self.outline, &survey.outline) {
             self.outline = Arc::clone(&survey.outline);
             let outline = &self.outline;
-            self.heard.retain(|peer, _| outline.number(peer).is_some());
+            self.heard.on_graph(now, |peer| outline.number(peer).is_some());
         }
         if self.needs.is_empty() {
             (self.needed_since, self.plan_at, self.changed_since) = (None, None, None);

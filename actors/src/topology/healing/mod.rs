@@ -14,6 +14,7 @@ mod machine;
 pub(super) mod outline;
 pub(super) mod plan;
 mod review;
+mod stamps;
 mod talk;
 #[cfg(test)]
 mod tests;

@@ -88,13 +88,13 @@ impl Healing {
         if self.outline.number(&peer).is_none() {
             return Err(Refused::Unknown);
         }
-        if self.heard.get(&peer).is_some_and(|newest| *newest >= body.stamp) {
+        if !self.heard.is_new(&peer, body.stamp) {
             return Err(Refused::Replayed);
         }
         if !self.authority.verify(&peer, &routed.body, &routed.signature()) {
             return Err(Refused::Forged);
         }
-        self.heard.insert(peer, body.stamp);
+        self.heard.note(peer, body.stamp);
         match body.say {
             Say::Ask { purpose, addresses } => {
                 let back: Vec<PeerId> = routed.path.iter().rev().map(|name| PeerId::from_bytes(*name)).collect();

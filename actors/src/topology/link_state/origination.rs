@@ -125,6 +125,7 @@ pub(super) fn drifted(config: &LinkStateConfig, before: &LinkFacts, now: &LinkFa
 pub(super) fn facts_differ(before: &NodeFacts, now: &NodeFacts) -> bool {
     before.kind != now.kind
         || before.coordinator != now.coordinator
+        || before.relays != now.relays
         || (before.spare_links == 0) != (now.spare_links == 0)
         || (before.load - now.load).abs() > SHARE_STEP
         || (before.power - now.power).abs() > SHARE_STEP

@@ -152,6 +152,8 @@ struct Link {
 
 /// The node coordinates a group; the link is there for healing.
 const FLAG: u8 = 1;
+/// The node passes on nothing for others. Older nodes ignore it, and none of them sets it.
+const RELAYS_NOTHING: u8 = 2;
 /// Shares travel in steps of 1/200, so that half a per cent is exact.
 const SHARE_STEPS: f64 = 200.0;
 
@@ -178,7 +180,7 @@ pub fn encode_body(announcement: &Announcement) -> Bytes {
             NodeKind::Light => 1,
             NodeKind::Relay => 2,
         },
-        flags: if facts.coordinator { FLAG } else { 0 },
+        flags: if facts.coordinator { FLAG } else { 0 } | if facts.relays { 0 } else { RELAYS_NOTHING },
         load: share(facts.load),
         power: share(facts.power),
         spare_links: facts.spare_links,
@@ -219,6 +221,7 @@ pub fn decode_body(bytes: &[u8]) -> Result<Announcement, WireError> {
             load: share(body.load),
             power: share(body.power),
             spare_links: body.spare_links,
+            relays: body.flags & RELAYS_NOTHING == 0,
         },
         links: body.links.into_iter().map(link).collect(),
     })

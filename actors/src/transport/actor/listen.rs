@@ -6,7 +6,7 @@
 
 use std::io::ErrorKind;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
+use std::time::Instant;
 
 use actix::fut::wrap_future;
 use actix::{ActorFutureExt, AsyncContext, Handler, ResponseActFuture};
@@ -16,6 +16,7 @@ use bowline_messages::{EndpointAddress, EventKind};
 use rand::RngExt;
 
 use super::TransportActor;
+use crate::clock;
 use crate::supervision::{Backoff, Context};
 use crate::transport::registry::leads_through_others;
 use crate::transport::{Listener, TransportError};
@@ -31,12 +32,14 @@ pub(super) struct ListenerSlot {
     open: Vec<EndpointAddress>,
     /// Attempts that failed since it was last open.
     failures: u32,
+    /// When it is opened again. `None`: it is open, or being opened.
+    retry_at: Option<Instant>,
     error: Option<String>,
 }
 
 impl ListenerSlot {
     fn new(bind: EndpointAddress) -> Self {
-        Self { bind, listener: None, open: Vec::new(), failures: 0, error: None }
+        Self { bind, listener: None, open: Vec::new(), failures: 0, retry_at: None, error: None }
     }
 
     pub(super) fn status(&self, asked: &EndpointAddress) -> ListenerStatus {
@@ -93,7 +96,7 @@ impl TransportActor {
         // An address that nobody can dial is no news, unless it was missed.
         let missed = self.listeners.get(asked).is_some_and(|slot| slot.failures > 0);
         for address in open.iter().filter(|address| missed || !leads_through_others(address.kind())) {
-            self.emit(EventKind::Listening { address: address.clone() });
+            self.emit(EventKind::Listening { address: address.clone(), asked: asked.clone() });
         }
         let slot = ListenerSlot { listener: Some(listener), open: open.clone(), ..ListenerSlot::new(bind) };
         self.listeners.insert(asked.clone(), slot);
@@ -109,19 +112,23 @@ impl TransportActor {
         slot.error = Some(error.to_string());
         let backoff = Backoff { min: self.parts.config.reopen_min, max: self.parts.config.reopen_max };
         let wait = backoff.delay(slot.failures, self.random.random());
+        let retry_at = clock::now() + wait;
+        slot.retry_at = Some(retry_at);
         self.count_error("listen");
         self.emit(EventKind::ListenFailed { address: asked.clone(), error: error.to_string() });
         tracing::warn!(address = %asked, %error, ?wait, "a listener is broken and will be opened again");
-        self.reopen_after(wait, asked, ctx);
-    }
-
-    fn reopen_after(&self, wait: Duration, asked: EndpointAddress, ctx: &mut Context<Self>) {
-        ctx.run_later(wait, |actor, ctx| actor.reopen(asked, ctx));
+        ctx.run_later(wait, move |actor, ctx| {
+            // It may have been tried meanwhile, and then waits for another time.
+            if actor.listeners.get(&asked).is_some_and(|slot| slot.retry_at == Some(retry_at)) {
+                actor.reopen(asked, ctx);
+            }
+        });
     }
 
     fn reopen(&mut self, asked: EndpointAddress, ctx: &mut Context<Self>) {
         // It may have been closed, or opened again by a new request, in the meantime.
-        let Some(slot) = self.listeners.get(&asked).filter(|slot| slot.listener.is_none()) else { return };
+        let Some(slot) = self.listeners.get_mut(&asked).filter(|slot| slot.listener.is_none()) else { return };
+        slot.retry_at = None;
         let opening = wrap_future::<_, Self>(self.parts.transport.listen(&slot.bind));
         ctx.spawn(opening.map(|opened, actor, ctx| match opened {
             Ok(listener) if actor.listeners.get(&asked).is_some_and(|slot| slot.listener.is_none()) => {
@@ -203,12 +210,15 @@ impl TransportActor {
 impl Handler<Reopen> for TransportActor {
     type Result = ();
 
-    /// A repair: as after a restart, but what is under way goes on.
+    /// A repair: what is open or under way goes on. Whatever still fails goes on backing off.
     fn handle(&mut self, _: Reopen, ctx: &mut Self::Context) {
-        self.listeners.clear();
         self.breakers.reset();
         self.parts.transport.reopen();
-        self.reopen_kept(ctx);
+        let waiting = self.listeners.iter().filter(|(_, slot)| slot.retry_at.is_some());
+        let waiting: Vec<_> = waiting.map(|(asked, _)| asked.clone()).collect();
+        for asked in waiting {
+            self.reopen(asked, ctx);
+        }
     }
 }
 

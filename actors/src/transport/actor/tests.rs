@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, Handler, Message};
 use bowline_messages::config::TransportConfig;
 use bowline_messages::link::Binding;
+use bowline_messages::repair::Reopen;
 use bowline_messages::supervision::Strategy;
 use bowline_messages::transport::{Listen, ListenAddresses, TransportStatusQuery, Unlisten};
 use bowline_messages::wire::packet::next_packet;
@@ -265,6 +266,27 @@ async fn after_a_crash_the_same_listeners_are_open_again() {
     let mut open = case.b.transport.send(ListenAddresses).await.unwrap();
     open.sort();
     assert_eq!(open, [case.address.clone(), extra]);
+}
+
+#[actix::test]
+async fn a_repair_closes_no_listener_that_is_open_and_multiplies_no_attempts() {
+    tokio::time::pause();
+    // One that an earlier life had open, at an address that is gone.
+    let gone: EndpointAddress = "memory://gone".parse().unwrap();
+    let kept = |parts: &mut TransportParts| drop(parts.kept.0.borrow_mut().insert(gone.clone(), gone.clone()));
+    let case = Pair::with(kept).await;
+    for _ in 0..10 {
+        case.b.transport.send(Reopen).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(case.b.transport.send(ListenAddresses).await.unwrap(), std::slice::from_ref(&case.address));
+    let events = case.b.events.borrow();
+    let opened = events.iter().filter(|event| matches!(event, EventKind::Listening { .. })).count();
+    assert_eq!(opened, 1);
+    // The back-off has come to its 30 s, half of that on average.
+    let failed = events.iter().filter(|event| matches!(event, EventKind::ListenFailed { .. })).count();
+    assert!((20..120).contains(&failed), "{failed}");
 }
 
 #[actix::test]

@@ -172,6 +172,12 @@ impl MemoryNetwork {
         lock(&self.inner).path(path).watched.map(|(_, written)| written).unwrap_or_default()
     }
 
+    /// Whether a link stands on a path on which nothing arrives any more, because something vanished and the path was healed since.
+    pub fn is_broken(&self, path: &Path) -> bool {
+        let connections = lock(&self.inner).connections_on(path);
+        connections.iter().any(|connection| lock(connection).pipe_on(path).is_some_and(|pipe| pipe.is_broken()))
+    }
+
     /// How long a byte that is written now waits until it leaves.
     pub fn queue_delay(&self, path: &Path) -> Duration {
         let busy = lock(&self.inner).path(path).busy_until;

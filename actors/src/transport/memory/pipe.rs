@@ -222,6 +222,11 @@ impl Pipe {
         self.wake_reader();
     }
 
+    /// Whether something vanished, so that nothing arrives any more although the path is healed.
+    pub(super) const fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// The next thing that has arrived: the earliest, on equal times the lowest lane.
     pub(super) fn take(&mut self, now: Instant) -> Found {
         let heads = self.lanes.iter().enumerate().filter_map(|(at, queue)| Some((queue.chunks.front()?.arrives, at)));

@@ -51,6 +51,8 @@ struct Answered {
     second: Bytes,
     /// A repeated call is answered again from then on.
     again: Instant,
+    /// Which route the last answer took: another one each time, as the one before may lead over a relay that passes nothing on.
+    route: u8,
     until: Instant,
 }
 
@@ -66,6 +68,8 @@ struct Slot {
     call: Option<[u8; CALL_BYTES]>,
     calling: Option<Calling>,
     answered: Option<Answered>,
+    /// The neighbour that brought what showed that the caller got the answer.
+    shown_by: Option<PeerId>,
     live: Option<Live>,
     /// A call that came to nothing.
     failed: Option<Failure>,
@@ -182,6 +186,7 @@ impl Endpoint {
             };
             live.connection.on_packet(now, number, frames);
             if slot.answered.take().is_some() {
+                slot.shown_by = Some(by);
                 self.unconfirmed.retain(|(id, _)| *id != connection);
                 self.show(connection);
             }
@@ -220,13 +225,13 @@ impl Endpoint {
         let mut slot = Slot::new(caller);
         let until = now + CONFIRM;
         slot.call = Some(*call);
-        slot.answered = Some(Answered { second: second.clone(), again: now + ANSWER_AGAIN, until });
+        slot.answered = Some(Answered { second: second.clone(), again: now + ANSWER_AGAIN, route: 0, until });
         slot.live =
             Some(Live { keys, remote: connection, connection: Connection::new(now, Tuning::from(&self.config), true) });
         self.slots.insert(id, slot);
         self.calls.insert(*call, id);
         self.unconfirmed.push_back((id, by));
-        self.answer(by, caller, connection, second);
+        self.answer(by, Outgoing::new(caller, connection, second));
         self.touch(id);
     }
 
@@ -240,13 +245,15 @@ impl Endpoint {
             return;
         }
         answered.again = now + ANSWER_AGAIN;
-        let (peer, remote, second) = (slot.peer, live.remote, answered.second.clone());
-        self.answer(by, peer, remote, second);
+        answered.route = answered.route.wrapping_add(1);
+        let answer = Outgoing::new(slot.peer, live.remote, answered.second.clone());
+        let answer = Outgoing { route: answered.route, ..answer };
+        self.answer(by, answer);
     }
 
     /// Sends a second message to whom the first one names, which need not be who sent it: so it is on the account of who brought it.
-    fn answer(&mut self, by: PeerId, caller: PeerId, connection: ConnectionId, second: Bytes) {
-        self.out.push_back(Outgoing { on_behalf_of: Some(by), ..Outgoing::new(caller, connection, second) });
+    fn answer(&mut self, by: PeerId, answer: Outgoing) {
+        self.out.push_back(Outgoing { on_behalf_of: Some(by), ..answer });
     }
 
     /// The oldest call that is not confirmed, of the neighbour that brought the most.
@@ -281,11 +288,11 @@ impl Endpoint {
         }
     }
 
-    /// The next link at the listener, with its peer.
-    pub(super) fn accept(&mut self, cx: &mut Context<'_>) -> Option<(ConnectionId, PeerId)> {
+    /// The next link at the listener, with its peer and the neighbour behind which that is.
+    pub(super) fn accept(&mut self, cx: &mut Context<'_>) -> Option<(ConnectionId, PeerId, Option<PeerId>)> {
         while let Some(id) = self.backlog.pop_front() {
             if let Some(slot) = self.slots.get(&id) {
-                return Some((id, slot.peer));
+                return Some((id, slot.peer, slot.shown_by));
             }
         }
         self.acceptor = Some(cx.waker().clone());
@@ -461,6 +468,7 @@ impl Slot {
             call: None,
             calling: None,
             answered: None,
+            shown_by: None,
             live: None,
             failed: None,
             waiting: Vec::new(),

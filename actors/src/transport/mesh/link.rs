@@ -137,16 +137,23 @@ fn error(failure: Failure) -> TransportError {
 /// A link at the listener.
 struct MeshIncoming {
     link: MeshLink,
+    /// Who it says that it is.
     peer: PeerId,
+    /// The neighbour that brought the packet by which it showed itself.
+    by: Option<PeerId>,
 }
 
 impl Incoming for MeshIncoming {
-    /// An address made of the peer's key (fd00::/8), so that the limits on unknown sources count each peer by itself. It was shown that
-    /// packets to this peer reach whoever calls.
+    /// An address (fd00::/8) made of the peer that the caller names and the neighbour behind which it is, so that the limits on unknown
+    /// sources count each peer by itself. The name alone proves nothing: a relay can call in the name of any peer whose packets pass it, and
+    /// what it spoils counts against that peer behind this relay, and behind no other.
     fn source(&self) -> Option<IpAddr> {
+        let mut hash = blake3::Hasher::new();
+        hash.update(self.peer.as_bytes());
+        hash.update(self.by.as_ref().map_or(&[][..], |by| by.as_bytes()));
         let mut octets = [0; 16];
         octets[0] = 0xfd;
-        octets[1..8].copy_from_slice(&self.peer.as_bytes()[..7]);
+        octets[1..8].copy_from_slice(&hash.finalize().as_bytes()[..7]);
         Some(Ipv6Addr::from(octets).into())
     }
 
@@ -179,9 +186,9 @@ impl Listener for MeshListener {
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn Incoming>, TransportError>> {
         match self.port.with(|endpoint, _| endpoint.accept(cx)) {
-            Some((id, peer)) => {
+            Some((id, peer, by)) => {
                 let link = MeshLink::new(self.port.clone(), id, &peer);
-                Poll::Ready(Ok(Box::new(MeshIncoming { link, peer })))
+                Poll::Ready(Ok(Box::new(MeshIncoming { link, peer, by })))
             }
             None => Poll::Pending,
         }

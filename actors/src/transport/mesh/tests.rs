@@ -121,6 +121,43 @@ async fn a_relay_that_dies_costs_nothing_that_was_written() {
 }
 
 #[actix::test]
+async fn a_relay_on_the_cheapest_way_that_passes_nothing_on_keeps_no_link_from_being_made() {
+    paused();
+    let mut mesh = Mesh::new(HOP).await;
+    // It keeps its links, and costs are the same both ways: it is the best for calls and answers.
+    mesh.plane.relay(mesh.near, MeshConfig { relay_packets_per_second: 0, ..MeshConfig::default() });
+    let start = Instant::now();
+    let connected = tokio::time::timeout(Duration::from_secs(20), mesh.connect()).await;
+    let (mut a, mut b) = connected.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "within two calls by that way: {:?}", start.elapsed());
+    write(&mut a, b"around").await.unwrap();
+    assert_eq!(read(&mut b, 6).await.unwrap(), b"around");
+    write(&mut b, b"and back").await.unwrap();
+    assert_eq!(read(&mut a, 8).await.unwrap(), b"and back");
+    assert_eq!(mesh.plane.counters(&mesh.near).relayed, 0);
+}
+
+#[actix::test]
+async fn what_a_relay_spoils_in_the_name_of_a_peer_counts_against_that_peer_behind_this_relay_only() {
+    paused();
+    let mut mesh = Mesh::new(HOP).await;
+    let mut sources = Vec::new();
+    for calls in 0..4 {
+        if calls == 2 {
+            mesh.plane.kill(mesh.near);
+            tokio::time::sleep(500 * MS).await;
+        }
+        let dial = transport(&mesh.a).dial(&address(&mesh.b.local()), options(&mesh.b.local()));
+        let arrive = async { poll_fn(|cx| mesh.listener.poll_accept(cx)).await.unwrap() };
+        let (dialled, arrived) = futures_util::future::join(dial, arrive).await;
+        sources.push(arrived.source().unwrap());
+        drop(dialled.unwrap());
+    }
+    assert_eq!((sources[0], sources[2]), (sources[1], sources[3]), "behind the same neighbour it is the same");
+    assert_ne!(sources[0], sources[2]);
+}
+
+#[actix::test]
 async fn a_link_without_a_way_left_fails_in_time_at_both_ends() {
     paused();
     let mut mesh = Mesh::new(HOP).await;

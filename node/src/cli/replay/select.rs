@@ -190,13 +190,14 @@ fn try_on(scenario: &Prepared, subject: Subject, start: Instant, trial: &Trial) 
 
 fn text(report: &Report) -> String {
     let mut table =
-        Table::new(["scenarios", "policy", "feedback", "accuracy", "regret ms", "switches/min", "delivery"]);
+        Table::new(["scenarios", "policy", "feedback", "accuracy", "regret ms", "switches/min", "delivery", "Mbit/s"]);
     for (which, lines) in [("natural", &report.natural), ("all", &report.all)] {
         for (name, line) in lines {
             let [accuracy, regret, switches, delivery] = cells(&line.measures);
+            let rate = line.measures.throughput_kbps.map_or_else(String::new, |kbps| format!("{:.2}", kbps / 1e3));
             let name = if *name == report.default { format!("{name} (default)") } else { (*name).to_owned() };
             let feedback = format!("{:?}", line.feedback).to_lowercase();
-            table.row([which.to_owned(), name, feedback, accuracy, regret, switches, delivery]);
+            table.row([which.to_owned(), name, feedback, accuracy, regret, switches, delivery, rate]);
         }
     }
     table.print()
@@ -242,7 +243,7 @@ mod tests {
 
     #[test]
     fn every_policy_and_both_baselines_are_reported() {
-        let cost = |ms: f64| Cost { ms, delivered: ms < 1_000.0 };
+        let cost = |ms: f64| Cost::of(ms, ms < 1_000.0);
         let link = |ms: [f64; 4]| ms.into_iter().cycle().take(60).map(cost).collect::<Vec<_>>();
         let prepared = |origin| Prepared {
             origin,

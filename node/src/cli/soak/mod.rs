@@ -108,10 +108,19 @@ impl Args {
             command.push_str(" --network");
         }
         if let Some(dir) = &self.traces {
-            command.push_str(&format!(" --traces {}", dir.display()));
+            command.push_str(&format!(" --traces {}", quoted(&dir.display().to_string())));
+        }
+        if self.strict {
+            command.push_str(" --strict");
         }
         command
     }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// Runs the experiment, or one for each seed.

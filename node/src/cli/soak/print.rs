@@ -27,6 +27,7 @@ pub(super) fn text(report: &Report) -> String {
         "failover mean",
         "p99",
         "max ms",
+        "foreseen",
         "missed",
         "not migrated",
     ]);
@@ -43,6 +44,7 @@ pub(super) fn text(report: &Report) -> String {
             mean(kind.failover),
             number(|summary| summary.p99_ms),
             number(|summary| summary.max_ms),
+            kind.foreseen.to_string(),
             kind.missed.to_string(),
             kind.not_migrated.to_string(),
         ]);
@@ -110,7 +112,7 @@ pub(super) fn seeds(reports: &[Report], failing: &[String]) -> String {
     }
     let mut text = table.print();
     for command in failing {
-        text.push_str(&format!("a promise was broken; again: {command}\n"));
+        text.push_str(&format!("again: {command}\n"));
     }
     text
 }

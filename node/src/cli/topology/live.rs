@@ -148,7 +148,7 @@ impl Live {
         if shape.nodes_elsewhere > 0 && !shape.torn {
             let (nodes, parts) = (shape.nodes_elsewhere, shape.components.saturating_sub(1));
             text.push_str(&format!(
-                "  {nodes} other node{} in {parts} part{} that no way leads to, or that hang on one node alone; no member of this network\n",
+                "  {nodes} other node{} in {parts} part{} that no way leads to, or that hang on one node alone\n",
                 plural(nodes),
                 plural(parts)
             ));

@@ -145,6 +145,24 @@ fn a_log_that_a_leader_filled_with_what_is_not_committed_commits_again() {
 }
 
 #[test]
+fn who_raises_terms_as_fast_as_it_may_leaves_the_others_theirs() {
+    let (mut world, me, leader) = follower();
+    world.liar = true;
+    let liar = (1..=3).map(peer).find(|peer| ![me, leader].contains(peer)).unwrap();
+    let last = world.nodes[&me].log.status().last;
+    let append = |term| encode(&Packet::Append { term, commit: 0, prev: last, entries: vec![] });
+    let next = |world: &World| world.nodes[&me].log.status().term + 1;
+    let mut refused = None;
+    for _ in 0..100 {
+        let packet = append(next(&world));
+        refused = world.with(me, |log, now| log.on_packet(now, liar, &packet)).err();
+    }
+    assert!(refused.is_some(), "terms rise too fast");
+    let packet = append(next(&world));
+    assert_eq!(world.with(me, |log, now| log.on_packet(now, leader, &packet)), Ok(()));
+}
+
+#[test]
 fn an_answer_that_nobody_asked_for_deposes_nobody() {
     let (mut world, me, leader) = follower();
     let term = world.nodes[&leader].log.status().term;

@@ -49,6 +49,51 @@ fn a_participant_cannot_have_committed_what_the_leader_has_not() {
 }
 
 #[test]
+fn what_is_said_again_costs_the_leader_nothing_and_changes_nothing() {
+    let mut room = split(26);
+    let round = room.start();
+    let version = room.sheet(1).version();
+    let said = Summary { version, bytes: 100, digest: [7; 32], side: 1 };
+    let (before, packet) = (room.sheet(1).looked.get(), encode(&Packet::Say(round, said)));
+    for number in [2, 3, 4, 2, 3, 4] {
+        (0..20).for_each(|_| room.give(peer(1), peer(number), &packet).unwrap());
+    }
+    let other = encode(&Packet::Say(round, summary(at(9, 9999))));
+    assert_eq!(room.give(peer(1), peer(2), &other), Ok(()), "what it said once stands");
+    assert_eq!(room.sheet(1).looked.get(), before, "it looked when it said itself what it has");
+}
+
+#[test]
+fn who_seeks_without_end_begins_no_more_than_one_in_a_while() {
+    let mut room = split(27);
+    for _ in 0..200 {
+        room.give(peer(1), peer(5), &encode(&Packet::Seek)).unwrap();
+        room.run(ms(100));
+    }
+    let rounds = room.nodes[&peer(1)].0.rounds;
+    // Sixteen at once, and then twenty seconds, where answers are collected for four.
+    assert!((16..=21).contains(&rounds), "{rounds}");
+    room.give(peer(1), peer(4), &encode(&Packet::Seek)).unwrap();
+    assert!(room.nodes[&peer(1)].0.is_coordinating(), "another one does not wait for that");
+}
+
+/// Otherwise each node that takes such a state over adds itself to as many as there may be, and nothing that anybody says is within the bounds any more.
+#[test]
+fn a_clock_with_strangers_in_it_is_not_chosen() {
+    let mut room = split(25);
+    let round = room.start();
+    let mut lie = summary(room.sheet(1).version().committed);
+    lie.version.committed_digest = room.sheet(1).version().committed_digest;
+    let mut honest = lie.clone();
+    (1..=5).for_each(|number| honest.version.clock.tick(peer(number), 5).unwrap());
+    lie.version.clock.tick(peer(99), 1).unwrap();
+    assert_eq!(room.give(peer(1), peer(5), &encode(&Packet::Say(round, lie))), Err(Refused::Bound));
+    // Who was taken out since may have changed something before.
+    room.nodes.get_mut(&peer(1)).unwrap().0.on_participants((1..=4).map(peer).collect()).unwrap();
+    assert_eq!(room.give(peer(1), peer(4), &encode(&Packet::Say(round, honest))), Ok(()));
+}
+
+#[test]
 fn a_leader_that_lies_undoes_nothing_that_is_committed() {
     let mut room = split(23);
     room.loss = 1.0;

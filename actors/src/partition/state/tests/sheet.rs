@@ -1,5 +1,6 @@
 //! An application: a list of committed lines and a list of lines that were never committed. And a network of such.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub(super) struct Sheet {
     pub(super) apply_fails: u32,
     pub(super) becomes_else: bool,
     pub(super) restore_fails: bool,
+    /// How often it was looked at as a whole.
+    pub(super) looked: Cell<usize>,
 }
 
 impl Sheet {
@@ -64,12 +67,17 @@ impl Sheet {
 
 impl Versioned for Sheet {
     fn version(&self) -> Version {
+        self.looked.update(|looked| looked + 1);
         Version {
             committed: self.lines.end,
             committed_digest: transfer::digest(&serde_json::to_vec(&self.lines.committed).unwrap()),
             sequence: (self.lines.committed.len() + self.lines.open.len()) as u64,
             clock: self.lines.clock.clone(),
         }
+    }
+
+    fn committed(&self) -> Position {
+        self.lines.end
     }
 
     fn snapshot(&self) -> Bytes {

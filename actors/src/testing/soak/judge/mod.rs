@@ -137,30 +137,34 @@ impl Judge {
         if failure.kind == FailureKind::Pause {
             self.forgive(failure);
         }
-        let paused = |excuse: &&(Duration, Failure)| {
-            let (_, other) = excuse;
-            other.kind == FailureKind::Pause && other.end >= now && pauses(other, failure.pair)
-        };
-        let stopped = self.excuses.iter().any(|excuse| paused(&excuse));
-        if !stopped && (failure.kind.is_sudden() || failure.kind == FailureKind::Reset) {
-            for (node, peer) in [failure.pair, (failure.pair.1, failure.pair.0)] {
-                let usable = self.links.usable(node, peer);
-                let spared = failure.kind == FailureKind::OneWay && failure.forward != (node == failure.pair.0);
-                let had_other = (0..MEDIA_COUNT).any(|medium| usable[medium] && !failure.media.contains(&medium));
-                let seen = failure.media.iter().filter(|medium| usable[**medium] && !spared);
-                let sighting = |medium: &MediumIndex| Sighting {
-                    side: Side { node, peer, medium: *medium },
-                    noticed: false,
-                    had_other,
-                };
-                case.sightings.extend(seen.map(sighting));
-            }
+        if failure.kind.is_sudden() || matches!(failure.kind, FailureKind::Reset | FailureKind::Flapping) {
+            case.sightings = self.sightings(now, failure);
         }
         self.cases.insert(failure.id, case);
         // A fading link fails when it is silent, a paused node when it wakes.
         if !matches!(failure.kind, FailureKind::Fading | FailureKind::Pause | FailureKind::Interference) {
             self.begin_watch(now, failure.id);
         }
+    }
+
+    /// The sides that should notice a failure now; none while one of the processes is stopped.
+    fn sightings(&self, now: Duration, failure: &Failure) -> Vec<Sighting> {
+        let stopped = |(_, other): &(Duration, Failure)| {
+            other.kind == FailureKind::Pause && other.end >= now && pauses(other, failure.pair)
+        };
+        if self.excuses.iter().any(stopped) {
+            return Vec::new();
+        }
+        let mut sightings = Vec::new();
+        for (node, peer) in [failure.pair, (failure.pair.1, failure.pair.0)] {
+            let usable = self.links.usable(node, peer);
+            let spared = failure.kind == FailureKind::OneWay && failure.forward != (node == failure.pair.0);
+            let had_other = (0..MEDIA_COUNT).any(|medium| usable[medium] && !failure.media.contains(&medium));
+            let seen = failure.media.iter().filter(|medium| usable[**medium] && !spared);
+            let side = |medium: &MediumIndex| Side { node, peer, medium: *medium };
+            sightings.extend(seen.map(|medium| Sighting { side: side(medium), noticed: false, had_other }));
+        }
+        sightings
     }
 
     /// A process is stopped: it notices nothing, and to its peers every link is silent. What they had still to notice is not asked for.
@@ -177,10 +181,16 @@ impl Judge {
         let Some(failure) = self.cases.get(&id).map(|case| case.failure.clone()) else { return };
         if failure.how == Cut::Vanish {
             for medium in &failure.media {
-                self.links.on_vanished(failure.pair, *medium, failure.end + BROKEN_FOUND_WITHIN);
+                self.links.on_vanished(failure.pair, *medium, failure.end);
             }
         }
         if failure.kind == FailureKind::Fading {
+            let silent = self.sightings(now, &failure);
+            let sides = 2 * failure.media.len() as u64;
+            self.tally.of(failure.kind).foreseen += sides.saturating_sub(silent.len() as u64);
+            if let Some(case) = self.cases.get_mut(&id) {
+                case.sightings = silent;
+            }
             self.begin_watch(now, id);
         }
     }
@@ -241,6 +251,11 @@ impl Judge {
                 }
             }
         }
+    }
+
+    /// A failure has ended, and on this transport something had vanished that links wait for in vain.
+    pub fn on_broken(&mut self, failure: &Failure, medium: MediumIndex) {
+        self.links.on_vanished(failure.pair, medium, failure.end + BROKEN_FOUND_WITHIN);
     }
 
     /// A message was accepted.
@@ -323,7 +338,7 @@ impl Judge {
             let failure = &case.failure;
             failure.how == Cut::Vanish && failure.is_cut(now) && failure.affects((node, peer), medium)
         };
-        let broken = self.cases.values().find(cut).map(|case| case.failure.end + BROKEN_FOUND_WITHIN);
+        let broken = self.cases.values().find(cut).map(|case| case.failure.end);
         self.links.on_up(now, node, peer, link, medium, broken.unwrap_or_default());
         self.on_restored(now, Side { node, peer, medium });
     }
@@ -354,10 +369,14 @@ impl Judge {
             if failure.kind == FailureKind::Reset {
                 tally.noticed_busy.add(now.saturating_sub(failure.start));
             } else if let Some(first) = sent.first.filter(|first| *first <= now) {
-                let took = now.saturating_sub(first.max(failure.start));
+                // What fades is silent from its end on only.
+                let silent = failure.cuts.first().map_or(failure.start, |(from, _)| *from);
+                let took = now.saturating_sub(first.max(silent));
                 let busy = sent.first_message.is_some_and(|first| first <= now);
                 if busy { &mut tally.noticed_busy } else { &mut tally.noticed_idle }.add(took);
-                self.tally.noticed.count(true);
+                if failure.kind.is_sudden() {
+                    self.tally.noticed.count(true);
+                }
             } else {
                 tally.told += 1;
             }

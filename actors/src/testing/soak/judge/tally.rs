@@ -19,6 +19,8 @@ pub struct KindTally {
     pub noticed_idle: Samples,
     /// Called unusable before anything was sent: the peer had told.
     pub told: u64,
+    /// Sides that had no usable link over what faded any more when it fell silent: mostly they had left it in time.
+    pub foreseen: u64,
     /// Never called unusable although it should have been.
     pub missed: u64,
     /// Verdicts on links on which nothing had vanished, that the failure explains.

@@ -140,10 +140,51 @@ fn a_link_on_which_something_vanished_is_rightly_dead_for_a_while_afterwards() {
     judge.on_failure(ms(1_000), &vanish);
     judge.on_cut(ms(1_000), 0);
     judge.on_healed(ms(3_000), 0, &|_| Sent::default());
+    judge.on_broken(&vanish, 2);
     fall(&mut judge, 22_000, 0, 2, Sent::default());
     assert_eq!(judge.tally.false_verdicts, 0);
     fall(&mut judge, 24_000, 1, 2, Sent::default());
     assert_eq!(judge.tally.false_verdicts, 1);
+}
+
+#[test]
+fn a_link_that_lost_nothing_in_a_failure_is_not_excused_by_it_for_longer_than_others() {
+    let mut judge = judge();
+    let vanish = Failure { how: Cut::Vanish, ..failure(0, FailureKind::BlackHole, &[2], 1_000, 3_000) };
+    judge.on_failure(ms(1_000), &vanish);
+    judge.on_cut(ms(1_000), 0);
+    judge.on_healed(ms(3_000), 0, &|_| Sent::default());
+    fall(&mut judge, 22_000, 0, 2, Sent::default());
+    assert_eq!(judge.tally.false_verdicts, 1);
+}
+
+#[test]
+fn what_fades_is_detected_from_its_silence_on_unless_it_was_left_before() {
+    let mut judge = judge();
+    let fading = |id, start: u64| {
+        let cuts = vec![(ms(start + 7_000), ms(start + 10_000))];
+        Failure { cuts, ..failure(id, FailureKind::Fading, &[2], start, start + 10_000) }
+    };
+    judge.on_failure(ms(1_000), &fading(0, 1_000));
+    fall(&mut judge, 5_000, 0, 2, Sent::default());
+    judge.on_cut(ms(8_000), 0);
+    fall(&mut judge, 8_400, 1, 2, Sent { first: Some(ms(8_100)), first_message: None });
+    judge.on_healed(ms(11_000), 0, &|_| Sent::default());
+    let kind = &judge.tally.kinds[&FailureKind::Fading];
+    assert_eq!((kind.foreseen, kind.noticed_idle.values()), (1, &[300.0][..]));
+    assert_eq!((kind.missed, judge.tally.noticed.all), (0, 0), "fading is reported by itself");
+}
+
+#[test]
+fn a_link_that_flaps_is_detected_from_its_first_silence_on() {
+    let mut judge = judge();
+    let cuts = vec![(ms(1_000), ms(2_000)), (ms(3_000), ms(4_000))];
+    judge.on_failure(ms(1_000), &Failure { cuts, ..failure(0, FailureKind::Flapping, &[2], 1_000, 4_000) });
+    let sent = Sent { first: Some(ms(1_100)), first_message: Some(ms(1_100)) };
+    fall(&mut judge, 3_300, 0, 2, sent);
+    judge.on_healed(ms(4_000), 0, &|_| sent);
+    let kind = &judge.tally.kinds[&FailureKind::Flapping];
+    assert_eq!((kind.noticed_busy.values(), kind.missed, judge.tally.noticed.all), (&[2_200.0][..], 0, 0));
 }
 
 #[test]

@@ -106,6 +106,12 @@ fn a_request_for_what_is_needed_is_granted_once() {
     assert!(matches!(outputs[0], HealingOutput::Send { to, .. } if to == peer(3)), "back on the same way");
     node.on_packet(now, peer(3), &request);
     assert_eq!((drain(&mut node), node.refused().get(&Refused::Replayed)), (vec![], Some(&1)));
+    // Nor when it was away for a moment.
+    let config = TopologyConfig::default();
+    look(&mut node, now, 9, &config);
+    look(&mut node, now, 11, &config);
+    node.on_packet(now, peer(3), &request);
+    assert_eq!((drain(&mut node), node.refused().get(&Refused::Replayed)), (vec![], Some(&2)));
     // The link does not come about: it is given up, and the place is free again.
     let later = now + S * 9;
     node.on_timeout(later);

@@ -397,6 +397,7 @@ proptest! {
         let links: Vec<_> = links.into_iter().collect();
         let mut one = announcement(60, sequence, &links);
         one.facts.load = f64::from(load) / 200.0;
+        (one.facts.coordinator, one.facts.relays) = (load % 2 == 0, load % 3 == 0);
         for (_, facts) in &mut one.links {
             facts.cost = cost;
             facts.healing = cost % 2 == 0;
