@@ -36,7 +36,8 @@ pub enum EventKind {
     Listening {
         /// Where it can be reached.
         address: EndpointAddress,
-        /// What was asked for, as [`EventKind::ListenFailed`] names it.
+        /// What was asked for, as [`EventKind::ListenFailed`] names it when it breaks: with the port that was found where 0 was asked for. A listener that
+        /// could not be opened at all is named with port 0 there.
         asked: EndpointAddress,
     },
     /// A listener could not be opened, or broke.

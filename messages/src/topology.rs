@@ -335,9 +335,10 @@ pub struct TopologySummary {
     pub nodes: u32,
     /// Links, each counted once.
     pub edges: u32,
-    /// Parts without a path between them of everything that is announced, this node's own included.
+    /// Parts without a path between them of everything that is announced, this node's own included. Nodes that hang on one node alone, and that the
+    /// membership does not know, make none.
     pub components: u32,
-    /// Nodes in the other parts. Anybody can announce nodes that nobody has met, so these alone are no alert.
+    /// Nodes in the other parts, and those that hang on one node alone and that the membership does not know. Anybody can announce nodes that nobody has met, so these alone are no alert.
     pub nodes_elsewhere: u32,
     /// Whether members of the network are in another part: it has fallen apart.
     pub torn: bool,

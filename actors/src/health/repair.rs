@@ -172,14 +172,23 @@ pub struct StandingLink {
     pub well: bool,
 }
 
+/// What was heard of links that are not known yet: newer than the answer that names them.
+#[derive(Debug, Default)]
+struct Newer {
+    /// Links that fell, and peers whose session ended.
+    gone: BTreeSet<(PeerId, Option<LinkId>)>,
+    /// Whether a link was degraded when it was last heard of.
+    degraded: BTreeMap<(PeerId, LinkId), bool>,
+}
+
 /// Repairs of a whole node.
 #[derive(Debug)]
 pub struct Repairs {
     config: RepairConfig,
     records: BTreeMap<Subject, Record>,
     links: BTreeMap<(PeerId, LinkId), KnownLink>,
-    /// What was heard of links while it is asked which ones stand: it is newer than the answer. `None`: nobody asks.
-    newer: Option<BTreeSet<(PeerId, Option<LinkId>)>>,
+    /// What was heard of links while it is asked which ones stand. `None`: nobody asks.
+    newer: Option<Newer>,
     outputs: VecDeque<RepairOutput>,
 }
 
@@ -191,24 +200,30 @@ impl Repairs {
 
     /// It is asked which links stand; [`Repairs::on_standing`] has the answer.
     pub fn on_asked(&mut self) {
-        self.newer = Some(BTreeSet::new());
+        self.newer = Some(Newer::default());
     }
 
     /// These links stood when it was asked for them: as if each had risen, and was degraded since now.
     pub fn on_standing(&mut self, now: Instant, standing: impl IntoIterator<Item = StandingLink>) {
         let newer = self.newer.take().unwrap_or_default();
         for StandingLink { peer, link, transport, well } in standing {
-            let known = newer.contains(&(peer, Some(link))) || newer.contains(&(peer, None));
-            if !known && self.links.len() < LINKS_MAX {
-                let degraded = (!well).then_some(now);
+            let gone = newer.gone.contains(&(peer, Some(link))) || newer.gone.contains(&(peer, None));
+            if !gone && self.links.len() < LINKS_MAX {
+                let degraded = newer.degraded.get(&(peer, link)).copied().unwrap_or(!well).then_some(now);
                 self.links.entry((peer, link)).or_insert(KnownLink { transport, degraded });
             }
         }
     }
 
-    fn note_newer(&mut self, peer: PeerId, link: Option<LinkId>) {
-        if let Some(newer) = self.newer.as_mut().filter(|newer| newer.len() < LINKS_MAX) {
-            newer.insert((peer, link));
+    fn note_gone(&mut self, peer: PeerId, link: Option<LinkId>) {
+        if let Some(newer) = self.newer.as_mut().filter(|newer| newer.gone.len() < LINKS_MAX) {
+            newer.gone.insert((peer, link));
+        }
+    }
+
+    fn note_degraded(&mut self, peer: PeerId, link: LinkId, degraded: bool) {
+        if let Some(newer) = self.newer.as_mut().filter(|newer| newer.degraded.len() < LINKS_MAX) {
+            newer.degraded.insert((peer, link), degraded);
         }
     }
 
@@ -239,14 +254,16 @@ impl Repairs {
                 self.on_well(&path(peer, transport));
             }
             Symptom::LinkFell { peer, link, protocol } => {
-                self.note_newer(peer, Some(link));
+                self.note_gone(peer, Some(link));
                 let known = self.links.remove(&(peer, link));
                 if let Some(known) = known.filter(|_| protocol) {
                     self.on_ill(now, path(peer, known.transport), Diagnosis::Protocol, None);
                 }
             }
             Symptom::LinkDegraded { peer, link, degraded } => {
-                let Some(known) = self.links.get_mut(&(peer, link)) else { return };
+                let Some(known) = self.links.get_mut(&(peer, link)) else {
+                    return self.note_degraded(peer, link, degraded);
+                };
                 known.degraded = degraded.then(|| known.degraded.unwrap_or(now));
                 let transport = known.transport.clone();
                 if !degraded {
@@ -254,7 +271,7 @@ impl Repairs {
                 }
             }
             Symptom::SessionEnded { peer } => {
-                self.note_newer(peer, None);
+                self.note_gone(peer, None);
                 self.links.retain(|(whose, _), _| *whose != peer);
                 self.records.retain(|subject, _| subject.peer != Some(peer));
             }

@@ -101,8 +101,8 @@ impl Outgoing<'_> {
     }
 }
 
-/// Brings a packet to a peer.
-pub type Carry = dyn Fn(PeerId, &Outgoing<'_>);
+/// Brings a packet to a peer. How many bytes of it went: none when there was no way.
+pub type Carry = dyn Fn(PeerId, &Outgoing<'_>) -> usize;
 
 /// What the actor is made from, again after every restart.
 #[derive(Clone)]
@@ -167,8 +167,8 @@ impl MembershipActor {
             let output = kept.machine.borrow_mut().poll_output();
             match output {
                 Some(MembershipOutput::Send { to, unsigned }) => {
-                    metrics::counter!("bowline_membership_bytes_sent_total").increment(unsigned.len() as u64);
-                    (self.parts.carry)(to, &Outgoing { unsigned, kept: &kept });
+                    let bytes = (self.parts.carry)(to, &Outgoing { unsigned, kept: &kept });
+                    metrics::counter!("bowline_membership_bytes_sent_total").increment(bytes as u64);
                 }
                 Some(MembershipOutput::Emit(event)) => {
                     metrics::counter!("bowline_membership_events_total", "event" => name(&event)).increment(1);
@@ -178,12 +178,17 @@ impl MembershipActor {
             }
         }
         let machine = kept.machine.borrow();
-        metrics::gauge!("bowline_membership_members")
-            .set(f64::from(u32::try_from(machine.active()).unwrap_or(u32::MAX)));
-        metrics::gauge!("bowline_membership_doubt").set(f64::from(machine.doubt()));
+        show(machine.active(), machine.doubt());
         let deadline = machine.deadline();
         drop(machine);
         pump::arm(self, ctx, deadline);
+    }
+}
+
+impl Drop for MembershipActor {
+    /// However it ends, by a panic or since the network is given up, too: figures do not show for ever what was known last.
+    fn drop(&mut self) {
+        show(0, 0);
     }
 }
 
@@ -278,6 +283,12 @@ impl Handler<WhichMembers> for MembershipActor {
     }
 }
 
+/// How many members there are, and how many times slower this node is since it doubts itself: 1, or 0 when there is no membership.
+fn show(members: usize, doubt: u32) {
+    metrics::gauge!("bowline_membership_members").set(f64::from(u32::try_from(members).unwrap_or(u32::MAX)));
+    metrics::gauge!("bowline_membership_doubt").set(f64::from(doubt));
+}
+
 /// The name of an event in metrics.
 const fn name(event: &MembershipEvent) -> &'static str {
     match event {
@@ -307,6 +318,7 @@ mod tests {
     use bowline_messages::network::Concern;
 
     use super::*;
+    use crate::topology::actor::tests::Shown;
 
     type Addresses = Rc<RefCell<Vec<(PeerId, Addr<MembershipActor>)>>>;
     type Told = Rc<RefCell<Vec<(PeerId, MembershipEvent)>>>;
@@ -326,11 +338,14 @@ mod tests {
                 carry: Rc::new(move |to, packet| {
                     let address =
                         |of| others.borrow().iter().find(|(peer, _)| *peer == of).map(|(_, address)| address.clone());
-                    if let (Some(_), Some(address)) = (address(me), address(to)) {
+                    let (Some(_), Some(address)) = (address(me), address(to)) else { return 0 };
+                    {
                         // Every other pair has a session.
                         let near = (me.as_bytes()[0] ^ to.as_bytes()[0]) & 1 == 0;
-                        let payload = if near { packet.direct() } else { packet.whole() };
-                        address.do_send(GroupPacket { from: me, concern: Concern::Membership, payload });
+                        let (from, payload) = if near { (me, packet.direct()) } else { (to, packet.whole()) };
+                        let bytes = payload.len();
+                        address.do_send(GroupPacket { from, concern: Concern::Membership, payload });
+                        bytes
                     }
                 }),
                 events: Rc::new(move |event| noted.borrow_mut().push((me, event))),
@@ -415,5 +430,45 @@ mod tests {
         assert_eq!(members(&all[0].1, MemberState::Alive).await, 1);
         again.send(LeaveGroup).await.unwrap();
         until(&all[0].1, MemberState::Left, 1, Duration::from_secs(2)).await;
+    }
+
+    #[actix::test]
+    async fn metrics_do_not_go_on_showing_members_when_the_network_was_given_up() {
+        tokio::time::pause();
+        let shown = Shown::default();
+        let _guard = metrics::set_default_local_recorder(&shown);
+        let (addresses, _, parts) = start(2);
+        let all = addresses.borrow().clone();
+        all[1].1.send(JoinGroup(all[0].0)).await.unwrap();
+        until(&all[0].1, MemberState::Alive, 1, Duration::from_secs(20)).await;
+        let seen = || ["bowline_membership_members", "bowline_membership_doubt"].map(|name| shown.gauge(name));
+        assert_eq!(seen(), [Some(1.0); 2]);
+        drop(MembershipActor::new(parts[0].clone()));
+        assert_eq!(seen(), [Some(0.0); 2]);
+    }
+
+    #[actix::test]
+    async fn bytes_are_counted_as_they_went() {
+        let shown = Shown::default();
+        let _guard = metrics::set_default_local_recorder(&shown);
+        let (_, _, parts) = start(2);
+        let went = Rc::new(RefCell::new(Vec::new()));
+        for (n, peer) in [(1, [8; 32]), (2, [9; 32])] {
+            let noted = Rc::clone(&went);
+            // To the one over a session, to the other through others.
+            let carry = move |_: PeerId, packet: &Outgoing<'_>| {
+                let bytes = if n == 1 { packet.direct().len() } else { packet.whole().len() };
+                noted.borrow_mut().push(bytes);
+                bytes
+            };
+            let parts = MembershipParts { carry: Rc::new(carry), ..parts[0].clone() };
+            let address = Context::run(16, MembershipActor::new(parts));
+            address.send(JoinGroup(PeerId::from_bytes(peer))).await.unwrap();
+            // After each of the two: what is too many for the one is too few for the other.
+            let sum = went.borrow().iter().sum::<usize>() as u64;
+            assert_eq!(shown.counter("bowline_membership_bytes_sent_total"), Some(sum));
+        }
+        let [direct, whole] = went.borrow()[..] else { panic!("{went:?}") };
+        assert!(whole >= direct + 2 * 32 + SIGNATURE_BYTES, "{direct} {whole}");
     }
 }

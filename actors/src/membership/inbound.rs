@@ -17,37 +17,33 @@ use crate::bucket::Bucket;
 const OFFENCES_SAID: u32 = 64;
 
 impl Membership {
-    /// Takes a packet that came over a session with its sender: without its signature, or as any other.
+    /// Takes a packet that came over a session with this peer: from itself and without its signature. What came through others is brought by this node.
     pub(super) fn take_direct(&mut self, now: Instant, from: PeerId, bytes: &[u8]) -> Result<(), Refusal> {
-        let Some(whole) = from_direct(bytes, &from, &self.node.peer) else {
-            return self.take_whole(now, Some(from), bytes);
-        };
+        if from == self.node.peer {
+            return self.take_packet(now, bytes);
+        }
         self.note_time(now);
         if bytes.len() > self.config.packet_bytes {
             return Err(WireError::TooLong(bytes.len()).into());
         }
+        let whole = from_direct(bytes, &from, &self.node.peer).map_err(Refusal::from)?;
         let nothing = Signature([0; SIGNATURE_BYTES]);
         let packet = Packet::decode_signed(&whole, nothing).map_err(Refusal::from)?;
-        self.check(now, Some(from), &packet, |_| true)
+        self.check(now, &packet, |_| true)
     }
 
-    /// Checks a packet, cheapest first, and takes it.
+    /// Checks a packet that came through others, cheapest first, and takes it.
     pub(super) fn take_packet(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Refusal> {
-        self.take_whole(now, None, bytes)
-    }
-
-    fn take_whole(&mut self, now: Instant, by: Option<PeerId>, bytes: &[u8]) -> Result<(), Refusal> {
         self.note_time(now);
         let packet = Packet::decode(bytes, self.config.packet_bytes).map_err(Refusal::from)?;
         let author = packet.header.src.peer;
-        self.check(now, by, &packet, |keys| keys.verify(&author, packet.signed, &packet.signature.0))
+        self.check(now, &packet, |keys| keys.verify(&author, packet.signed, &packet.signature.0))
     }
 
-    /// `by`: the peer whose session it came over, when that is known. It pays for what it brings; else its author does, as soon as that is certain.
+    /// The author pays for its packet, as soon as that is certain.
     fn check(
         &mut self,
         now: Instant,
-        by: Option<PeerId>,
         packet: &Packet<'_>,
         is_genuine: impl FnOnce(&dyn Keys) -> bool,
     ) -> Result<(), Refusal> {
@@ -69,21 +65,18 @@ impl Membership {
         if !self.finds_place(now, &from.peer, true) {
             return Err(Refusal::Full);
         }
-        if by.is_some_and(|by| !self.can_pay(now, &by)) {
-            return Err(Refusal::TooMany);
-        }
         if !is_genuine(&*self.keys) {
             return Err(Refusal::Forged);
         }
-        if by != Some(from.peer) && !self.can_pay(now, &from.peer) {
+        if !self.can_pay(now, &from.peer) {
             return Err(Refusal::TooMany);
         }
         if !self.meet(now, from, packet.header.src_incarnation, None, true) {
             return Err(Refusal::Full);
         }
+        self.roster.hear(now, &from.peer);
         if let Some(record) = self.roster.get_mut(&from.peer) {
             record.window.mark(from.life, packet.sequence);
-            record.heard = Some(now);
         }
         self.take_statements(now, from.peer, &packet.statements);
         self.take_message(now, packet)
@@ -254,10 +247,12 @@ impl Membership {
         if self.roster.get(peer).is_some() {
             return true;
         }
-        if self.roster.records().len() >= self.config.members_max * 2 {
+        // First: whoever finds none pays nothing, so nobody is looked through for it. Those that are gone take no room.
+        let room = self.roster.has_room(heard);
+        if room && self.roster.records().len() >= self.config.members_max * 2 {
             self.forget_gone(now);
         }
-        self.roster.has_room(heard)
+        room
     }
 
     /// Whether somebody may bring one more name that is not known here: as many as there are places for such, then as many as one node that asks
@@ -309,12 +304,12 @@ impl Membership {
         if record.suspicion.as_ref().is_some_and(full) {
             return Ok(());
         }
-        if record.is_repeated(&accuser, (accused, number), now, limits.pause) {
+        if record.accusers.is_repeated(&accuser, (accused, number), now, limits.pause) {
             return Err(Refusal::Flood);
         }
         self.is_signed(statement)?;
         let Some(record) = self.roster.get_mut(&accused.peer) else { return Ok(()) };
-        match record.may_accuse(accuser, (accused, number), now, limits) {
+        match record.accusers.may_accuse(accuser, (accused, number), now, limits) {
             Pace::Fit => {}
             Pace::TooSoon => return Err(Refusal::Flood),
             Pace::Flood => {

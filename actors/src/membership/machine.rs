@@ -215,7 +215,7 @@ impl Membership {
         }
     }
 
-    /// A packet came, from the peer itself or over others.
+    /// A packet came through others.
     ///
     /// # Errors
     /// [`Refusal`]; it is counted.
@@ -227,7 +227,7 @@ impl Membership {
         result
     }
 
-    /// A packet came over a session with this peer, which stands for who wrote it.
+    /// A packet came over a session with this peer, which stands for who wrote it. This node itself brings those that came through others.
     ///
     /// # Errors
     /// [`Refusal`]; it is counted.
@@ -265,7 +265,7 @@ impl Membership {
         }
         self.note_time(now);
         let moment = self.config.probe_interval;
-        let heard = self.roster.get(&peer).and_then(|record| record.heard);
+        let heard = self.roster.get(&peer).and_then(|record| record.heard());
         if heard.is_none_or(|heard| now.saturating_duration_since(heard) >= moment) {
             self.accuse(now, peer);
         }
@@ -297,7 +297,7 @@ impl Membership {
             peer: *peer,
             incarnation: Incarnation(record.node.life),
             state: record.state(),
-            heard: record.heard.map(|heard| now.saturating_duration_since(heard)),
+            heard: record.heard().map(|heard| now.saturating_duration_since(heard)),
             accusers: record.suspicion.as_ref().map_or(0, super::suspicion::Suspicion::accusers),
             failure: record.gone.and_then(|gone| gone.failure),
         })
@@ -371,7 +371,7 @@ impl Membership {
         let limits = self.limits();
         self.roster.suspects().iter().filter_map(move |peer| {
             let record = self.roster.get(peer)?;
-            Some((record.suspicion.as_ref()?.deadline(&limits, record.heard), *peer))
+            Some((record.suspicion.as_ref()?.deadline(&limits, record.heard()), *peer))
         })
     }
 

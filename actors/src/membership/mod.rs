@@ -59,7 +59,7 @@ pub enum Refusal {
     /// Longer than any may be. The sender's fault.
     #[error("too long")]
     TooLong,
-    /// Of another version. Nobody's fault.
+    /// Of another version: nobody's fault. Or a whole packet over a session, where only direct ones are sent: the sender's.
     #[error("of another version")]
     Version,
     /// It ends early, or has something else in it. The sender's fault.

@@ -64,7 +64,7 @@ impl Membership {
     fn spares(&mut self, now: Instant, node: &Node) -> bool {
         let (recent, sure) = (self.config.probe_interval, self.doubt.times() == 1);
         let Some(record) = self.roster.get_mut(&node.peer) else { return false };
-        let heard = record.heard.is_some_and(|heard| now.saturating_duration_since(heard) < recent);
+        let heard = record.heard().is_some_and(|heard| now.saturating_duration_since(heard) < recent);
         let spares = sure && heard && record.spared < SPARED_IN_A_ROW && is_trusted(record) && record.node == *node;
         record.spared = if spares { record.spared + 1 } else { 0 };
         spares

@@ -33,8 +33,7 @@ pub struct Record {
     pub proof: Option<Signature>,
     /// Which of its packets have come.
     pub window: Window,
-    /// When one of them came last.
-    pub heard: Option<Instant>,
+    heard: Option<Instant>,
     /// How often in a row it was not asked in its turn because it had just been heard.
     pub spared: u8,
     /// Who suspects it.
@@ -49,7 +48,8 @@ pub struct Record {
     pub(super) names: Option<Bucket>,
     /// What else it may have this node do; none before it was needed.
     pub(super) allowance: Option<Allowance>,
-    accusers: Accusers,
+    /// Who accused it lately.
+    pub(super) accusers: Accusers,
 }
 
 /// Who accused somebody lately.
@@ -159,25 +159,26 @@ impl Record {
         self.state
     }
 
+    /// When one of its packets came last.
+    pub const fn heard(&self) -> Option<Instant> {
+        self.heard
+    }
+
+    /// Whether it belongs to the group on the word of others alone.
+    fn is_unheard(&self) -> bool {
+        self.state.is_active() && self.heard.is_none()
+    }
+
     /// What it says of itself, to be passed on.
     pub fn statement(&self) -> Option<Statement> {
         let claim = Claim::Alive { node: self.node, number: self.number };
         self.proof.map(|signature| Statement { claim, signature })
     }
-
-    /// Whether an accusation came before that was too soon: it is still not worth a look.
-    pub fn is_repeated(&self, accuser: &PeerId, about: (Node, u16), now: Instant, pause: Duration) -> bool {
-        self.accusers.is_repeated(accuser, about, now, pause)
-    }
-
-    /// Whether somebody may accuse it now: not again within most of an `interval`, nor all the time. Notes that it does.
-    pub fn may_accuse(&mut self, accuser: PeerId, about: (Node, u16), now: Instant, limits: Accusing) -> Pace {
-        self.accusers.may_accuse(accuser, about, now, limits)
-    }
 }
 
 impl Accusers {
-    fn is_repeated(&self, accuser: &PeerId, about: (Node, u16), now: Instant, pause: Duration) -> bool {
+    /// Whether an accusation came before that was too soon: it is still not worth a look.
+    pub(super) fn is_repeated(&self, accuser: &PeerId, about: (Node, u16), now: Instant, pause: Duration) -> bool {
         let last = self.0.iter().find(|last| last.peer == *accuser);
         last.is_some_and(|last| last.about == about && now.saturating_duration_since(last.last) < pause)
     }
@@ -188,7 +189,7 @@ impl Accusers {
         last.is_some_and(|last| last.allowance.ready(now, 1.0) > now)
     }
 
-    /// See [`Record::may_accuse`].
+    /// Whether somebody may accuse now: not again within most of an `interval`, nor all the time. Notes that it does.
     pub(super) fn may_accuse(&mut self, accuser: PeerId, about: (Node, u16), now: Instant, limits: Accusing) -> Pace {
         if let Some(last) = self.0.iter_mut().find(|last| last.peer == accuser) {
             let soon = now.saturating_duration_since(last.last) < limits.pause;
@@ -229,13 +230,15 @@ pub struct Roster {
     records: BTreeMap<PeerId, Record>,
     suspects: BTreeSet<PeerId>,
     active: usize,
+    /// Those of them that were never heard themselves.
+    unheard: usize,
     members_max: usize,
 }
 
 impl Roster {
     /// Nobody.
     pub const fn new(members_max: usize) -> Self {
-        Self { records: BTreeMap::new(), suspects: BTreeSet::new(), active: 0, members_max }
+        Self { records: BTreeMap::new(), suspects: BTreeSet::new(), active: 0, unheard: 0, members_max }
     }
 
     /// Members that belong to the group, suspected ones too.
@@ -293,8 +296,7 @@ impl Roster {
     /// Whether there is a place for somebody who is not known: see [`Roster::take_up`].
     pub fn has_room(&self, heard: bool) -> bool {
         let full = self.active >= self.members_max;
-        let unheard = || self.members().filter(|(_, record)| record.heard.is_none());
-        if heard { !full || unheard().next().is_some() } else { !full && unheard().count() < self.members_max / 2 }
+        if heard { !full || self.unheard > 0 } else { !full && self.unheard < self.members_max / 2 }
     }
 
     /// Takes somebody up who is not known, as gone; who has to make room is given back. None when there is no room.
@@ -306,10 +308,17 @@ impl Roster {
             return None;
         }
         let full = self.active >= self.members_max;
-        let unheard = self.members().find(|(_, record)| record.heard.is_none()).map(|(peer, _)| *peer);
-        let evicted = unheard.filter(|_| full).and_then(|peer| self.remove(&peer));
+        let unheard = || self.records.iter().find(|(_, record)| record.is_unheard()).map(|(peer, _)| *peer);
+        let evicted = full.then(unheard).flatten().and_then(|peer| self.remove(&peer));
         self.records.insert(node.peer, Record::new(node, number));
         Some(evicted)
+    }
+
+    /// A packet of somebody's came.
+    pub fn hear(&mut self, now: Instant, peer: &PeerId) {
+        let Some(record) = self.records.get_mut(peer) else { return };
+        self.unheard -= usize::from(record.is_unheard());
+        record.heard = Some(now);
     }
 
     /// Somebody stands differently now.
@@ -317,7 +326,9 @@ impl Roster {
         let Some(record) = self.records.get_mut(peer) else { return };
         self.active -= usize::from(record.state.is_active());
         self.active += usize::from(state.is_active());
+        self.unheard -= usize::from(record.is_unheard());
         record.state = state;
+        self.unheard += usize::from(record.is_unheard());
         match state {
             MemberState::Suspect => {
                 self.suspects.insert(*peer);
@@ -334,6 +345,7 @@ impl Roster {
     pub fn remove(&mut self, peer: &PeerId) -> Option<Record> {
         let record = self.records.remove(peer)?;
         self.active -= usize::from(record.state.is_active());
+        self.unheard -= usize::from(record.is_unheard());
         self.suspects.remove(peer);
         Some(record)
     }
@@ -360,6 +372,9 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -375,9 +390,32 @@ mod tests {
     /// What becomes of accusations that come at these moments, each about the next number.
     fn paces(own: bool, moments: impl IntoIterator<Item = Duration>) -> Vec<Pace> {
         let (start, mut record) = (Instant::now(), Record::new(node(1), 0));
-        let mut pace =
-            |(number, at): (u16, Duration)| record.may_accuse(node(2).peer, (node(1), number), start + at, limits(own));
+        let mut pace = |(number, at): (u16, Duration)| {
+            record.accusers.may_accuse(node(2).peer, (node(1), number), start + at, limits(own))
+        };
         (0..).zip(moments).map(&mut pace).collect()
+    }
+
+    #[test]
+    fn room_is_what_a_count_would_find() {
+        let (now, mut roster, mut full) = (Instant::now(), Roster::new(8), 0);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let states =
+            [MemberState::Alive, MemberState::Alive, MemberState::Suspect, MemberState::Down, MemberState::Left];
+        for _ in 0..2000 {
+            let who = node(rng.random_range(0..30));
+            match rng.random_range(0..8) {
+                0..=2 if roster.get(&who.peer).is_none() => drop(roster.take_up(who, 0, rng.random())),
+                0..=5 => roster.set_state(&who.peer, states[rng.random_range(0..5)]),
+                6 => roster.hear(now, &who.peer),
+                _ => drop(roster.remove(&who.peer)),
+            }
+            let unheard = roster.members().filter(|(_, record)| record.heard.is_none()).count();
+            let free = roster.members().count() < 8;
+            full += u32::from(!free);
+            assert_eq!((roster.has_room(true), roster.has_room(false)), (free || unheard > 0, free && unheard < 4));
+        }
+        assert!(full > 20, "{full}");
     }
 
     #[test]
@@ -401,11 +439,14 @@ mod tests {
     fn the_same_accusation_on_many_ways_counts_once() {
         let (start, mut record) = (Instant::now(), Record::new(node(1), 0));
         let accuser = node(2).peer;
-        assert_eq!(record.may_accuse(accuser, (node(1), 0), start, limits(false)), Pace::Fit);
+        assert_eq!(record.accusers.may_accuse(accuser, (node(1), 0), start, limits(false)), Pace::Fit);
         for _ in 0..100 {
-            assert_eq!(record.may_accuse(accuser, (node(1), 1), start + SECOND / 10, limits(false)), Pace::TooSoon);
+            assert_eq!(
+                record.accusers.may_accuse(accuser, (node(1), 1), start + SECOND / 10, limits(false)),
+                Pace::TooSoon
+            );
         }
-        assert!(record.is_repeated(&accuser, (node(1), 1), start + SECOND / 10, limits(false).pause));
-        assert_eq!(record.may_accuse(accuser, (node(1), 1), start + SECOND, limits(false)), Pace::Fit);
+        assert!(record.accusers.is_repeated(&accuser, (node(1), 1), start + SECOND / 10, limits(false).pause));
+        assert_eq!(record.accusers.may_accuse(accuser, (node(1), 1), start + SECOND, limits(false)), Pace::Fit);
     }
 }

@@ -23,7 +23,7 @@ impl Membership {
         }
         let (node, number, me, limits) = (record.node, record.number, self.node.peer, self.accusing(true));
         let Some(record) = self.roster.get_mut(&peer) else { return };
-        if record.may_accuse(me, (node, number), now, limits) != Pace::Fit {
+        if record.accusers.may_accuse(me, (node, number), now, limits) != Pace::Fit {
             return;
         }
         let statement = self.sign(Claim::Accuse { accused: node, number, accuser: self.node.peer });

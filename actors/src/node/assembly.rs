@@ -1,4 +1,4 @@
-//! Puts a node together: the whole supervision tree, as `docs/architecture.md` draws it, and the handle on it.
+//! Puts a node together: the whole supervision tree, as `docs/architecture.md` draws it, and says what a node is made of.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,49 +7,39 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Addr, MailboxError, Recipient};
+use actix::{Addr, Recipient};
 use bowline_messages::config::{ListenConfig, MigrationConfig, RepairConfig, SessionConfig, TransportConfig};
-use bowline_messages::event::Event;
-use bowline_messages::link::Binding;
-use bowline_messages::repair::{RepairStatus, RepairsQuery};
-use bowline_messages::session::{Outgoing, SendError, SessionStatus};
-use bowline_messages::supervision::{
-    ChildError, ExitReason, Kill, Restart, Strategy, SupervisionEvent, Tree, TreeNode,
-};
-use bowline_messages::transport::{Listen, ListenError, TransportStatus, TransportStatusQuery};
+use bowline_messages::supervision::{Restart, Strategy, SupervisionEvent};
+use bowline_messages::transport::Listen;
 use bowline_messages::wire::{Features, HelloParameters, OfferedVersions};
-use bowline_messages::{EndpointAddress, Incarnation, PeerId, TransportKind};
-
-use super::addresses::{Addresses, AddressesActor};
-use super::group::{self, GroupHandle, GroupSetup};
-use super::journal::{JournalActor, RecentEvents, Subscribe, Subscribers};
-use super::monitors::Monitors;
-use super::network::{Network, NetworkConfig, NetworkHandle, NetworkMaking};
-use super::peers::{
-    Broadcast, ConnectError, ConnectPeer, DisconnectPeer, DrainSessions, FindPeer, PeersActor, PeersQuery, SeekPeer,
-};
-use super::power::power_left;
-use super::repairs::{RepairActor, RepairParts};
-use super::services::{Application, Gate, Services};
+use bowline_messages::{EndpointAddress, Incarnation, TransportKind};
 use rand::Rng as _;
 use rand_chacha::ChaCha20Rng;
 
+use super::addresses::{Addresses, AddressesActor};
+use super::group::{self, GroupHandle, GroupSetup};
+use super::handle::{NodeError, NodeHandle};
+use super::journal::{JournalActor, Subscribe, Subscribers};
+use super::monitors::Monitors;
+use super::network::{Network, NetworkConfig, NetworkMaking};
+use super::peers::PeersActor;
+use super::power::power_left;
+use super::repairs::{RepairActor, RepairParts};
+use super::services::{Application, Gate, Services};
 use crate::clock;
-use crate::migration::actor::{AbortMigration, Kept};
-use crate::migration::{Migratable, Migrate, Migrated, MigrationActor, MigrationError, MigrationParts};
-use crate::partition::medium::MediumError;
-use crate::session::handle::{Receipt, SessionHandle};
+use crate::migration::actor::Kept;
+use crate::migration::{MigrationActor, MigrationParts};
 use crate::session::handshake::{Entropy, HandshakeConfig, HandshakeError};
 use crate::session::identity::Identity;
 use crate::session::limits::InboundConfig;
 use crate::session::seal::RotationLimits;
 use crate::session::trust::Trust;
-use crate::supervision::{ChildSpec, OnExceeded, RootHandle, StartChild, SupervisorActor, SupervisorSpec, call_within};
+use crate::supervision::{ChildSpec, OnExceeded, SupervisorActor, SupervisorSpec};
+use crate::transport::Transport;
 use crate::transport::actor::{KeptListeners, TransportActor, TransportParts};
 use crate::transport::interfaces::{InterfaceMonitor, InterfaceSubscribers, InterfaceTable, reachable_addresses};
 use crate::transport::mesh::{self, MeshPort};
 use crate::transport::registry::{Registry, TransportContext, leads_through_others};
-use crate::transport::{Transport, TransportError};
 
 /// The mailbox of the journal, in events.
 const JOURNAL_MAILBOX: usize = 1024;
@@ -129,195 +119,37 @@ impl NodeParts {
     }
 }
 
-/// Why a node could not be started, or could not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NodeError {
-    /// A transport could not be made from its configuration. The user's mistake.
-    #[error("transport {kind}: {source}")]
-    Transport {
-        /// Which.
-        kind: TransportKind,
-        /// Why not.
-        source: TransportError,
-    },
-    /// There is no transport for this address. The user's mistake, or it is not compiled in.
-    #[error("there is no transport for {0}")]
-    NoTransport(EndpointAddress),
-    /// The listener could not be opened.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Where.
-        address: EndpointAddress,
-        /// Why not.
-        source: ListenError,
-    },
-    /// What its part in a group must not forget cannot be read or written.
-    #[error("the group's state: {0}")]
-    Group(#[from] MediumError),
-    /// No session.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// There is no randomness to be had for keys. The operating system's fault.
-    #[error(transparent)]
-    NoRandomness(#[from] HandshakeError),
-    /// The node is over.
-    #[error("the node is shut down")]
-    Gone,
-}
-
-impl From<MailboxError> for NodeError {
-    fn from(_: MailboxError) -> Self {
-        Self::Gone
-    }
-}
-
-/// A running node. Cheap to clone; stays on its thread.
-#[derive(Clone)]
-pub struct NodeHandle {
-    services: Rc<Services>,
-    root: RootHandle,
-    journal: Addr<JournalActor>,
-    peers: Addr<PeersActor>,
-    app: Addr<SupervisorActor>,
-    migrations: Addr<MigrationActor>,
-    kept_migrations: Rc<Kept>,
-    repairs: Addr<RepairActor>,
-    network: Option<NetworkHandle>,
-    group: Option<GroupHandle>,
-    transports: Rc<BTreeMap<TransportKind, Addr<TransportActor>>>,
-    pub(super) addresses: Rc<Addresses>,
-}
-
 /// Starts a node on the present arbiter; nothing listens yet.
 ///
 /// # Errors
-/// [`NodeError::Transport`].
+/// [`NodeError::Transport`], [`NodeError::Group`], [`NodeError::NoRandomness`].
 pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
-    let mesh = parts.network.as_ref().map(|network| mesh_port(&parts, network)).transpose()?;
-    let (port, secret) = mesh.unzip();
-    let context = TransportContext {
-        identity: parts.identity.clone(),
-        config: parts.transport.clone(),
-        interfaces: InterfaceTable::default(),
-        mesh: parts.mesh.clone().or_else(|| port.clone()),
-    };
-    let mut built =
-        parts.registry.build_all(&context).map_err(|(kind, source)| NodeError::Transport { kind, source })?;
-    // Without the network there is nothing behind it.
-    built.retain(|transport| context.mesh.is_some() || !leads_through_others(&transport.kind()));
-    let runs_over_interfaces = built.iter().any(|transport| transport.capabilities().binds);
-    let handshake = Arc::new(handshake_config(&parts));
-    let services = Rc::new(Services::new(
-        parts.identity.clone(),
-        parts.incarnation,
-        parts.session.clone(),
-        parts.trust,
-        parts.seed,
-    ));
-    services.set_application(parts.application);
-
+    let (port, secret) = parts.network.as_ref().map(|network| mesh_port(&parts, network)).transpose()?.unzip();
+    let (built, interfaces) = build(&parts, port.clone())?;
+    let services = services(&parts);
     let (journal_spec, journal) = journal_child();
     services.set_journal(journal.clone().recipient());
     services.set_supervision_events(journal.clone().recipient());
     let watched: Recipient<SupervisionEvent> = journal.clone().recipient();
-    let (sessions_spec, sessions) =
-        SupervisorSpec::new("sessions", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
-    let (peers_spec, peers) = {
-        let (services, table) = (services.clone(), Rc::default());
-        services.carrier.set_table(Rc::clone(&table));
-        ChildSpec::new("peers", move || PeersActor::new(services.clone(), Rc::clone(&table), sessions.clone()))
-    };
-    services.set_session_ends(peers.clone().recipient());
-    let make = |transport: Rc<dyn Transport>| {
-        let services = services.clone();
-        let events = services.clone();
-        TransportParts {
-            transport,
-            config: parts.transport.clone(),
-            limits: parts.limits,
-            identity: parts.identity.clone(),
-            handshake: handshake.clone(),
-            entropy: parts.entropy.clone(),
-            admission: Rc::new(std::cell::RefCell::new(Gate(services))),
-            established: peers.clone().recipient(),
-            events: Rc::new(move |event| events.emit(event)),
-            seed: parts.seed,
-            kept: KeptListeners::default(),
-        }
-    };
-    let mut transports_spec =
-        SupervisorSpec::new("transports", Strategy::OneForOne).seed(parts.seed).events(watched.clone());
-    let mut transports = BTreeMap::new();
-    let mut monitors = Monitors::new(&parts.session, &services);
-    for transport in built {
-        let kind = transport.kind();
-        monitors.add(&kind);
-        let parts = make(transport);
-        let (spec, address) = ChildSpec::new(kind.as_str(), move || TransportActor::new(parts.clone()));
-        services.add_dialer(kind.clone(), address.clone().recipient());
-        transports_spec = transports_spec.child(spec.mailbox(SHARED_MAILBOX));
-        transports.insert(kind, address);
-    }
-    let transports = Rc::new(transports);
-    let addresses = Rc::new(Addresses {
-        services: services.clone(),
-        transports: Rc::clone(&transports),
-        peers: peers.clone(),
-        fixed: parts.advertise,
-        here: parts.here,
-        listening: RefCell::default(),
-        told: RefCell::default(),
-    });
-    // A simulated network has no interfaces that the operating system could say anything about.
-    if runs_over_interfaces {
-        let (shared, settle) = (Rc::clone(&addresses), parts.advertise_after);
-        let (spec, follower) = ChildSpec::new("addresses", move || AddressesActor::new(Rc::clone(&shared), settle));
-        transports_spec = transports_spec.child(spec);
-        let (table, subscribers) = (context.interfaces.clone(), InterfaceSubscribers::default());
-        subscribers.add(peers.clone().recipient());
-        subscribers.add_to_addresses(follower.recipient());
-        transports.values().for_each(|transport| subscribers.add(transport.clone().recipient()));
-        let monitor = move || InterfaceMonitor::new(table.clone(), subscribers.clone());
-        transports_spec = transports_spec.child(ChildSpec::new("interfaces", monitor).0);
-    }
-    let (app_spec, app) =
-        SupervisorSpec::new("app", Strategy::OneForOne).seed(parts.seed).events(watched.clone()).into_child();
-    let (transports_spec, supervisor) = transports_spec.into_child();
-    let repair_parts = RepairParts {
-        config: parts.repair.clone(),
-        services: services.clone(),
-        peers: peers.clone(),
-        supervisor,
-        transports: Rc::clone(&transports),
-    };
-    let (repair_spec, repairs) = ChildSpec::new("repairs", move || RepairActor::new(repair_parts.clone()));
-    services.set_repairs(repairs.clone().recipient());
+    let (sessions_spec, sessions) = supervisor("sessions", &parts, &watched).into_child();
+    let (peers_spec, peers) = peers_child(&services, sessions);
+    let making = Making { parts: &parts, services, peers, watched };
+
+    let mut monitors = Monitors::new(&parts.session, &making.services);
+    let (transports_spec, transports) = making.transports(&built, &mut monitors);
+    let (transports_spec, addresses) = making.addresses(transports_spec, &built, interfaces, &transports);
+    let (app_spec, app) = supervisor("app", &parts, &making.watched).into_child();
+    let (transports_spec, restarts) = transports_spec.into_child();
+    let (repair_spec, repairs) = making.repairs(restarts, &transports);
     monitors.add_child(repair_spec);
     let kept_migrations = Rc::new(Kept::new(&parts.migration));
-    let (migration_spec, migrations) =
-        migration_child(&services, &kept_migrations, peers.clone().recipient(), parts.seed);
-    let network = parts.network.as_ref().zip(port.zip(secret)).map(|(config, (port, secret))| {
-        services.set_mesh();
-        Network::new(NetworkMaking {
-            config,
-            services: &services,
-            port,
-            healing: peers.clone().recipient(),
-            ways: peers.clone().recipient(),
-            entropy: parts.entropy.clone(),
-            secret,
-            seed: parts.seed,
-            events: watched.clone(),
-            sessions: peers.clone().recipient(),
-            power: parts.power,
-        })
-    });
-    let group = parts
-        .group
-        .as_ref()
-        .map(|setup| group::make(setup, &services, peers.clone().recipient(), parts.seed, watched.clone()));
-    let (group_spec, group) = group.transpose()?.unzip();
+    let (migration_spec, migrations) = making.migrations(&kept_migrations);
+    let network = parts.network.as_ref().zip(port.zip(secret));
+    let network = network.map(|(config, (port, secret))| making.network(config, port, secret));
+    let (network_spec, network) = network.map(|network| (network.child, network.handle)).unzip();
+    let (group_spec, group) = parts.group.as_ref().map(|setup| making.group(setup)).transpose()?.unzip();
+    let Making { services, peers, watched, .. } = making;
+
     let root = SupervisorSpec::new("node", Strategy::RestForOne)
         .seed(parts.seed)
         .events(watched.clone())
@@ -326,9 +158,8 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
         .child(sessions_spec)
         .child(peers_spec.mailbox(SHARED_MAILBOX))
         .child(app_spec)
-        .child(monitors.into_child(parts.seed, watched.clone()))
+        .child(monitors.into_child(parts.seed, watched))
         .child(migration_spec);
-    let (network_spec, network) = network.map(|network| (network.child, network.handle)).unzip();
     let root = network_spec.into_iter().chain(group_spec).fold(root, SupervisorSpec::child).start_root();
     if let Some(group) = &group {
         // It hears from the membership who is gone.
@@ -356,6 +187,168 @@ pub fn start(parts: NodeParts) -> Result<NodeHandle, NodeError> {
     })
 }
 
+type Transports = Rc<BTreeMap<TransportKind, Addr<TransportActor>>>;
+
+/// The transports that the parts make, and what the machine's interfaces are written into.
+fn build(parts: &NodeParts, port: Option<MeshPort>) -> Result<(Vec<Rc<dyn Transport>>, InterfaceTable), NodeError> {
+    let context = TransportContext {
+        identity: parts.identity.clone(),
+        config: parts.transport.clone(),
+        interfaces: InterfaceTable::default(),
+        mesh: parts.mesh.clone().or(port),
+    };
+    let built = parts.registry.build_all(&context);
+    let mut built = built.map_err(|(kind, source)| NodeError::Transport { kind, source })?;
+    // Without the network there is nothing behind it.
+    built.retain(|transport| context.mesh.is_some() || !leads_through_others(&transport.kind()));
+    Ok((built, context.interfaces))
+}
+
+fn services(parts: &NodeParts) -> Rc<Services> {
+    let trust = parts.trust.clone();
+    let services = Services::new(parts.identity.clone(), parts.incarnation, parts.session.clone(), trust, parts.seed);
+    services.set_application(parts.application.clone());
+    Rc::new(services)
+}
+
+fn supervisor(name: &str, parts: &NodeParts, watched: &Recipient<SupervisionEvent>) -> SupervisorSpec {
+    SupervisorSpec::new(name, Strategy::OneForOne).seed(parts.seed).events(watched.clone())
+}
+
+fn peers_child(services: &Rc<Services>, sessions: Addr<SupervisorActor>) -> (ChildSpec, Addr<PeersActor>) {
+    let (shared, table) = (services.clone(), Rc::default());
+    services.carrier.set_table(Rc::clone(&table));
+    let (spec, peers) =
+        ChildSpec::new("peers", move || PeersActor::new(shared.clone(), Rc::clone(&table), sessions.clone()));
+    services.set_session_ends(peers.clone().recipient());
+    (spec, peers)
+}
+
+/// A node whose sessions are in place already: what the rest of the tree is made with.
+struct Making<'a> {
+    parts: &'a NodeParts,
+    services: Rc<Services>,
+    peers: Addr<PeersActor>,
+    watched: Recipient<SupervisionEvent>,
+}
+
+impl Making<'_> {
+    /// The transports under their supervisor, each with a monitor of its links' health.
+    fn transports(&self, built: &[Rc<dyn Transport>], monitors: &mut Monitors) -> (SupervisorSpec, Transports) {
+        let handshake = Arc::new(handshake_config(self.parts));
+        let mut spec = supervisor("transports", self.parts, &self.watched);
+        let mut transports = BTreeMap::new();
+        for transport in built {
+            let kind = transport.kind();
+            monitors.add(&kind);
+            let parts = self.transport(transport, &handshake);
+            let (child, address) = ChildSpec::new(kind.as_str(), move || TransportActor::new(parts.clone()));
+            self.services.add_dialer(kind.clone(), address.clone().recipient());
+            spec = spec.child(child.mailbox(SHARED_MAILBOX));
+            transports.insert(kind, address);
+        }
+        (spec, Rc::new(transports))
+    }
+
+    fn transport(&self, transport: &Rc<dyn Transport>, handshake: &Arc<HandshakeConfig>) -> TransportParts {
+        let (parts, events) = (self.parts, self.services.clone());
+        TransportParts {
+            transport: Rc::clone(transport),
+            config: parts.transport.clone(),
+            limits: parts.limits,
+            identity: parts.identity.clone(),
+            handshake: handshake.clone(),
+            entropy: parts.entropy.clone(),
+            admission: Rc::new(RefCell::new(Gate(self.services.clone()))),
+            established: self.peers.clone().recipient(),
+            events: Rc::new(move |event| events.emit(event)),
+            seed: parts.seed,
+            kept: KeptListeners::default(),
+        }
+    }
+
+    /// Where peers are told that the node can be reached, and beside the transports the actors that follow the machine's interfaces.
+    fn addresses(
+        &self,
+        spec: SupervisorSpec,
+        built: &[Rc<dyn Transport>],
+        interfaces: InterfaceTable,
+        transports: &Transports,
+    ) -> (SupervisorSpec, Rc<Addresses>) {
+        let addresses = Rc::new(Addresses {
+            services: self.services.clone(),
+            transports: Rc::clone(transports),
+            peers: self.peers.clone(),
+            fixed: self.parts.advertise.clone(),
+            here: self.parts.here.clone(),
+            listening: RefCell::default(),
+            told: RefCell::default(),
+        });
+        // A simulated network has no interfaces that the operating system could say anything about.
+        if !built.iter().any(|transport| transport.capabilities().binds) {
+            return (spec, addresses);
+        }
+        let (shared, settle) = (Rc::clone(&addresses), self.parts.advertise_after);
+        let (follower_spec, follower) =
+            ChildSpec::new("addresses", move || AddressesActor::new(Rc::clone(&shared), settle));
+        let subscribers = InterfaceSubscribers::default();
+        subscribers.add(self.peers.clone().recipient());
+        subscribers.add_to_addresses(follower.recipient());
+        transports.values().for_each(|transport| subscribers.add(transport.clone().recipient()));
+        let monitor = move || InterfaceMonitor::new(interfaces.clone(), subscribers.clone());
+        (spec.child(follower_spec).child(ChildSpec::new("interfaces", monitor).0), addresses)
+    }
+
+    fn repairs(&self, supervisor: Addr<SupervisorActor>, transports: &Transports) -> (ChildSpec, Addr<RepairActor>) {
+        let parts = RepairParts {
+            config: self.parts.repair.clone(),
+            services: self.services.clone(),
+            peers: self.peers.clone(),
+            supervisor,
+            transports: Rc::clone(transports),
+        };
+        let (spec, repairs) = ChildSpec::new("repairs", move || RepairActor::new(parts.clone()));
+        self.services.set_repairs(repairs.clone().recipient());
+        (spec, repairs)
+    }
+
+    /// The actor of migrations, under a supervisor of its own: whatever applications do in there ends nothing else.
+    fn migrations(&self, kept: &Rc<Kept>) -> (ChildSpec, Addr<MigrationActor>) {
+        let events = Rc::clone(&self.services);
+        let parts = MigrationParts {
+            kept: Rc::clone(kept),
+            incarnation: self.services.incarnation,
+            sessions: self.peers.clone().recipient(),
+            events: Rc::new(move |event| events.emit(event)),
+        };
+        let (spec, migrations) = ChildSpec::new("migrations", move || MigrationActor::new(parts.clone()));
+        self.services.set_migrations(migrations.clone().recipient());
+        let supervisor = supervisor("migration", self.parts, &self.watched).on_exceeded(OnExceeded::EndGroup);
+        (supervisor.child(spec.mailbox(SHARED_MAILBOX)).into_child().0.restart(Restart::Temporary), migrations)
+    }
+
+    fn network(&self, config: &NetworkConfig, port: MeshPort, secret: ChaCha20Rng) -> Network {
+        self.services.set_mesh();
+        Network::new(NetworkMaking {
+            config,
+            services: &self.services,
+            port,
+            healing: self.peers.clone().recipient(),
+            ways: self.peers.clone().recipient(),
+            entropy: self.parts.entropy.clone(),
+            secret,
+            seed: self.parts.seed,
+            events: self.watched.clone(),
+            sessions: self.peers.clone().recipient(),
+            power: self.parts.power,
+        })
+    }
+
+    fn group(&self, setup: &GroupSetup) -> Result<(ChildSpec, GroupHandle), NodeError> {
+        group::make(setup, &self.services, self.peers.clone().recipient(), self.parts.seed, self.watched.clone())
+    }
+}
+
 /// Where links through other peers begin, and a generator that nobody else knows the seed of.
 fn mesh_port(parts: &NodeParts, network: &NetworkConfig) -> Result<(MeshPort, ChaCha20Rng), NodeError> {
     let mut secret = (parts.entropy)()?.into_rng();
@@ -368,30 +361,6 @@ fn journal_child() -> (ChildSpec, Addr<JournalActor>) {
     let (started, subscribers) = (clock::now(), Subscribers::default());
     let (spec, address) = ChildSpec::new("journal", move || JournalActor::new(started, subscribers.clone()));
     (spec.mailbox(JOURNAL_MAILBOX), address)
-}
-
-/// The actor of migrations, under a supervisor of its own: whatever applications do in there ends nothing else.
-fn migration_child(
-    services: &Rc<Services>,
-    kept: &Rc<Kept>,
-    sessions: Recipient<FindPeer>,
-    seed: u64,
-) -> (ChildSpec, Addr<MigrationActor>) {
-    let events = Rc::clone(services);
-    let parts = MigrationParts {
-        kept: Rc::clone(kept),
-        incarnation: services.incarnation,
-        sessions,
-        events: Rc::new(move |event| events.emit(event)),
-    };
-    let (spec, migrations) = ChildSpec::new("migrations", move || MigrationActor::new(parts.clone()));
-    services.set_migrations(migrations.clone().recipient());
-    let mut supervisor = SupervisorSpec::new("migration", Strategy::OneForOne).seed(seed);
-    if let Some(events) = services.supervision_events() {
-        supervisor = supervisor.events(events);
-    }
-    let supervisor = supervisor.on_exceeded(OnExceeded::EndGroup).child(spec.mailbox(SHARED_MAILBOX));
-    (supervisor.into_child().0.restart(Restart::Temporary), migrations)
 }
 
 fn handshake_config(parts: &NodeParts) -> HandshakeConfig {
@@ -407,246 +376,5 @@ fn handshake_config(parts: &NodeParts) -> HandshakeConfig {
             channels_max: u32::try_from(parts.session.channels).unwrap_or(u32::MAX),
         },
         rotation: parts.rotation,
-    }
-}
-
-impl NodeHandle {
-    /// The node's name.
-    pub fn id(&self) -> PeerId {
-        self.services.local()
-    }
-
-    /// The actor that knows all sessions; for scripts and embedders that go deeper.
-    pub fn peers(&self) -> &Addr<PeersActor> {
-        &self.peers
-    }
-
-    /// The actor of a transport, if the node has it.
-    pub fn transport(&self, kind: &TransportKind) -> Option<&Addr<TransportActor>> {
-        self.transports.get(kind)
-    }
-
-    /// What it knows of the network; `None` when it takes no part in it.
-    pub fn network(&self) -> Option<&NetworkHandle> {
-        self.network.as_ref()
-    }
-
-    /// Its part in a group; `None` when it belongs to none.
-    pub fn group(&self) -> Option<&GroupHandle> {
-        self.group.as_ref()
-    }
-
-    /// The journal.
-    pub fn journal(&self) -> &Addr<JournalActor> {
-        &self.journal
-    }
-
-    /// What its actors share; for embedders that go deeper.
-    pub fn services(&self) -> &Rc<Services> {
-        &self.services
-    }
-
-    /// Listens, and tells every peer. Gives where: port 0 is replaced by the one that was free.
-    ///
-    /// # Errors
-    /// [`NodeError::NoTransport`], [`NodeError::Listen`], [`NodeError::Gone`].
-    pub async fn listen(&self, address: EndpointAddress) -> Result<Vec<EndpointAddress>, NodeError> {
-        let transport = self.transports.get(address.kind()).ok_or_else(|| NodeError::NoTransport(address.clone()))?;
-        let opened = transport.send(Listen { address: address.clone() }).await?;
-        let opened = opened.map_err(|source| NodeError::Listen { address, source })?;
-        self.addresses.advertise().await?;
-        Ok(opened)
-    }
-
-    /// Where the node listens for whoever dials it directly. A transport that does not answer within a second counts with what it said last.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn addresses(&self) -> Result<Vec<EndpointAddress>, NodeError> {
-        self.addresses.listening().await
-    }
-
-    /// The transports there are.
-    pub fn transport_kinds(&self) -> impl Iterator<Item = &TransportKind> {
-        self.transports.keys()
-    }
-
-    /// Finds or makes the session with a peer and keeps links to these addresses.
-    ///
-    /// # Errors
-    /// [`NodeError::Connect`], [`NodeError::Gone`].
-    pub async fn connect(
-        &self,
-        peer: PeerId,
-        addresses: impl IntoIterator<Item = EndpointAddress>,
-    ) -> Result<SessionHandle, NodeError> {
-        self.connect_bound(peer, addresses.into_iter().map(|address| (address, Binding::Any)).collect()).await
-    }
-
-    /// The same, with what each link is to be bound to on this side.
-    ///
-    /// # Errors
-    /// [`NodeError::Connect`], [`NodeError::Gone`].
-    pub async fn connect_bound(
-        &self,
-        peer: PeerId,
-        addresses: Vec<(EndpointAddress, Binding)>,
-    ) -> Result<SessionHandle, NodeError> {
-        Ok(self.peers.send(ConnectPeer { peer, addresses }).await??)
-    }
-
-    /// Seeks a peer at these addresses and at no others, as a configuration says: nobody is accepted by it who is not anyway. Without
-    /// addresses the peer is not sought any more; a session with it goes on.
-    ///
-    /// # Errors
-    /// [`NodeError::Connect`], [`NodeError::Gone`].
-    pub async fn seek(
-        &self,
-        peer: PeerId,
-        addresses: impl IntoIterator<Item = EndpointAddress>,
-    ) -> Result<(), NodeError> {
-        let addresses = addresses.into_iter().map(|address| (address, Binding::Any)).collect();
-        Ok(self.peers.send(SeekPeer { peer, addresses }).await??)
-    }
-
-    /// The session with a peer, if there is one.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn session(&self, peer: PeerId) -> Result<Option<SessionHandle>, NodeError> {
-        Ok(self.peers.send(FindPeer(peer)).await?)
-    }
-
-    /// Ends the session with a peer. Says whether there was one.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn disconnect(&self, peer: PeerId) -> Result<bool, NodeError> {
-        Ok(self.peers.send(DisconnectPeer(peer)).await?)
-    }
-
-    /// Reports on all sessions, or on one.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn sessions(&self, only: Option<PeerId>) -> Result<Vec<SessionStatus>, NodeError> {
-        Ok(self.peers.send(PeersQuery(only)).await?)
-    }
-
-    /// Reports on all transports.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn transports(&self) -> Result<Vec<TransportStatus>, NodeError> {
-        let mut all = Vec::new();
-        for transport in self.transports.values() {
-            all.push(transport.send(TransportStatusQuery).await?);
-        }
-        Ok(all)
-    }
-
-    /// Makes a state of the application's movable under a name, from here and to here. See [`crate::migration`].
-    pub fn migratable(&self, name: impl Into<String>, state: Rc<dyn Migratable>) {
-        self.kept_migrations.register(name.into(), state);
-    }
-
-    /// Moves a registered state to a peer with a session: complete or not at all. The answer comes when it is over, and whether it was moved is in it.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn migrate(
-        &self,
-        peer: PeerId,
-        name: impl Into<String>,
-    ) -> Result<Result<Migrated, MigrationError>, NodeError> {
-        Ok(self.migrations.send(Migrate { peer, name: name.into() }).await?)
-    }
-
-    /// Calls the move of a state off. Says whether that was possible: not once the peer was told to take it over.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn abort_migration(&self, name: &str, why: &str) -> Result<bool, NodeError> {
-        Ok(self.migrations.send(AbortMigration { name: name.to_owned(), why: why.to_owned() }).await?)
-    }
-
-    /// Reports on the transports that answer within a time.
-    pub async fn responsive_transports(&self, limit: Duration) -> Vec<TransportStatus> {
-        let asked = self.transports.values().map(|transport| call_within(transport, TransportStatusQuery, limit));
-        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
-    }
-
-    /// What was repaired lately, by path and transport.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn repairs(&self) -> Result<Vec<RepairStatus>, NodeError> {
-        Ok(self.repairs.send(RepairsQuery).await?)
-    }
-
-    /// Sends one message to every peer; what fails is reported and stops nothing.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn broadcast(&self, message: Outgoing) -> Result<Vec<(PeerId, Result<Receipt, SendError>)>, NodeError> {
-        Ok(self.peers.send(Broadcast(message)).await?)
-    }
-
-    /// The last events, oldest first.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn recent_events(&self, most: usize) -> Result<Vec<Event>, NodeError> {
-        Ok(self.journal.send(RecentEvents(most)).await?)
-    }
-
-    /// Has every event sent to a recipient from now on.
-    pub fn subscribe(&self, recipient: Recipient<Event>) {
-        self.journal.do_send(Subscribe(recipient));
-    }
-
-    /// The live supervision tree.
-    ///
-    /// # Errors
-    /// [`NodeError::Gone`].
-    pub async fn tree(&self) -> Result<TreeNode, NodeError> {
-        Ok(self.root.address().send(Tree).await?)
-    }
-
-    /// Makes an actor panic, for tests and demonstrations: `transports/tcp`, `sessions/<group>/session`.
-    ///
-    /// # Errors
-    /// [`ChildError`].
-    pub async fn kill(&self, path: &str) -> Result<(), ChildError> {
-        let killed = self.root.address().send(Kill { path: path.to_owned() }).await;
-        killed.unwrap_or(Err(ChildError::ShuttingDown))
-    }
-
-    /// Starts an actor of the application's below the node's own tree.
-    ///
-    /// # Errors
-    /// [`ChildError`].
-    pub async fn start_child(&self, child: ChildSpec) -> Result<(), ChildError> {
-        self.app.send(StartChild::new(child)).await.unwrap_or(Err(ChildError::ShuttingDown))
-    }
-
-    /// The root of the tree.
-    pub fn root(&self) -> &RootHandle {
-        &self.root
-    }
-
-    /// Waits until the node is over.
-    pub async fn wait(&self) -> ExitReason {
-        self.root.wait().await
-    }
-
-    /// Ends in good order: what was accepted is given so long to be delivered, then sessions and the tree are closed.
-    pub async fn shutdown(&self, drain: Duration) -> ExitReason {
-        if let Some(network) = &self.network {
-            network.leave().await;
-        }
-        // A node that is over already has nothing to drain.
-        let _ = self.peers.send(DrainSessions(drain)).await;
-        self.root.shutdown().await
     }
 }

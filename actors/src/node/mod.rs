@@ -2,7 +2,8 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `assembly` | the tree, and the handle on a running node |
+//! | `assembly` | what a node is made of, and the tree |
+//! | `handle` | the handle on a running node |
 //! | `addresses` | where peers are told that the node can be reached |
 //! | `carrier` | what nodes tell each other beside messages |
 //! | `services` | what the actors of one node share |
@@ -17,6 +18,7 @@ mod addresses;
 mod assembly;
 mod carrier;
 mod group;
+mod handle;
 mod journal;
 mod monitors;
 mod network;
@@ -27,9 +29,10 @@ mod repairs;
 mod services;
 mod surroundings;
 
-pub use assembly::{NodeError, NodeHandle, NodeParts, start};
+pub use assembly::{NodeParts, start};
 pub use carrier::{Carried, Carrier};
 pub use group::{GroupHandle, GroupSetup};
+pub use handle::{NodeError, NodeHandle};
 pub use journal::{JournalActor, RecentEvents, Record, Subscribe, Subscribers};
 pub use network::{NetworkConfig, NetworkHandle};
 pub use peers::{

@@ -284,14 +284,18 @@ fn membership_child(
         carry: Rc::new(move |to, packet| {
             let class = MessageClass::Realtime;
             // The session stands for who wrote it; what goes through others is signed.
-            match carrier.send(&to, Concern::Membership, class, packet.direct(), PROBE_WORTH) {
+            let direct = packet.direct();
+            let bytes = direct.len();
+            match carrier.send(&to, Concern::Membership, class, direct, PROBE_WORTH) {
+                Ok(()) => bytes,
                 Err(DatagramError::NoSession | DatagramError::NoLink) => {
-                    if let Some(router) = &*router.borrow() {
-                        let _ = router.try_send(Parcel { to, concern: Concern::Membership, payload: packet.whole() });
-                    }
+                    let Some(router) = &*router.borrow() else { return 0 };
+                    let payload = packet.whole();
+                    let bytes = payload.len();
+                    router.try_send(Parcel { to, concern: Concern::Membership, payload }).map_or(0, |()| bytes)
                 }
                 // What finds no room is a probe without an answer.
-                Ok(()) | Err(DatagramError::Full | DatagramError::TooLarge) => {}
+                Err(DatagramError::Full | DatagramError::TooLarge) => 0,
             }
         }),
         events: Rc::new(move |what| events.emit(EventKind::Membership { what })),

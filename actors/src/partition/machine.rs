@@ -81,13 +81,6 @@ pub enum PartitionOutput {
     Order(Order),
     /// Do this step of a recovery, and say [`Partition::on_step_done`] or [`Partition::on_step_failed`].
     Recover(RecoveryStep),
-    /// A peer goes by a newer version of the participants: the log has to be fetched.
-    Newer {
-        /// Who.
-        peer: PeerId,
-        /// Which version.
-        version: u64,
-    },
 }
 
 /// How the application stands.
@@ -403,7 +396,6 @@ impl Partition {
             match output {
                 ContestOutput::Persist(memory) => self.outputs.push(PartitionOutput::PersistLease(memory)),
                 ContestOutput::Send { to, packet } => self.say(&[to], &Statement::Lease { to, packet }),
-                ContestOutput::Newer { peer, version } => self.outputs.push(PartitionOutput::Newer { peer, version }),
                 ContestOutput::Active(token) => {
                     self.emit(PartitionEvent::Active { token });
                     if self.strategy() == Some(Strategy::MajorityRule) {
@@ -584,7 +576,7 @@ impl Partition {
     fn say(&mut self, to: &[PeerId], statement: &Statement) {
         self.number.count += 1;
         let signed = Signed::new(&*self.signer, self.me, self.number, statement);
-        // What is too long is a proof of statements that were long themselves; it stays here.
+        // Nothing that this node says is too long: views and grants are short, and of statements in proofs any two fit into a payload.
         let Ok(payload) = signed.and_then(|signed| signed.encode()) else { return };
         let payload = Bytes::from(payload);
         for peer in to.iter().filter(|peer| **peer != self.me) {

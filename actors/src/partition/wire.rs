@@ -16,8 +16,11 @@ use super::views::{Number, View};
 pub const FORMAT: u8 = 3;
 /// Bytes of a payload at most: what the carrier takes.
 pub const PAYLOAD_BYTES_MAX: usize = bowline_messages::network::DATAGRAM_BYTES_MAX;
-/// Bytes of what a statement says at most: two of them have to fit into one that is a proof.
+/// Bytes of what a statement says at most: two of them have to fit into one that is a proof. Whoever says more is not listened to, for nobody could be told
+/// of what is wrong with it.
 pub const BODY_BYTES_MAX: usize = (PAYLOAD_BYTES_MAX - 512) / 4;
+/// Bytes of a proof at most: with its own origin, number and signature it has to fit into a payload.
+const PROOF_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 256;
 /// Bytes of a signature.
 pub const SIGNATURE_BYTES: usize = 64;
 
@@ -110,6 +113,17 @@ pub enum Statement {
     Proof(Proof),
 }
 
+impl Statement {
+    /// Whether it is no longer than one of its kind may be, encoded as this body.
+    const fn check_length(&self, body: &[u8]) -> Result<(), WireError> {
+        let limit = match self {
+            Self::Proof(_) => PROOF_BYTES_MAX,
+            Self::Lease { .. } | Self::View(_) | Self::Relay(_) => BODY_BYTES_MAX,
+        };
+        if body.len() > limit { Err(WireError::TooLong(body.len())) } else { Ok(()) }
+    }
+}
+
 impl Signed {
     /// A statement of this node's.
     ///
@@ -117,13 +131,15 @@ impl Signed {
     /// [`WireError::TooLong`] when it says too much.
     pub fn new(signer: &dyn Signer, origin: PeerId, number: Number, statement: &Statement) -> Result<Self, WireError> {
         let body = encode(statement)?;
-        let limit = if matches!(statement, Statement::Proof(_)) { PAYLOAD_BYTES_MAX - 256 } else { BODY_BYTES_MAX };
-        if body.len() > limit {
-            return Err(WireError::TooLong(body.len()));
-        }
+        statement.check_length(&body)?;
+        Ok(Self::of(signer, origin, number, body))
+    }
+
+    /// This node's signature, whatever it is of.
+    pub(super) fn of(signer: &dyn Signer, origin: PeerId, number: Number, body: Vec<u8>) -> Self {
         let mut signed = Self { origin, number, body, signature: Signature::default() };
         signed.signature = Signature::new(signer, &signed.signed_bytes());
-        Ok(signed)
+        signed
     }
 
     /// The payload.
@@ -167,9 +183,16 @@ impl Signed {
     /// What it says.
     ///
     /// # Errors
-    /// [`WireError::Malformed`].
+    /// [`WireError::Malformed`], and [`WireError::TooLong`] when it says too much, as no honest one does.
     pub fn statement(&self) -> Result<Statement, WireError> {
-        decode(&self.body)
+        let statement: Statement = decode(&self.body)?;
+        statement.check_length(&self.body)?;
+        Ok(statement)
+    }
+
+    /// Whether it is short enough to be one of the two in a proof. All are, but for those that are proofs themselves.
+    pub const fn can_be_proof(&self) -> bool {
+        self.body.len() <= BODY_BYTES_MAX
     }
 
     /// What its signature is of.
@@ -275,5 +298,10 @@ pub(super) mod tests {
         let me = PeerId::from_bytes([1; 32]);
         let large = Statement::Relay(vec![0; BODY_BYTES_MAX]);
         assert!(matches!(Signed::new(&Cheap(me), me, Number::default(), &large), Err(WireError::TooLong(_))));
+        // Nor does anybody listen to it.
+        let signed = Signed::of(&Cheap(me), me, Number::default(), encode(&large).unwrap());
+        let back = Signed::decode(&signed.encode().unwrap()).unwrap();
+        assert_eq!((back.verify(&Cheap(me)), back.can_be_proof()), (Ok(()), false));
+        assert!(matches!(back.statement(), Err(WireError::TooLong(_))));
     }
 }

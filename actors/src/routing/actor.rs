@@ -5,7 +5,7 @@
 //! links over the mesh send again what is missing.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 use super::forward::Forwarder;
 use super::graph::GraphView;
 use super::limits::Shares;
-use super::output::{Counters, Output};
+use super::output::{Counters, Output, Parting};
 use super::parcel::{self, PARCEL};
-use super::source::Source;
-use super::wire::{MeshMessage, MeshPacket};
+use super::ways::Ways;
+use super::wire::MeshMessage;
 use crate::clock;
 use crate::node::{Carrier, WayThroughOthers};
 use crate::pump::{self, Pump, Pumped};
@@ -111,7 +111,7 @@ pub struct RouterActor {
     forwarder: Forwarder,
     pump: Pump,
     /// Neighbours to which there is a way through others.
-    told_ways: BTreeSet<PeerId>,
+    ways: Ways,
     /// Parcels that may be opened.
     openings: Shares,
     /// What metrics were told.
@@ -125,7 +125,7 @@ impl RouterActor {
         let openings = Shares::new(parts.config.openings_per_second);
         // The port outlives this actor.
         let told = Told { links: parts.port.counters(), ..Told::default() };
-        Self { parts, forwarder, pump: Pump::new(), told_ways: BTreeSet::new(), openings, told }
+        Self { parts, forwarder, pump: Pump::new(), ways: Ways::new(), openings, told }
     }
 
     /// The way from the mesh's links to the actor at an address.
@@ -160,10 +160,8 @@ impl RouterActor {
         let mut outputs = std::collections::VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             match output {
-                Output::Send { to, packet, source, expires } => {
-                    // Each neighbour fails once: it is left alone from then on.
-                    outputs.extend(self.send(now, view, to, packet, source, expires));
-                }
+                // Each neighbour fails once: it is left alone from then on.
+                Output::Send { to, parting } => outputs.extend(self.send(now, view, to, parting)),
                 Output::Deliver { by, packet } if packet.connection == PARCEL => self.open(now, by, &packet.payload),
                 Output::Deliver { by, packet } => self.parts.port.deliver(by, packet),
                 Output::Unreachable(peer) => self.parts.port.unreachable(&peer),
@@ -182,27 +180,17 @@ impl RouterActor {
         }
     }
 
-    fn send(
-        &mut self,
-        now: Instant,
-        view: &dyn GraphView,
-        to: PeerId,
-        packet: MeshPacket,
-        source: Source,
-        expires: Instant,
-    ) -> Vec<Output> {
-        let Some(packet) = self.forwarder.on_send(now, to, packet, source, expires) else { return Vec::new() };
-        let Ok(payload) = packet.encode() else { return Vec::new() };
-        let worth = expires.saturating_duration_since(now);
+    fn send(&mut self, now: Instant, view: &dyn GraphView, to: PeerId, parting: Parting) -> Vec<Output> {
+        let Some(parting) = self.forwarder.on_send(now, to, parting) else { return Vec::new() };
+        let Ok(payload) = parting.packet.encode() else { return Vec::new() };
+        let worth = parting.expires.saturating_duration_since(now);
         match self.parts.carrier.send(&to, Concern::Mesh, MessageClass::Streaming, payload, worth) {
             Ok(()) => Vec::new(),
             Err(DatagramError::Full) => {
-                self.forwarder.on_busy(now, to, packet, source, expires);
+                self.forwarder.on_busy(now, to, parting);
                 Vec::new()
             }
-            Err(DatagramError::NoSession | DatagramError::NoLink) => {
-                self.forwarder.on_failed(now, view, to, packet, source)
-            }
+            Err(DatagramError::NoSession | DatagramError::NoLink) => self.forwarder.on_failed(now, view, to, parting),
             Err(DatagramError::TooLarge) => Vec::new(),
         }
     }
@@ -223,16 +211,12 @@ impl RouterActor {
         }
     }
 
-    /// Tells of neighbours that could be reached through others as well, a few at a time: finding out takes a search for each.
+    /// Tells of neighbours that could be reached through others as well.
     fn tell_ways(&mut self, view: &dyn GraphView) {
-        const AT_ONCE: usize = 8;
-        self.told_ways.retain(|peer| self.forwarder.neighbours().contains_key(peer));
-        let open = self.forwarder.neighbours().keys().filter(|peer| !self.told_ways.contains(*peer));
-        let open: Vec<PeerId> = open.copied().take(AT_ONCE).collect();
-        for peer in open {
+        for peer in self.ways.next(self.forwarder.neighbours()) {
             let through_others = self.forwarder.all_routes(view, &peer).iter().any(|route| route.hops.len() > 1);
             if through_others && self.parts.ways.try_send(WayThroughOthers(peer)).is_ok() {
-                self.told_ways.insert(peer);
+                self.ways.on_told(peer);
             }
         }
     }

@@ -15,8 +15,14 @@ use bowline_messages::PeerId;
 use super::destinations::{Owners, Retired, Told};
 use super::wire::{DISTANCES_MAX, Distance, VectorMessage};
 
+/// All the distances that a node keeps may be told to it so many times a second: at once when a session begins, and again while better ways
+/// are found or it asks for numbers. What is beyond is not looked at.
+pub(super) const TABLES_PER_SECOND: u32 = 4;
 /// Changes are collected for this long before they are told: one message instead of many, and no storm where a link flaps.
 const COLLECT: Duration = Duration::from_millis(100);
+/// All distances that are kept are told so many times a second at most: half of what neighbours take, however often this node is told of
+/// changes, so that they refuse nothing of it. What changes meanwhile is told together.
+const TABLES_TOLD_PER_SECOND: u32 = TABLES_PER_SECOND / 2;
 /// An offer that was not told again for this many intervals is none any more (RFC 8966, appendix B).
 const OFFER_INTERVALS: u32 = 4;
 /// What was told of a peer is remembered for this many intervals after the last offer: longer than old news can be on their way.
@@ -60,9 +66,11 @@ struct Known {
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     seqno: u16,
+    /// Nodes that might pass the request on.
+    hops: u8,
     /// It is asked for nothing before.
     until: Instant,
-    /// The newest number that was wanted meanwhile.
+    /// What was wanted meanwhile.
     next: Option<Wanted>,
 }
 
@@ -74,6 +82,16 @@ struct Wanted {
     hops: u8,
     /// The neighbour that wants it, if it is not this node.
     by: Option<PeerId>,
+}
+
+impl Wanted {
+    /// One request for both: for the newest number, as far as either goes. So nobody keeps others from asking by a request that ends early.
+    fn and(self, other: Self) -> Self {
+        let newest = if newer(other.seqno, self.seqno) { other.seqno } else { self.seqno };
+        let farthest = if other.hops > self.hops { other } else { self };
+        // With a way of its own this node still has to pass on what others want.
+        Self { seqno: newest, by: farthest.by.or(self.by).or(other.by), ..farthest }
+    }
 }
 
 /// The distances of one node.
@@ -98,6 +116,8 @@ pub struct DistanceVector {
     asks: BTreeSet<(Instant, PeerId)>,
     changed: BTreeSet<PeerId>,
     flush: Option<Instant>,
+    /// Until when changes are not told, after what was told last.
+    told_until: Option<Instant>,
     periodic: Option<Instant>,
     refused: u64,
 }
@@ -105,6 +125,15 @@ pub struct DistanceVector {
 /// Whether `a` is newer than `b`, in numbers that begin again after the last (RFC 8966, section 3.2.1).
 const fn newer(a: u16, b: u16) -> bool {
     a != b && a.wrapping_sub(b) < 1 << 15
+}
+
+/// How many distances count as all that are kept, where there is room for those of so many peers: one message at least.
+pub(super) fn table(peers_max: usize) -> usize {
+    peers_max.max(DISTANCES_MAX)
+}
+
+fn updates(distances: &[Distance]) -> impl Iterator<Item = VectorMessage> {
+    distances.chunks(DISTANCES_MAX).map(|part| VectorMessage::Update(part.to_vec()))
 }
 
 impl DistanceVector {
@@ -125,6 +154,7 @@ impl DistanceVector {
             asks: BTreeSet::new(),
             changed: BTreeSet::new(),
             flush: None,
+            told_until: None,
             periodic: None,
             refused: 0,
         }
@@ -139,8 +169,11 @@ impl DistanceVector {
     pub fn on_neighbour(&mut self, now: Instant, peer: PeerId, cost: u32) -> Vec<Tell> {
         let new = self.neighbours.insert(peer, cost.max(1)).is_none();
         self.periodic.get_or_insert(now + self.interval);
-        self.select_all(now);
-        if new { self.all_distances().map(|message| Tell { to: peer, message }).collect() } else { Vec::new() }
+        let mut tells = self.select_all(now);
+        if new {
+            tells.extend(updates(&self.all_distances()).map(|message| Tell { to: peer, message }));
+        }
+        tells
     }
 
     /// A neighbour is gone.
@@ -189,17 +222,16 @@ impl DistanceVector {
             self.periodic = (!self.neighbours.is_empty()).then_some(now + self.interval);
             self.forget_old(now);
             tells.extend(self.select_all(now));
-            let messages: Vec<VectorMessage> = self.all_distances().collect();
+            let distances = self.all_distances();
             self.changed.clear();
             self.flush = None;
-            tells.extend(self.to_all(messages));
+            tells.extend(self.tell_all(now, &distances));
         }
         if self.flush.is_some_and(|at| at <= now) {
             self.flush = None;
             let changed = std::mem::take(&mut self.changed);
             let distances: Vec<Distance> = changed.iter().filter_map(|peer| self.distance(peer)).collect();
-            let messages = distances.chunks(DISTANCES_MAX).map(|part| VectorMessage::Update(part.to_vec())).collect();
-            tells.extend(self.to_all(messages));
+            tells.extend(self.tell_all(now, &distances));
         }
         tells
     }
@@ -326,12 +358,14 @@ impl DistanceVector {
     fn ask(&mut self, now: Instant, peer: PeerId, wanted: Wanted) -> Vec<Tell> {
         let Some(known) = self.known.get_mut(&peer).filter(|_| wanted.hops > 0) else { return Vec::new() };
         if let Some(asked) = known.asked.as_mut().filter(|asked| now < asked.until) {
-            if newer(wanted.seqno, asked.next.map_or(asked.seqno, |next| next.seqno)) {
-                asked.next = Some(wanted);
+            let (seqno, hops) = asked.next.map_or((asked.seqno, asked.hops), |next| (next.seqno, next.hops));
+            if newer(wanted.seqno, seqno) || wanted.hops > hops {
+                asked.next = Some(asked.next.map_or(wanted, |next| next.and(wanted)));
                 self.asks.insert((asked.until, peer));
             }
             return Vec::new();
         }
+        let wanted = known.asked.and_then(|asked| asked.next).map_or(wanted, |next| next.and(wanted));
         let via: Vec<PeerId> = match known.selected {
             Some(by) if Some(by) != wanted.by => vec![by],
             Some(_) | None => known.offers.keys().copied().filter(|by| Some(*by) != wanted.by).collect(),
@@ -339,9 +373,8 @@ impl DistanceVector {
         if via.is_empty() {
             return Vec::new();
         }
-        let before = known.asked.and_then(|asked| asked.next).filter(|next| newer(next.seqno, wanted.seqno));
-        let (seqno, hops) = (before.map_or(wanted.seqno, |next| next.seqno), wanted.hops);
-        known.asked = Some(Asked { seqno, until: now + (self.interval / 4).min(ASK_AGAIN), next: None });
+        let Wanted { seqno, hops, .. } = wanted;
+        known.asked = Some(Asked { seqno, hops, until: now + (self.interval / 4).min(ASK_AGAIN), next: None });
         let message = VectorMessage::Request { destination: *peer.as_bytes(), seqno, hops };
         via.into_iter().map(|to| Tell { to, message: message.clone() }).collect()
     }
@@ -398,7 +431,8 @@ impl DistanceVector {
 
     fn change(&mut self, now: Instant, peer: PeerId) {
         self.changed.insert(peer);
-        self.flush.get_or_insert(now + COLLECT);
+        let collected = now + COLLECT;
+        self.flush.get_or_insert(self.told_until.map_or(collected, |until| until.max(collected)));
     }
 
     /// What this node says of a peer; nothing of others where it is no way to them.
@@ -425,16 +459,18 @@ impl DistanceVector {
         })
     }
 
-    fn all_distances(&self) -> impl Iterator<Item = VectorMessage> {
+    fn all_distances(&self) -> Vec<Distance> {
         let made_room = self.changed.iter().filter(|peer| !self.known.contains_key(*peer) && **peer != self.local);
         let peers = std::iter::once(&self.local).chain(self.known.keys()).chain(made_room);
-        let all: Vec<Distance> = peers.filter_map(|peer| self.distance(peer)).collect();
-        let parts: Vec<VectorMessage> =
-            all.chunks(DISTANCES_MAX).map(|part| VectorMessage::Update(part.to_vec())).collect();
-        parts.into_iter()
+        peers.filter_map(|peer| self.distance(peer)).collect()
     }
 
-    fn to_all(&self, messages: Vec<VectorMessage>) -> Vec<Tell> {
+    /// Tells all neighbours these, and nothing more of what changes for as long as that takes at the rate that they keep up with.
+    fn tell_all(&mut self, now: Instant, distances: &[Distance]) -> Vec<Tell> {
+        let most = u32::try_from(table(self.peers_max)).unwrap_or(u32::MAX);
+        let count = u32::try_from(distances.len()).unwrap_or(u32::MAX);
+        self.told_until = Some(now + Duration::from_secs(1) * count / most / TABLES_TOLD_PER_SECOND);
+        let messages: Vec<VectorMessage> = updates(distances).collect();
         let tell =
             |to: &PeerId| messages.iter().map(|message| Tell { to: *to, message: message.clone() }).collect::<Vec<_>>();
         self.neighbours.keys().flat_map(tell).collect()

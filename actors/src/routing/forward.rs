@@ -13,18 +13,18 @@ use bowline_messages::config::MeshConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-use super::distance_vector::DistanceVector;
+use super::distance_vector::{DistanceVector, TABLES_PER_SECOND, table};
 use super::flood::Flood;
 use super::graph::{GraphView, Route};
 use super::hop_limit::HopLimit;
 use super::limits::{Budget, Rates, RelayLimits};
-use super::output::{Counters, Outgoing, Output};
+use super::output::{Counters, Outgoing, Output, Parting};
 use super::routes::{OwnLinks, Routes};
 use super::seen::{Arrived, Seen, Sight};
 use super::source::Source;
 use super::store::{Store, StoreBounds};
-use super::waiting::{Bounds, Parting, Waiting};
-use super::wire::{DISTANCES_MAX, Label, MeshPacket, PacketId, VectorMessage};
+use super::waiting::{Bounds, Waiting};
+use super::wire::{Label, MeshPacket, PacketId, VectorMessage};
 
 /// A neighbour's cost has to change by more than one part in this many before routes are looked for anew: measured costs are never still.
 const COST_PARTS: u32 = 4;
@@ -34,9 +34,8 @@ const OWN_PACKETS: u32 = 4096;
 const ARRIVED_PACKETS: usize = 4096;
 /// A packet waits so long for a link to its next node, here and at the carrier together: later its sender has sent it again.
 const WORTH: Duration = Duration::from_secs(1);
-/// A neighbour may tell all the distances that are kept so many times a second: at once when a session begins, and again while better ways
-/// are found or it asks for numbers. What is beyond is told again with the next interval.
-const TABLES_PER_SECOND: usize = 4;
+/// The best of all routes, in their order.
+const BEST: u8 = 0;
 
 #[derive(Debug, Clone, Copy)]
 struct Held {
@@ -127,7 +126,7 @@ impl Forwarder {
                 .distance_vector
                 .then(|| DistanceVector::new(local, seqno, config.vector_peers, config.vector_interval))
                 .map(|vector| if config.relays() { vector } else { vector.relaying_nothing() }),
-            told: Rates::new((TABLES_PER_SECOND * config.vector_peers.max(DISTANCES_MAX)) as u64),
+            told: Rates::new(u64::from(TABLES_PER_SECOND) * table(config.vector_peers) as u64),
             flood: Flood::new(config.flood_hops, config.flood_packets_per_second),
             seen: Seen::new(config.seen_for, seen_most),
             own: Seen::new(config.seen_for, own_most),
@@ -145,8 +144,7 @@ impl Forwarder {
         let Outgoing { destination, connection, payload, route, keep, on_behalf_of } = outgoing;
         let id = PacketId(self.rng.next_u64());
         let labels = Vec::new();
-        let mut packet = MeshPacket { flood: false, keep, hops: 1, labels, destination, connection, id, payload };
-        packet.hops = self.hop_limit.first(&packet, 0);
+        let packet = MeshPacket { flood: false, keep, hops: 1, labels, destination, connection, id, payload };
         let mut outputs = Vec::new();
         if destination == self.local {
             self.counters.delivered += 1;
@@ -155,7 +153,7 @@ impl Forwarder {
         // Whether there is room for it or not: it comes back only where views differ, and is dropped by its hop limit then.
         self.own.on_packet(now, id);
         let source = on_behalf_of.map_or(Source::Own, Source::For);
-        match self.dispatch(now, view, packet, source, Some(route), &mut outputs) {
+        match self.dispatch(now, view, packet, source, route, &mut outputs) {
             Fate::Sent => {}
             Fate::Stored | Fate::Dropped => outputs.push(Output::Unreachable(destination)),
         }
@@ -201,7 +199,7 @@ impl Forwarder {
             }
         }
         let mut outputs = Vec::new();
-        match self.dispatch(now, view, packet, Source::From(from), None, &mut outputs) {
+        match self.dispatch(now, view, packet, Source::From(from), BEST, &mut outputs) {
             Fate::Sent | Fate::Stored => {
                 self.counters.relayed += 1;
                 self.counters.relayed_bytes += bytes as u64;
@@ -220,16 +218,22 @@ impl Forwarder {
         message: VectorMessage,
     ) -> Vec<Output> {
         let Some(vector) = self.vector.as_mut().filter(|_| self.links.contains_key(&from)) else { return Vec::new() };
-        let amount = match &message {
-            VectorMessage::Update(distances) => distances.len().max(1) as u64,
-            VectorMessage::Request { .. } => 1,
+        // Only to these a way may be found by it; to whom one is asked for, none.
+        let told: Vec<PeerId> = match &message {
+            VectorMessage::Update(distances) => {
+                distances.iter().map(|told| PeerId::from_bytes(told.destination)).collect()
+            }
+            VectorMessage::Request { .. } => Vec::new(),
         };
+        let amount = told.len().max(1) as u64;
         if !self.told.admit(now, from, amount) {
             self.counters.vectors_limited += 1;
             return Vec::new();
         }
         let mut outputs: Vec<Output> = vector.on_message(now, from, message).into_iter().map(Output::Vector).collect();
-        self.release(now, view, &mut outputs);
+        for peer in told {
+            self.release_for(now, view, &peer, &mut outputs);
+        }
         outputs
     }
 
@@ -257,53 +261,31 @@ impl Forwarder {
 
     /// The carrier could not send a packet to a neighbour at all: the neighbour is left alone for a while, and the packet takes
     /// another way.
-    pub fn on_failed(
-        &mut self,
-        now: Instant,
-        view: &dyn GraphView,
-        to: PeerId,
-        packet: MeshPacket,
-        source: Source,
-    ) -> Vec<Output> {
+    pub fn on_failed(&mut self, now: Instant, view: &dyn GraphView, to: PeerId, parting: Parting) -> Vec<Output> {
         let mut outputs = Vec::new();
         if let Some(cost) = self.links.get(&to).copied() {
             self.held.insert(to, Held { until: now + self.config.hold_down, cost: Some(cost) });
             self.counters.withdrawn += 1;
             self.unlink(now, view, to, &mut outputs);
         }
-        if !packet.flood {
-            self.resend(now, view, packet, source, &mut outputs);
-        }
+        self.resend(now, view, parting.packet, parting.source, &mut outputs);
         outputs
     }
 
-    /// The carrier takes no more for a neighbour now; the packet waits, if there is room.
-    pub fn on_busy(&mut self, now: Instant, to: PeerId, packet: MeshPacket, source: Source, expires: Instant) {
+    /// The carrier takes no more for a neighbour now; the packet waits, if there is room, and the neighbour is tried again a moment later.
+    pub fn on_busy(&mut self, now: Instant, to: PeerId, parting: Parting) {
         self.waiting.on_busy(now, to);
-        self.wait(now, to, Parting { packet, source, expires });
+        self.wait(now, to, parting);
     }
 
     /// Whether a packet may be offered to the carrier. Behind one that the carrier did not take it may not, and waits, in order; so what
     /// waits for a busy neighbour is not tried whole.
-    pub fn on_send(
-        &mut self,
-        now: Instant,
-        to: PeerId,
-        packet: MeshPacket,
-        source: Source,
-        expires: Instant,
-    ) -> Option<MeshPacket> {
+    pub fn on_send(&mut self, now: Instant, to: PeerId, parting: Parting) -> Option<Parting> {
         if !self.waiting.is_busy(&to) {
-            return Some(packet);
+            return Some(parting);
         }
-        self.wait(now, to, Parting { packet, source, expires });
+        self.wait(now, to, parting);
         None
-    }
-
-    /// The carrier takes more for a neighbour again.
-    pub fn on_ready(&mut self, now: Instant, to: PeerId) -> Vec<Output> {
-        let send = |Parting { packet, source, expires }| Output::Send { to, packet, source, expires };
-        self.waiting.release(now, &to).into_iter().map(send).collect()
     }
 
     /// The view has changed: what was kept may go on.
@@ -323,7 +305,7 @@ impl Forwarder {
                 outputs.extend(self.link(now, view, peer, cost));
             }
         }
-        outputs.extend(self.waiting.due(now).into_iter().flat_map(|peer| self.on_ready(now, peer)));
+        outputs.extend(self.waiting.due(now).into_iter().flat_map(|peer| self.try_again(now, peer)));
         if let Some(vector) = &mut self.vector {
             outputs.extend(vector.on_timeout(now).into_iter().map(Output::Vector));
         }
@@ -370,19 +352,24 @@ impl Forwarder {
         (self.store.bytes(), self.waiting.bytes())
     }
 
-    /// Sends a packet where it has to go. `route` says which route a packet of this node takes.
+    /// Sends a packet where it has to go, by this one of its routes. One of this node's leaves as if for the first time, even when it was
+    /// to take another way before, or waited: its hop limit is for the way that it takes now, and tells nobody of the other.
     fn dispatch(
         &mut self,
         now: Instant,
         view: &dyn GraphView,
         mut packet: MeshPacket,
         source: Source,
-        route: Option<u8>,
+        route: u8,
         outputs: &mut Vec<Output>,
     ) -> Fate {
-        match self.way(now, view, &mut packet, source, route.unwrap_or(0)) {
+        let begins = source.from().is_none();
+        if begins {
+            packet.hops = self.hop_limit.first(&packet, 0);
+        }
+        match self.way(now, view, &mut packet, source, route) {
             Way::To(to, labels) => {
-                if route.is_some() {
+                if begins {
                     packet.hops = self.hop_limit.first(&packet, labels.len());
                 }
                 packet.labels = labels;
@@ -448,7 +435,7 @@ impl Forwarder {
             route.hops.len() <= usize::from(packet.hops) && route.hops.first().is_some_and(|first| Some(first) != from)
         };
         let best = self.routes.best(own, view, &packet.destination)?;
-        if route == 0 && fits(&best) {
+        if route == BEST && fits(&best) {
             return way_along(&best);
         }
         let all = self.routes.all(own, view, &packet.destination);
@@ -463,14 +450,17 @@ impl Forwarder {
     }
 
     fn send(&mut self, now: Instant, to: PeerId, packet: MeshPacket, source: Source, outputs: &mut Vec<Output>) {
-        let expires = now + WORTH;
-        if let Some(packet) = self.on_send(now, to, packet, source, expires) {
-            outputs.push(Output::Send { to, packet, source, expires });
-        }
+        let parting = Parting { packet, source, expires: now + WORTH };
+        outputs.extend(self.on_send(now, to, parting).map(|parting| Output::Send { to, parting }));
+    }
+
+    /// Tries a busy neighbour again with all that waited for it, in order.
+    fn try_again(&mut self, now: Instant, to: PeerId) -> Vec<Output> {
+        self.waiting.release(now, &to).into_iter().map(|parting| Output::Send { to, parting }).collect()
     }
 
     fn wait(&mut self, now: Instant, to: PeerId, parting: Parting) {
-        if !self.waiting.keep(now, to, parting) {
+        if !self.waiting.keep(now, &to, parting) {
             self.counters.queue_full += 1;
         }
     }
@@ -500,12 +490,12 @@ impl Forwarder {
         if let Some(vector) = &mut self.vector {
             outputs.extend(vector.on_neighbour_lost(now, &peer).into_iter().map(Output::Vector));
         }
-        for parting in self.waiting.release(now, &peer).into_iter().filter(|parting| !parting.packet.flood) {
+        for parting in self.waiting.release(now, &peer) {
             self.resend(now, view, parting.packet, parting.source, outputs);
         }
     }
 
-    /// A packet that did not leave takes another way. What its labels say is no longer of use.
+    /// A packet that did not leave takes another way, unless it goes to everybody: it has left for the others. What its labels say is no longer of use.
     fn resend(
         &mut self,
         now: Instant,
@@ -514,18 +504,25 @@ impl Forwarder {
         source: Source,
         outputs: &mut Vec<Output>,
     ) {
-        packet.labels.clear();
-        self.dispatch(now, view, packet, source, None, outputs);
+        if !packet.flood {
+            packet.labels.clear();
+            self.dispatch(now, view, packet, source, BEST, outputs);
+        }
     }
 
     /// Sends what was kept for peers that can be reached again.
     fn release(&mut self, now: Instant, view: &dyn GraphView, outputs: &mut Vec<Output>) {
         let peers: Vec<PeerId> = self.store.peers().collect();
         for peer in peers {
-            if self.reaches(view, &peer) {
-                for (source, packet) in self.store.take(now, &peer) {
-                    self.resend(now, view, packet, source, outputs);
-                }
+            self.release_for(now, view, &peer, outputs);
+        }
+    }
+
+    /// Sends what was kept for a peer, if it can be reached again.
+    fn release_for(&mut self, now: Instant, view: &dyn GraphView, peer: &PeerId, outputs: &mut Vec<Output>) {
+        if self.store.has(peer) && self.reaches(view, peer) {
+            for (source, packet) in self.store.take(now, peer) {
+                self.resend(now, view, packet, source, outputs);
             }
         }
     }

@@ -31,12 +31,13 @@ pub mod store;
 mod tests;
 mod view;
 mod waiting;
+mod ways;
 pub mod wire;
 
 pub use distance_vector::{DistanceVector, Tell};
 pub use forward::Forwarder;
 pub use graph::{GraphView, Route};
-pub use output::{Counters, Outgoing, Output};
+pub use output::{Counters, Outgoing, Output, Parting};
 pub use routes::{OwnLinks, Routes};
 pub use source::Source;
 pub use wire::{ConnectionId, MeshMessage, MeshPacket, PacketId, RoutingWireError, VectorMessage};

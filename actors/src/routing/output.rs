@@ -33,6 +33,17 @@ impl Outgoing {
     }
 }
 
+/// A packet that is to go to a neighbour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parting {
+    /// The packet.
+    pub packet: MeshPacket,
+    /// On whose account.
+    pub source: Source,
+    /// When it is worth nothing any more.
+    pub expires: Instant,
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -41,11 +52,7 @@ pub enum Output {
         /// The neighbour.
         to: PeerId,
         /// The packet.
-        packet: MeshPacket,
-        /// On whose account.
-        source: Source,
-        /// When it is worth nothing any more.
-        expires: Instant,
+        parting: Parting,
     },
     /// A packet for this node has arrived.
     Deliver {

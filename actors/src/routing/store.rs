@@ -1,6 +1,6 @@
 //! Packets for peers that are away for a while: bounded in bytes, per peer, per neighbour that brought them, and in time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
@@ -37,11 +37,20 @@ struct Waiting {
     bytes: usize,
 }
 
+impl Waiting {
+    /// When the oldest has been kept for too long.
+    fn until(&self) -> Option<Instant> {
+        self.packets.front().map(|kept| kept.until)
+    }
+}
+
 /// The packets kept.
 #[derive(Debug)]
 pub struct Store {
     bounds: StoreBounds,
     peers: BTreeMap<PeerId, Waiting>,
+    /// When the oldest packet for each of them has been kept for too long: neighbours may fill the store with packets for very many.
+    expiries: BTreeSet<(Instant, PeerId)>,
     /// Bytes by the neighbour on whose account they are; `None` is this node.
     brought: BTreeMap<Option<PeerId>, usize>,
     bytes: usize,
@@ -51,7 +60,14 @@ pub struct Store {
 impl Store {
     /// Nothing kept.
     pub const fn new(bounds: StoreBounds) -> Self {
-        Self { bounds, peers: BTreeMap::new(), brought: BTreeMap::new(), bytes: 0, expired: 0 }
+        Self {
+            bounds,
+            peers: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            brought: BTreeMap::new(),
+            bytes: 0,
+            expired: 0,
+        }
     }
 
     /// Keeps a packet, at the cost of older ones for the same peer. Never at the cost of other peers: false when there is no room.
@@ -67,7 +83,11 @@ impl Store {
         if cost > self.bounds.peer_bytes || self.bytes + cost > self.bounds.bytes + freed {
             return false;
         }
-        let waiting = self.peers.entry(packet.destination).or_default();
+        let peer = packet.destination;
+        let waiting = self.peers.entry(peer).or_default();
+        if let Some(until) = waiting.until() {
+            self.expiries.remove(&(until, peer));
+        }
         while waiting.bytes + cost > self.bounds.peer_bytes {
             let Some(oldest) = waiting.packets.pop_front() else { break };
             waiting.bytes -= self::cost(&oldest.packet);
@@ -77,6 +97,7 @@ impl Store {
         }
         waiting.packets.push_back(Kept { until: now + self.bounds.keep, source, packet });
         waiting.bytes += cost;
+        self.expiries.extend(waiting.until().map(|until| (until, peer)));
         self.bytes += cost;
         *self.brought.entry(by).or_default() += cost;
         true
@@ -86,6 +107,9 @@ impl Store {
     pub fn take(&mut self, now: Instant, peer: &PeerId) -> Vec<(Source, MeshPacket)> {
         self.on_timeout(now);
         let Some(waiting) = self.peers.remove(peer) else { return Vec::new() };
+        if let Some(until) = waiting.until() {
+            self.expiries.remove(&(until, *peer));
+        }
         self.bytes -= waiting.bytes;
         waiting.packets.iter().for_each(|kept| settle(&mut self.brought, kept));
         waiting.packets.into_iter().map(|kept| (kept.source, kept.packet)).collect()
@@ -106,23 +130,36 @@ impl Store {
         self.expired
     }
 
+    /// Whether anything is kept for a peer.
+    pub fn has(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// Drops what was kept for too long.
     pub fn on_timeout(&mut self, now: Instant) {
-        for waiting in self.peers.values_mut() {
-            while waiting.packets.front().is_some_and(|kept| kept.until <= now) {
-                let Some(kept) = waiting.packets.pop_front() else { break };
+        while let Some((until, peer)) = self.expiries.first().copied().filter(|(until, _)| *until <= now) {
+            self.expiries.remove(&(until, peer));
+            let Some(waiting) = self.peers.get_mut(&peer) else { continue };
+            while let Some(kept) = waiting.packets.pop_front_if(|kept| kept.until <= now) {
                 waiting.bytes -= cost(&kept.packet);
                 self.bytes -= cost(&kept.packet);
                 settle(&mut self.brought, &kept);
                 self.expired += 1;
             }
+            match waiting.until() {
+                Some(next) => {
+                    self.expiries.insert((next, peer));
+                }
+                None => {
+                    self.peers.remove(&peer);
+                }
+            }
         }
-        self.peers.retain(|_, waiting| !waiting.packets.is_empty());
     }
 
     /// When the next packet has been kept for too long.
     pub fn deadline(&self) -> Option<Instant> {
-        self.peers.values().filter_map(|waiting| waiting.packets.front().map(|kept| kept.until)).min()
+        self.expiries.first().map(|(until, _)| *until)
     }
 }
 
@@ -224,6 +261,8 @@ mod tests {
                 prop_assert!(held <= BOUNDS.bytes);
                 prop_assert!(store.peers.values().all(|waiting| waiting.bytes <= BOUNDS.peer_bytes && !waiting.packets.is_empty()));
                 prop_assert!(store.deadline().is_none_or(|deadline| deadline > at));
+                let oldest: BTreeSet<_> = store.peers.iter().filter_map(|(peer, waiting)| Some((waiting.until()?, *peer))).collect();
+                prop_assert_eq!(&store.expiries, &oldest);
             }
         }
     }

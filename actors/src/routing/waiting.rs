@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
 
-use super::source::Source;
-use super::wire::MeshPacket;
+use super::output::Parting;
 
-/// A neighbour that took no more is tried again after this long, unless it says earlier that it takes more.
+/// A neighbour that took no more is tried again after this long.
 const BUSY: Duration = Duration::from_millis(20);
 
 /// How much waits at most, in bytes on the wire.
@@ -56,26 +55,18 @@ impl Room {
     }
 }
 
-/// A packet that is to go to a neighbour.
-#[derive(Debug)]
-pub(super) struct Parting {
-    pub(super) packet: MeshPacket,
-    pub(super) source: Source,
-    /// When it is worth nothing any more.
-    pub(super) expires: Instant,
-}
-
 /// What waits for one neighbour, oldest first.
 #[derive(Debug)]
 struct Queue {
-    until: Option<Instant>,
+    /// When it is tried again.
+    until: Instant,
     packets: VecDeque<Parting>,
     room: Room,
 }
 
 impl Queue {
-    const fn new(most: usize) -> Self {
-        Self { until: None, packets: VecDeque::new(), room: Room::new(most) }
+    const fn new(most: usize, until: Instant) -> Self {
+        Self { until, packets: VecDeque::new(), room: Room::new(most) }
     }
 }
 
@@ -96,7 +87,8 @@ impl Waiting {
 
     /// A neighbour takes no more for a moment.
     pub(super) fn on_busy(&mut self, now: Instant, neighbour: PeerId) {
-        self.queues.entry(neighbour).or_insert(Queue::new(self.neighbour_most)).until = Some(now + BUSY);
+        let until = now + BUSY;
+        self.queues.entry(neighbour).or_insert(Queue::new(self.neighbour_most, until)).until = until;
     }
 
     /// Whether packets for a neighbour have to wait.
@@ -104,10 +96,11 @@ impl Waiting {
         self.queues.contains_key(neighbour)
     }
 
-    /// Keeps a packet for a busy neighbour. Without room for those on its account it is dropped, and the answer is no.
-    pub(super) fn keep(&mut self, now: Instant, neighbour: PeerId, parting: Parting) -> bool {
+    /// Keeps a packet for a busy neighbour. Without room for those on its account, or when the neighbour is not busy, it is dropped, and the
+    /// answer is no.
+    pub(super) fn keep(&mut self, now: Instant, neighbour: &PeerId, parting: Parting) -> bool {
         let (payer, bytes) = (parting.source.payer(), parting.packet.wire_bytes());
-        let queue = self.queues.entry(neighbour).or_insert(Queue::new(self.neighbour_most));
+        let Some(queue) = self.queues.get_mut(neighbour) else { return false };
         // Those that came first are the first that are worth nothing, or nearly.
         while let Some(old) = queue.packets.pop_front_if(|old| old.expires <= now) {
             queue.room.give_back(&old);
@@ -140,13 +133,12 @@ impl Waiting {
 
     /// Neighbours that are to be tried again.
     pub(super) fn due(&self, now: Instant) -> Vec<PeerId> {
-        let due = |queue: &Queue| queue.until.is_some_and(|until| until <= now);
-        self.queues.iter().filter(|(_, queue)| due(queue)).map(|(neighbour, _)| *neighbour).collect()
+        self.queues.iter().filter(|(_, queue)| queue.until <= now).map(|(neighbour, _)| *neighbour).collect()
     }
 
     /// When the first of them is.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.queues.values().filter_map(|queue| queue.until).min()
+        self.queues.values().map(|queue| queue.until).min()
     }
 
     /// What waits now, in bytes on the wire.

@@ -428,10 +428,9 @@ impl Session {
         self.ways.borrow_mut().penalise(now, route(info), self.chooser.damping());
     }
 
-    pub(super) fn penalty(&self, now: Instant, info: &LinkInfo) -> f64 {
-        let ways = self.ways.borrow();
-        // Hardly ever is there one, and this is asked for each message.
-        if ways.penalties.is_empty() { 0.0 } else { ways.penalty(now, &route(info), self.chooser.damping()) }
+    /// How often the way of a link failed of late, the older the less.
+    pub(super) fn failures(&self, now: Instant, info: &LinkInfo) -> f64 {
+        self.ways.borrow().failures(now, &info.transport, info.remote.host(), self.chooser.damping())
     }
 
     /// The usable links, to be given back to [`room`].
@@ -453,7 +452,7 @@ impl Session {
             .is_measured()
             .then(|| path.rtt.smoothed().as_secs_f64() / 2.0 + path.rtt.variation().as_secs_f64() * 2.0);
         let room = path.room(class, self.urgent_extra());
-        let penalty = self.penalty(now, &path.info);
+        let failures = self.failures(now, &path.info);
         Candidate {
             delay,
             backlog: rate.map_or(in_flight / 1e6, |rate| in_flight / rate),
@@ -461,8 +460,8 @@ impl Session {
             load: Some(in_flight / (in_flight + room as f64).max(1.0)),
             suspected: path.suspicions > 0,
             leaving: path.advice == Advice::Leave,
-            failures: self.chooser.damping().failures(penalty),
-            health: health(path, penalty),
+            failures,
+            health: health(path, failures),
             bandwidth: path.window.bandwidth(),
             bandwidth_is_old: path.window.is_old(now),
             medium: path.info.interface.as_ref().map(|interface| interface.medium).unwrap_or_default(),
@@ -548,10 +547,12 @@ fn same_way(a: &LinkInfo, b: &LinkInfo) -> bool {
 }
 
 /// How a link is doing, as policies see it.
-fn health(path: &Path, penalty: f64) -> Health {
+fn health(path: &Path, failures: f64) -> Health {
+    /// As one failure is, two half-lives later.
+    const OPTIMAL_BELOW: f64 = 0.25;
     match path.state {
         LinkState::Active | LinkState::Degraded if path.suspicions > 0 => Health::Critical,
-        LinkState::Active if penalty < 0.5 && path.rtt.is_measured() => Health::Optimal,
+        LinkState::Active if failures < OPTIMAL_BELOW && path.rtt.is_measured() => Health::Optimal,
         LinkState::Active => Health::Good,
         LinkState::Degraded => Health::Degraded,
         LinkState::Failing => Health::Critical,

@@ -9,6 +9,7 @@ use bowline_messages::{LinkId, MessageClass};
 
 use super::machine::Session;
 use super::path::Path;
+use super::policy::Penalty;
 use super::room;
 
 impl Session {
@@ -23,7 +24,7 @@ impl Session {
             in_flight_bytes: path.window.in_flight(),
             window_bytes: path.window_bytes(),
             expected_delay: self.candidate(now, path, 0).delay,
-            flap_penalty: (self.penalty(now, &path.info) / 8.0).min(1.0),
+            flap_penalty: self.failures(now, &path.info) / Penalty::FAILURES_MAX,
             opinion: self.opinion(path.info.id).cloned().map(Box::new),
             evidence: path.evidence.clone(),
         };

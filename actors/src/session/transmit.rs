@@ -269,27 +269,20 @@ impl Session {
         }
         let at = data.len();
         let start = keys.sealer.begin(data);
+        let end = data.len() + RECORD_FRAMES_BYTES_MAX - frame::ACK_FREQUENCY_BYTES_MAX;
         if self.paths.get(&link).is_some_and(|path| !path.introduced) {
             frame::put_session(data, self.incarnation);
-        }
-        if let Some(wish) = self.paths.get_mut(&link).and_then(|path| match fill {
-            Fill::Control => path.acks.is_for_a_stream(now).then(|| path.ack_pace.in_return(now)).flatten(),
-            Fill::Class(_) | Fill::Datagrams(_) | Fill::Copies => {
-                path.ack_pace.wish(now, path.window.in_flight(), path.window_bytes())
-            }
-        }) {
-            let delay = u64::try_from(wish.delay.as_micros()).unwrap_or(u64::MAX);
-            frame::put_ack_frequency(data, wish.records.into(), delay);
         }
         let begun = data.len();
         self.record_items.clear();
         let pinged = self.put_control(now, link, fill, data, parts);
-        let room = (begun + RECORD_FRAMES_BYTES_MAX).saturating_sub(data.len());
-        self.put_messages(link, fill, room, data, parts);
+        self.put_messages(link, fill, end.saturating_sub(data.len()), data, parts);
         if data.len() == begun {
             start.cancel(data);
             return false;
         }
+        // Behind the rest, so that what is wished goes out with something, or counts as not said.
+        self.put_wish(now, link, fill, data);
         let Some(keys) = parts.keys.get_mut(&link) else { return false };
         let Ok(number) = keys.sealer.finish(data, start) else {
             data.truncate(at);
@@ -364,6 +357,21 @@ impl Session {
             frame::put_ping(data);
         }
         ping
+    }
+
+    /// How the peer is to acknowledge from now on, if that is news.
+    fn put_wish(&mut self, now: Instant, link: LinkId, fill: &Fill, data: &mut BytesMut) {
+        let Some(path) = self.paths.get_mut(&link) else { return };
+        let wish = match fill {
+            Fill::Control => path.acks.is_for_a_stream(now).then(|| path.ack_pace.in_return(now)).flatten(),
+            Fill::Class(_) | Fill::Datagrams(_) | Fill::Copies => {
+                path.ack_pace.wish(now, path.window.in_flight(), path.window_bytes())
+            }
+        };
+        if let Some(wish) = wish {
+            let delay = u64::try_from(wish.delay.as_micros()).unwrap_or(u64::MAX);
+            frame::put_ack_frequency(data, wish.records.into(), delay);
+        }
     }
 
     /// The acknowledgements of this link, and of failing ones that should not carry their own.

@@ -18,6 +18,9 @@ pub(super) type Route = (TransportKind, String);
 /// Ways to the peer that are remembered.
 pub(super) const ROUTES_MAX: usize = 64;
 
+/// What is left of a failure that is forgotten: less than changes any choice.
+const FORGOTTEN: f64 = 0.01;
+
 /// What is known of the ways to a peer; a clone is the same.
 pub(super) type KnownWays = Rc<RefCell<Ways>>;
 
@@ -25,7 +28,7 @@ pub(super) type KnownWays = Rc<RefCell<Ways>>;
 #[derive(Debug, Default)]
 pub(super) struct Ways {
     /// For failures of late.
-    pub(super) penalties: BTreeMap<Route, Penalty>,
+    penalties: BTreeMap<Route, Penalty>,
     /// How late links were: a new link over the same way is as late.
     lateness: BTreeMap<Route, Patience>,
     pub(super) failed: FailedLinks,
@@ -34,17 +37,29 @@ pub(super) struct Ways {
 impl Ways {
     /// A link over this way failed.
     pub(super) fn penalise(&mut self, now: Instant, way: Route, damping: &Damping) {
-        if self.penalties.len() >= ROUTES_MAX {
-            self.penalties.retain(|_, penalty| penalty.value(now, damping) > 0.1);
+        self.penalties.retain(|_, penalty| penalty.failures(now, damping) > FORGOTTEN);
+        if self.penalties.len() >= ROUTES_MAX && !self.penalties.contains_key(&way) {
+            let least = |(_, one): &(_, &Penalty), (_, other): &(_, &Penalty)| {
+                one.failures(now, damping).total_cmp(&other.failures(now, damping))
+            };
+            if let Some(least) = self.penalties.iter().min_by(least).map(|(way, _)| way.clone()) {
+                self.penalties.remove(&least);
+            }
         }
-        if self.penalties.len() < ROUTES_MAX {
-            self.penalties.entry(way).or_insert_with(|| Penalty::none(now)).on_failure(now, damping);
-        }
+        self.penalties.entry(way).or_insert_with(|| Penalty::none(now)).on_failure(now, damping);
     }
 
-    /// What failures of late weigh.
-    pub(super) fn penalty(&self, now: Instant, way: &Route, damping: &Damping) -> f64 {
-        self.penalties.get(way).map_or(0.0, |penalty| penalty.value(now, damping))
+    /// How often a way failed of late, the older the less.
+    pub(super) fn failures(&self, now: Instant, transport: &TransportKind, host: &str, damping: &Damping) -> f64 {
+        // Looked through, not looked up: this is asked for each message, and a name to look up would have to be made.
+        let known = self.penalties.iter().find(|((kind, at), _)| kind == transport && at == host);
+        known.map_or(0.0, |(_, penalty)| penalty.failures(now, damping))
+    }
+
+    /// How many ways failed of late.
+    #[cfg(test)]
+    pub(super) fn penalties(&self) -> usize {
+        self.penalties.len()
     }
 
     /// How late a link over this way was that is gone now.

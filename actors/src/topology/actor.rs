@@ -287,7 +287,7 @@ impl TopologyActor {
                 own.on_look(now, survey, review);
             } else {
                 own.surveyor = Some(Surveyor::new(&own.parts.config));
-                own.looks.done(clock::now(), Duration::ZERO, own.parts.config.analysis_interval);
+                own.looks.failed(clock::now(), own.parts.config.analysis_interval);
             }
             own.carry_out(ctx);
         }));
@@ -301,8 +301,6 @@ impl TopologyActor {
             match output {
                 WatchOutput::Raised(alert) => (self.parts.events)(EventKind::TopologyAlertRaised { alert }),
                 WatchOutput::Cleared(alert) => (self.parts.events)(EventKind::TopologyAlertCleared { alert }),
-                // The report has them.
-                WatchOutput::Critical(_) => {}
             }
         }
         let mut healing = self.parts.state.healing.borrow_mut();
@@ -326,6 +324,13 @@ impl TopologyActor {
             let reason = format!("{refused:?}").to_lowercase();
             metrics::counter!("bowline_healing_refused_total", "reason" => reason).absolute(*count);
         }
+    }
+}
+
+impl Drop for TopologyActor {
+    /// However it ends, by a panic or since the network is given up, too: figures do not show for ever what it saw last.
+    fn drop(&mut self) {
+        gauges::tell_gone();
     }
 }
 
@@ -445,4 +450,4 @@ impl Handler<HealthQuery> for TopologyActor {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

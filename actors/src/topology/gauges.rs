@@ -55,6 +55,14 @@ pub(super) fn judge<'a>(report: &HealthReport, standing: impl Iterator<Item = &'
     }
 }
 
+/// Nobody looks any more: what was seen last is not how things are. There is no number for a status that is not known.
+pub(super) fn tell_gone() {
+    measure(&Survey::default());
+    judge(&HealthReport::default(), std::iter::empty());
+    metrics::gauge!("bowline_topology_clusters").set(0.0);
+    metrics::gauge!("bowline_topology_status").set(f64::NAN);
+}
+
 /// One step of a link for healing.
 pub(super) fn count_step(purpose: HealingPurpose, step: HealingStep) {
     let purpose = match purpose {

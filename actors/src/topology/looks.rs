@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 /// How many times as long as the last look nothing is looked at after it: looks take an eleventh of one processor at most, however large the graph is and
 /// however often somebody changes it.
 const REST: u32 = 10;
+/// Never longer: a process that was stopped while it looked took no time for it, and is to see soon what the network is like now.
+const REST_MAX: Duration = Duration::from_mins(5);
 
 /// When the next look is.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +33,14 @@ impl Looks {
 
     /// A look is over that took so long. The next one is after `pause` unless something changes.
     pub(super) fn done(&mut self, now: Instant, took: Duration, pause: Duration) {
-        self.not_before = now + took * REST;
+        self.not_before = now + (took * REST).min(REST_MAX);
         self.at = self.not_before.max(now + pause);
+    }
+
+    /// A look came to nothing. There is no other one before `pause`, whatever changes: it may come to nothing again.
+    pub(super) fn failed(&mut self, now: Instant, pause: Duration) {
+        self.not_before = now + pause;
+        self.at = self.not_before;
     }
 }
 
@@ -52,6 +60,23 @@ mod tests {
         looks.by(now + MS * 200);
         looks.by(now + MS * 1000);
         assert_eq!(looks.at(), now + MS * 200);
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_while_it_looked_looks_again_soon() {
+        let now = Instant::now();
+        let mut looks = Looks::new(now);
+        looks.done(now, MS * 600_000, MS * 5000);
+        assert_eq!(looks.at(), now + MS * 300_000);
+    }
+
+    #[test]
+    fn a_look_that_came_to_nothing_is_not_repeated_at_once_though_all_of_it_is_news() {
+        let now = Instant::now();
+        let mut looks = Looks::new(now);
+        looks.failed(now, MS * 5000);
+        looks.by(now + MS * 200);
+        assert_eq!(looks.at(), now + MS * 5000);
     }
 
     #[test]

@@ -126,7 +126,12 @@ pub struct Surveyor {
     met: bool,
     /// Whether they are others than when clusters were looked for.
     clusters_met: bool,
+    /// Which nodes of the graph count, by their places, as of the last analysis.
+    here: Vec<bool>,
     last: Survey,
+    /// The thread of the last look.
+    #[cfg(test)]
+    pub(super) looked_on: Option<std::thread::ThreadId>,
 }
 
 impl Surveyor {
@@ -142,7 +147,10 @@ impl Surveyor {
             members: None,
             met: false,
             clusters_met: false,
+            here: Vec::new(),
             last: Survey::default(),
+            #[cfg(test)]
+            looked_on: None,
         }
     }
 
@@ -161,6 +169,10 @@ impl Surveyor {
 
     /// Looks at a graph. Only what may have changed since the last look is worked out anew.
     pub fn look(&mut self, now: Instant, graph: &LiveGraph) -> Survey {
+        #[cfg(test)]
+        {
+            self.looked_on = Some(std::thread::current().id());
+        }
         let met = std::mem::take(&mut self.met);
         if met || graph.structure() != self.last.structure {
             self.analyse(graph);
@@ -176,8 +188,8 @@ impl Surveyor {
 
     /// What the network would be without each of some links of this node: one analysis each. To be asked after [`Surveyor::look`].
     pub fn review(&mut self, graph: &LiveGraph, links: &[PeerId]) -> Review {
-        let (here, _) = own_part(graph, self.members.as_ref());
-        let part = NodeFiltered::from_fn(graph.graph(), |node: NodeIndex<u32>| here[node.index()]);
+        let here = &self.here;
+        let part = NodeFiltered::from_fn(graph.graph(), |node| counts(here, node));
         let mut review = Review::default();
         for peer in links {
             let ends = graph.index(&graph.own()).zip(graph.index(peer));
@@ -196,8 +208,9 @@ impl Surveyor {
         let shape = if elsewhere.len() == 0 {
             self.analyser.analyse(graph.graph())
         } else {
-            self.analyser.analyse(&NodeFiltered::from_fn(graph.graph(), |node: NodeIndex<u32>| here[node.index()]))
+            self.analyser.analyse(&NodeFiltered::from_fn(graph.graph(), |node| counts(&here, node)))
         };
+        self.here = here;
         self.last.shape = Arc::new(shape.clone());
         self.last.elsewhere = Arc::new(elsewhere);
         self.last.structure = graph.structure();
@@ -214,10 +227,9 @@ impl Surveyor {
         if self.last.shape.nodes >= CLUSTERS_BELOW {
             return;
         }
-        let (here, _) = own_part(graph, self.members.as_ref());
-        let part = NodeFiltered::from_fn(graph.graph(), |node: NodeIndex<u32>| here[node.index()]);
+        let part = NodeFiltered::from_fn(graph.graph(), |node| counts(&self.here, node));
         let found = communities(&part);
-        let nodes = graph.graph().node_indices().filter(|node| here[node.index()]);
+        let nodes = graph.graph().node_indices().filter(|node| counts(&self.here, *node));
         let of = nodes.filter_map(|node| Some((graph.peer(node)?, *found.of.get(node.index())?))).collect();
         self.last.clusters = Some(Arc::new(Clusters { of, count: found.count, modularity: found.modularity }));
     }
@@ -271,4 +283,8 @@ impl Surveyor {
         let links = |need: &Need| links_for(need, &willing, allowed(need, &willing, &self.healing).min(PAIRS_NAMED));
         needs.into_iter().map(|need| (need.clone(), links(&need))).collect()
     }
+}
+
+fn counts(here: &[bool], node: NodeIndex<u32>) -> bool {
+    here.get(node.index()).is_some_and(|here| *here)
 }

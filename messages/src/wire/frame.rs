@@ -15,8 +15,8 @@ mod control;
 
 pub use ack::{Ack, AckRanges, put_ack};
 pub use control::{
-    CloseCode, LinkDownCode, SignedAddresses, put_ack_frequency, put_addresses, put_close, put_delivered,
-    put_link_down, put_padding, put_ping, put_quarantined, put_session, put_skip,
+    ACK_FREQUENCY_BYTES_MAX, CloseCode, LinkDownCode, SignedAddresses, put_ack_frequency, put_addresses, put_close,
+    put_delivered, put_link_down, put_padding, put_ping, put_quarantined, put_session, put_skip,
 };
 
 /// The types of frames, as they stand on the wire.

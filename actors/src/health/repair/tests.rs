@@ -121,6 +121,20 @@ fn links_that_stood_before_are_known_unless_they_fell_meanwhile() {
 }
 
 #[test]
+fn what_links_did_while_they_were_asked_for_is_newer_than_the_answer() {
+    for (said, later, repaired) in [(false, true, true), (true, false, false)] {
+        let (mut repairs, now) = (Repairs::new(RepairConfig::default()), Instant::now());
+        repairs.on_asked();
+        repairs.on_symptom(now, Symptom::LinkDegraded { peer: PEER, link: LinkId(1), degraded: later });
+        let one = StandingLink { peer: PEER, link: LinkId(1), transport: tcp(), well: !said };
+        let other = StandingLink { link: LinkId(2), well: true, ..one.clone() };
+        repairs.on_standing(now, [one, other]);
+        repairs.on_timeout(now + RepairConfig::default().stuck);
+        assert_eq!(made(&mut repairs) == [Repair::ResetConnection], repaired, "it said {said}, then {later}");
+    }
+}
+
+#[test]
 fn when_nothing_helps_the_limit_is_reached_said_once_and_then_one_attempt_is_made_in_each_pause() {
     let config = RepairConfig::default();
     let (mut repairs, mut now) = (Repairs::new(config.clone()), Instant::now());

@@ -172,7 +172,7 @@ fn a_member_that_makes_room_is_told_of_and_nothing_more_is_told_about_it() {
     assert_eq!(machine.news.len(), told - gone);
 }
 
-/// Keys that count the packets that are signed with them.
+/// Keys that count the packets that are signed with them, and those whose signatures are checked.
 struct Counted(CheapKeys, Rc<Cell<u32>>);
 
 impl Keys for Counted {
@@ -181,11 +181,36 @@ impl Keys for Counted {
         self.0.sign(bytes)
     }
     fn verify(&self, peer: &PeerId, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.1.set(self.1.get() + u32::from(bytes.first() == Some(&VERSION)));
         self.0.verify(peer, bytes, signature)
     }
     fn admits(&self, _: &PeerId) -> bool {
         true
     }
+}
+
+#[test]
+fn nobody_has_signatures_of_packets_checked_over_a_session() {
+    let (now, me, checked) = (Instant::now(), Simulation::peer(0), Rc::new(Cell::new(0)));
+    let keys = Box::new(Counted(CheapKeys(me), Rc::clone(&checked)));
+    let mut machine = Membership::new(now, MembershipConfig::default(), me, Incarnation(1), keys, 1);
+    let mut member = Liar::new(1);
+    let hello = member.packet_to(machine.node, Message::Announce, &[]);
+    // Through others: this node opened what it was sealed in.
+    assert_eq!(machine.on_direct(now, me, &hello), Ok(()));
+    assert_eq!((checked.replace(0), machine.is_member(&member.node.peer)), (1, true));
+    // In the name of a member, and in its own: this neighbour is in no roster, so nobody would pay.
+    let mut neighbour = Liar::new(2);
+    for _ in 0..1000 {
+        for liar in [&mut member, &mut neighbour] {
+            let mut whole = liar.packet_to(machine.node, Message::Gossip, &[]).to_vec();
+            *whole.last_mut().unwrap() ^= 1;
+            assert_eq!(machine.on_direct(now, node(2).peer, &whole), Err(Refusal::Version));
+        }
+    }
+    assert_eq!(checked.get(), 0);
+    let own = to_direct(&neighbour.packet_to(machine.node, Message::Announce, &[])).unwrap();
+    assert_eq!(machine.on_direct(now, node(2).peer, &own), Ok(()));
 }
 
 #[test]

@@ -303,7 +303,7 @@ fn invented_members_find_half_of_the_places_at_most_and_real_ones_find_room() {
     }
     let machine = simulation.machine(0).unwrap();
     assert!(machine.active() <= 40, "{}", machine.active());
-    let invented = machine.roster.members().filter(|(_, record)| record.heard.is_none()).count();
+    let invented = machine.roster.members().filter(|(_, record)| record.heard().is_none()).count();
     assert!(invented <= 20, "{invented}");
     assert!(machine.refused()[&Refusal::Full] > 3000);
     // A flood goes on while others come: they find room by being heard.
@@ -418,6 +418,29 @@ fn whoever_finds_no_place_has_no_signature_checked() {
     liar.gives(&mut simulation, 0, Message::Gossip, &[forged(2000), forged(2001)]).unwrap();
     let refused = simulation.machine(0).unwrap().refused();
     assert_eq!((refused.get(&Refusal::Full), refused.get(&Refusal::ForgedStatement)), (Some(&2), None));
+}
+
+#[test]
+fn nobody_is_looked_through_for_whoever_finds_no_place() {
+    let (start, me) = (Instant::now(), Simulation::peer(0));
+    let config = MembershipConfig { members_max: 4, ..MembershipConfig::default() };
+    let later = start + config.forget_after * 2;
+    let life = bowline_messages::Incarnation(1);
+    let mut machine = Membership::new(start, config, me, life, Box::new(CheapKeys(me)), 1);
+    let mut members: Vec<Liar> = (1..=4).map(Liar::new).collect();
+    machine.on_packet(start, &members[0].packet(0, Message::Announce, &[])).unwrap();
+    for mut gone in (100..104).map(Liar::new) {
+        machine.on_packet(start, &gone.packet(0, Message::Announce, &[])).unwrap();
+        let leave = Liar::says(Claim::Leave { node: gone.node });
+        machine.on_packet(start, &members[0].packet(0, Message::Gossip, &[leave])).unwrap();
+    }
+    for member in &mut members[1..] {
+        machine.on_packet(later, &member.packet(0, Message::Announce, &[])).unwrap();
+    }
+    assert_eq!((machine.active(), machine.roster.records().len()), (4, 8));
+    // Those that are gone are due to be forgotten. That is done in its turn, and not for each packet of a stranger.
+    assert_eq!(machine.on_packet(later, &Liar::new(9).packet(0, Message::Announce, &[])), Err(Refusal::Full));
+    assert_eq!(machine.roster.records().len(), 8);
 }
 
 #[test]

@@ -413,7 +413,7 @@ impl<M: StateMachine> Group<M> {
         // What is older than the window counts as done, so none may fall out of it.
         let mine = self.waiting.keys().filter(|id| id.origin == self.me && id.life == self.life);
         let oldest = mine.map(|id| id.number).min().unwrap_or(self.numbered);
-        if self.numbered + 1 >= oldest + Done::WINDOW {
+        if self.numbered + 1 >= oldest.saturating_add(Done::WINDOW) {
             return Err(SubmitError::Busy);
         }
         self.numbered += 1;
@@ -509,9 +509,9 @@ impl<M: StateMachine> Group<M> {
     fn propose_again(&mut self, now: Instant, id: CommandId) {
         let token = self.token(now);
         let Some((command, at)) = self.waiting.get_mut(&id) else { return };
-        // It came with a state taken over from another node, which can say what it likes of what was never committed; or its origin takes part no more.
-        let stands = self.partition.configuration().contains(&id.origin)
-            && (id.origin == self.me || command.is_signed(&*self.signer));
+        // It came with a state taken over from another node, which can say what it likes of what was never committed, this node's own commands included; or its
+        // origin takes part no more.
+        let stands = self.partition.configuration().contains(&id.origin) && command.is_signed(&*self.signer);
         if !stands {
             self.waiting.remove(&id);
             self.shared.give_up(&id);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bowline_messages::PeerId;
+use bowline_messages::config::GroupSection;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,8 @@ use crate::partition::state::{VectorClock, Version, Versioned};
 use crate::partition::terms::LEAP_MAX;
 use crate::partition::wire::{Signature, Signer};
 
-/// Commands that may be open in a state: those of as many participants as there may be.
-const OPEN_MAX: usize = 64 * Done::WINDOW as usize;
+/// Commands that may be open in a state: those of as many participants as may be configured.
+const OPEN_MAX: usize = GroupSection::PARTICIPANTS_MAX * Done::WINDOW as usize;
 
 /// What an application has to be so that a group can keep it: commands that change it, in one order everywhere. Called on the node's thread; nothing in here
 /// may block, look at a clock or draw lots.
@@ -129,7 +130,8 @@ impl Ledger {
     /// A state comes from another node, which can say what it likes: no number in it may be one that nothing can follow.
     fn check(&self) -> Result<(), String> {
         let Position { term, index } = self.position;
-        let sound = [term, index, self.fence, self.version].iter().all(|number| *number < NUMBER_MAX);
+        let numbers = [term, index, self.fence, self.done.count(), self.version];
+        let sound = numbers.iter().all(|number| *number < NUMBER_MAX);
         if sound { Ok(()) } else { Err("a number in it cannot be".to_owned()) }
     }
 }

@@ -87,8 +87,7 @@ impl<M: StateMachine> Group<M> {
                 | PartitionOutput::Emit(_)
                 | PartitionOutput::Resume { .. }
                 | PartitionOutput::Order(_)
-                | PartitionOutput::Recover(_)
-                | PartitionOutput::Newer { .. }) => Step::Partition(other),
+                | PartitionOutput::Recover(_)) => Step::Partition(other),
             });
         }
     }
@@ -166,8 +165,6 @@ impl<M: StateMachine> Group<M> {
                 Some(GroupOutput::Order(order))
             }
             PartitionOutput::PersistEvidence(evidence) => Some(GroupOutput::WriteEvidence(evidence)),
-            // The leader brings the log to whoever is behind, without being asked.
-            PartitionOutput::Newer { .. } => None,
             PartitionOutput::PersistLease(_) | PartitionOutput::Send { .. } | PartitionOutput::Pause { .. } => None,
         }
     }
@@ -276,21 +273,23 @@ impl<M: StateMachine> Group<M> {
                     *at = now;
                 }
             }
-            // A leader that lies. What this node itself has of that name, if anything, is still to be done.
-            // Or of a term that cannot be: what is this node's is proposed again by and by.
-            Carried::Unsigned | Carried::Leap => self.partition.count_refused(),
+            // A leader that lies put it there. What this node itself has of that name, if anything, waits on and is proposed again.
+            Carried::Unsigned => self.partition.count_refused(),
+            // Its term is too far above all before. If it is this node's, it waits on and is proposed again.
+            Carried::Leap => self.partition.count_refused(),
         }
     }
 
-    fn do_state(&mut self, now: Instant, output: ResolutionOutput) -> Option<GroupOutput> {
+    pub(super) fn do_state(&mut self, now: Instant, output: ResolutionOutput) -> Option<GroupOutput> {
         match output {
             ResolutionOutput::Adopted { .. } => {
                 self.on_adopted(now);
                 Some(GroupOutput::Adopted)
             }
             ResolutionOutput::Propose(bytes) => {
+                // What waits already was accepted here, while this one may come from a state of another node's.
                 if let Some(command) = Command::decode(&bytes) {
-                    self.waiting.insert(command.id, (command, now));
+                    self.waiting.entry(command.id).or_insert_with(|| (command, now)).1 = now;
                 }
                 None
             }

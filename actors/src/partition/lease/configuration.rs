@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use bowline_messages::PeerId;
 
-/// Participants at most: every one of them is asked, and answers, every few hundred milliseconds.
+/// Participants at most, however the group came to be: far more than may be configured (`GroupSection::PARTICIPANTS_MAX`), so that what a list of them costs
+/// has a bound.
 pub const PARTICIPANTS_MAX: usize = 1024;
 
 /// Why these participants cannot be. The caller's mistake; nothing changed.

@@ -52,13 +52,6 @@ pub enum ContestOutput {
     Active(Token),
     /// This node is not active any more.
     Paused,
-    /// A peer goes by a newer version of the participants: the log has to be fetched.
-    Newer {
-        /// Who.
-        peer: PeerId,
-        /// Which version.
-        version: u64,
-    },
 }
 
 /// What the node is at.
@@ -129,9 +122,7 @@ impl Contest {
     /// Acts on a message of a participant.
     pub fn on_packet(&mut self, now: Instant, from: PeerId, packet: LeasePacket) -> Vec<ContestOutput> {
         let version = self.lease.configuration().version();
-        if packet.version > version && from != self.me {
-            return vec![ContestOutput::Newer { peer: from, version: packet.version }];
-        }
+        // Who goes by a newer one tells nothing here: the leader brings the log to whoever is behind, without being asked.
         if packet.version != version || packet.list != self.lease.configuration().list() {
             return Vec::new();
         }

@@ -12,7 +12,8 @@
 //!   whoever knows a higher term refuses what is done under a lower one. A pause between looking at the lease and acting does no harm.
 //! - A node that comes back does not know how long its grants run: it grants nothing for a whole `duration`. One that has lost its disk too first
 //!   asks the others for the highest term, until a quorum of them has answered that remembers (one of these knows every term that was
-//!   ever held), or until all have answered (a group that begins). More than a minority that lose their disks at once are beyond this.
+//!   ever held), or until all have answered (a group that begins). How much of what they say it takes, `learning` says. More than a minority that
+//!   lose their disks at once are beyond this.
 //! - Participants change by one version at a time whose quorums meet those of the version before, or the node grants nothing for a whole `duration`
 //!   after the change; see [`Lease::adopt`].
 
@@ -28,12 +29,11 @@ use bowline_messages::partition::{Standing, Term, Token};
 
 use super::super::terms::LEAP_MAX;
 use super::configuration::Configuration;
+use super::learning::Learning;
 use super::message::{LeaseMessage, LeaseOutput, LeasePacket, Memory};
 
 /// Rounds of asking that are remembered, by the one who asks and by the one who grants: at three a second, ten seconds' worth.
 const ROUNDS_MAX: usize = 32;
-/// Of what others remember, a term above this is not learned by a node that has forgotten its own, however many say it: it could grant no lower one ever again.
-const LEARNED_MAX: u64 = 1 << 32;
 
 /// How long leases last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,33 +133,6 @@ struct Membership {
     until: Instant,
 }
 
-/// What others know of terms, asked by a node that has forgotten.
-#[derive(Debug, Clone)]
-struct Learning {
-    answers: BTreeMap<PeerId, Told>,
-}
-
-/// What one of them told last.
-#[derive(Debug, Clone, Copy)]
-struct Told {
-    term: Term,
-    /// Whether it has forgotten nothing itself.
-    remembers: bool,
-}
-
-impl Learning {
-    /// The highest term that so many others told. From a single one of them no more is taken than is within reach of what another one told: who lies, however
-    /// often, takes this node no further from the others than they come up to it in a step. Where there is but one other, that one is all there is.
-    fn learned(&self, others: usize) -> Term {
-        let (mut highest, mut second) = (0, 0);
-        for term in self.answers.values().map(|told| told.term.0).filter(|term| *term <= LEARNED_MAX) {
-            second = second.max(term.min(highest));
-            highest = highest.max(term);
-        }
-        Term(if others > 1 { highest.min(second + LEAP_MAX) } else { highest })
-    }
-}
-
 /// The lease of one node. See the module.
 #[derive(Debug, Clone)]
 pub struct Lease {
@@ -208,7 +181,7 @@ impl Lease {
             life,
             grant: None,
             hold_off: Some(now + timing.duration),
-            learning: memory.is_none().then(|| Learning { answers: BTreeMap::new() }),
+            learning: memory.is_none().then(Learning::default),
             candidacy: None,
             membership: None,
         };
@@ -359,7 +332,7 @@ impl Lease {
         self.adopted = now;
         self.configuration = configuration;
         if let Some(learning) = &mut self.learning {
-            learning.answers.clear();
+            learning.begin_again();
         }
         // Who is no participant any more is none of the quorum; a lease that was held runs out as it would have.
         let configuration = &self.configuration;
@@ -583,9 +556,8 @@ impl Lease {
         self.hear(term);
         // Only what was said in this life tells what was granted in the one before.
         let Some(learning) = self.learning.as_mut().filter(|_| nonce == self.life) else { return Vec::new() };
-        learning.answers.insert(from, Told { term, remembers });
-        let learned =
-            learning.learned(self.configuration.participants().iter().filter(|peer| **peer != self.me).count());
+        learning.on_answer(from, term, remembers);
+        let learned = learning.learned(&self.configuration);
         if learned > self.memory.term {
             self.memory = Memory { term: learned, owner: None };
         }
@@ -593,11 +565,7 @@ impl Lease {
     }
 
     fn finish_learning(&mut self) -> bool {
-        let Some(learning) = &self.learning else { return false };
-        let remembering = learning.answers.iter().filter(|(_, told)| told.remembers).map(|(peer, _)| peer);
-        let others = self.configuration.participants().iter().filter(|peer| **peer != self.me);
-        let all = others.clone().all(|peer| learning.answers.contains_key(peer));
-        let finished = all || self.configuration.is_quorum(remembering);
+        let finished = self.learning.as_ref().is_some_and(|learning| learning.is_over(self.me, &self.configuration));
         if finished {
             self.learning = None;
         }

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod contest;
+mod learning;
 mod machine;
 mod message;
 #[cfg(test)]

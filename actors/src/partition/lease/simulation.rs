@@ -184,7 +184,6 @@ impl Simulation {
                 ContestOutput::Persist(memory) => self.members[n].disk = Some(memory),
                 ContestOutput::Active(token) => self.members[n].said = Some(token),
                 ContestOutput::Paused => self.members[n].said = None,
-                ContestOutput::Newer { .. } => panic!("there is one version only"),
                 ContestOutput::Send { to, packet } => self.send(n, usize::from(to.as_bytes()[0]) - 1, packet),
             }
         }

@@ -258,6 +258,12 @@ fn who_has_forgotten_learns_the_highest_term_and_from_a_liar_none_that_is_out_of
         (3, [1, 2, 3], 1 << 30, 3 + LEAP_MAX),
         (5, [1, 2, 3], 1 << 30, 1 << 30),
         (2, [1 << 30, 1 << 30, 1 << 30], 0, 1 << 30),
+        (2, [u64::MAX, 1, 2], 0, 1 << 32),
+        // A liar that holds leases has brought the others as far as this within hours.
+        (3, [12, 12, 1 << 40], 1 << 40, 1 << 40),
+        (3, [1, u64::MAX, 1 << 40], (1 << 40) - 5, 1 << 40),
+        (5, [u64::MAX, 7, 7], 1 << 40, 1 << 40),
+        (5, [7, 7, u64::MAX], 1 << 40, (1 << 40) + LEAP_MAX),
     ];
     for (nodes, lies, honest, learned) in cases {
         let configuration = Arc::new(Configuration::new(1, (0..nodes).map(peer).collect(), None).unwrap());
@@ -275,6 +281,46 @@ fn who_has_forgotten_learns_the_highest_term_and_from_a_liar_none_that_is_out_of
         assert_ne!(still, Some(true), "it knows the terms again");
         assert_eq!(lease.memory(), Memory { term: Term(learned), owner: None }, "{nodes} {lies:?} {honest}");
     }
+}
+
+/// What the others say, in this order, by number; whether that is enough after each; and what is learned in the end.
+fn learns(nodes: usize, said: &[(usize, u64)]) -> (Vec<bool>, Term) {
+    let now = Instant::now();
+    let configuration = Arc::new(Configuration::new(1, (0..nodes).map(peer).collect(), None).unwrap());
+    let mut lease = Lease::new(peer(0), Arc::clone(&configuration), TIMING, None, 7, now);
+    let mut answer = |(from, term): &(usize, u64)| {
+        let message = LeaseMessage::Answer { nonce: 7, term: Term(*term), willing: true, remembers: true };
+        lease.on_packet(now, peer(*from), LeasePacket { version: 1, list: configuration.list(), message });
+        !lease.is_learning()
+    };
+    (said.iter().map(&mut answer).collect(), lease.memory().term)
+}
+
+#[test]
+fn as_many_as_are_no_majority_take_nobody_out_of_reach() {
+    let term = Term(10 + LEAP_MAX);
+    assert_eq!(learns(3, &[(1, u64::MAX), (2, 10)]), (vec![false, true], term));
+    // Two of five lie alike, and three of seven, before and after the others.
+    assert_eq!(learns(5, &[(1, u64::MAX), (2, u64::MAX), (3, 10), (4, 9)]), (vec![false, false, false, true], term));
+    assert_eq!(learns(5, &[(3, 10), (4, 9), (1, u64::MAX), (2, u64::MAX)]).1, term);
+    let lies = [(1, u64::MAX), (2, u64::MAX - 1), (3, 1 << 33)];
+    assert_eq!(learns(7, &[&lies[..], &[(4, 9), (5, 9), (6, 10)]].concat()).1, term);
+}
+
+#[test]
+fn what_somebody_knows_to_have_been_held_is_not_missed_since_others_say_less() {
+    // Within reach of each other the answers of a quorum are enough, and the highest counts, whoever says it.
+    assert_eq!(learns(5, &[(1, 0), (2, 0), (3, 900_000)]), (vec![false, false, true], Term(900_000)));
+    // Where somebody is too far above what others say, all are asked: then as many as can lie beside this one, which forgot, do not keep it down.
+    let high = 1 << 40;
+    assert_eq!(
+        learns(5, &[(1, 0), (2, high), (3, high - 3), (4, high - 9)]),
+        (vec![false, false, false, true], Term(high))
+    );
+    assert_eq!(
+        learns(7, &[(1, 0), (2, 0), (3, high), (4, high), (5, high - 3), (6, high - 9)]),
+        (vec![false, false, false, false, false, true], Term(high))
+    );
 }
 
 #[test]

@@ -164,19 +164,6 @@ pub enum Refused {
     Impossible(&'static str),
 }
 
-/// What became of a proposal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// Not decided yet.
-    Open,
-    /// It is committed.
-    Committed,
-    /// Another entry is committed in its place, or in a later term: it never will be.
-    Lost,
-    /// It is so long ago that the log does not tell any more.
-    Forgotten,
-}
-
 /// A log in a few numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogStatus {
@@ -207,7 +194,6 @@ pub struct Log {
     rng: ChaCha8Rng,
     node: noraft::Node,
     roster: Roster,
-    admitted: BTreeSet<PeerId>,
     /// Who may be taken out of the participants; none: the leader may change them as it likes.
     may_go: Option<BTreeSet<PeerId>>,
     election: Election,
@@ -283,7 +269,6 @@ impl Log {
             rng,
             node,
             roster,
-            admitted: BTreeSet::new(),
             may_go: None,
             election,
             rises: BTreeMap::new(),
@@ -310,12 +295,6 @@ impl Log {
         }
         log.carry_out(now);
         Ok(log)
-    }
-
-    /// Also listens to these, which are known to be members though the log may not say so yet: a node that was away while participants changed, or a new one,
-    /// hears of the leader that way. Whoever the log names is heard anyway.
-    pub fn admit(&mut self, peers: impl IntoIterator<Item = PeerId>) {
-        self.admitted = peers.into_iter().take(self.config.participants_max).collect();
     }
 
     /// From now on participants are only ever lost, and only these: against them this node has proofs itself. A change of which it has none yet is not
@@ -353,15 +332,6 @@ impl Log {
         }
         membership.learners.retain(|peer| !voters.contains(peer));
         membership.next_voters = voters;
-        self.change(now, membership)
-    }
-
-    /// Changes who only follows: a new participant first catches up and then becomes a voter.
-    ///
-    /// # Errors
-    /// [`ProposeError`].
-    pub fn change_learners(&mut self, now: Instant, learners: BTreeSet<PeerId>) -> Result<ProposalId, ProposeError> {
-        let membership = Membership { learners, ..self.membership() };
         self.change(now, membership)
     }
 
@@ -473,20 +443,6 @@ impl Log {
     /// Who takes part, the last entry included even if it is not committed: as it counts for majorities.
     pub fn membership(&self) -> Membership {
         self.roster.membership(self.node.config())
-    }
-
-    /// What became of a proposal.
-    pub fn fate(&self, id: ProposalId) -> Fate {
-        let term_at = |index| self.node.log().entries().get_term(LogIndex::new(index)).map(Term::get);
-        if id.index < self.snapshot.position.index {
-            Fate::Forgotten
-        } else if id.index <= self.delivered {
-            if term_at(id.index) == Some(id.term) { Fate::Committed } else { Fate::Lost }
-        } else if term_at(self.delivered).is_some_and(|term| term > id.term) {
-            Fate::Lost
-        } else {
-            Fate::Open
-        }
     }
 
     /// The log in a few numbers.

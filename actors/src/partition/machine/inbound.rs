@@ -9,7 +9,7 @@ use bowline_messages::partition::{EvidenceKind, PartitionEvent, Term};
 use super::super::evidence::{Own, Proof, Taken};
 use super::super::lease::LeaseMessage;
 use super::super::strategy;
-use super::super::views::Merged;
+use super::super::views::{Merged, View};
 use super::super::wire::{Signed, Statement, WireError};
 use super::{Partition, PartitionOutput};
 
@@ -48,12 +48,7 @@ impl Partition {
                 self.on_contest(now, outputs);
             }
             Statement::Lease { .. } => {}
-            Statement::View(view) => {
-                let configuration = std::sync::Arc::clone(self.configuration());
-                if self.views.merge(now, &configuration, origin, signed.number, &view) == Merged::New {
-                    self.newest.insert(origin, signed);
-                }
-            }
+            Statement::View(view) => self.take_view(now, signed, &view),
             Statement::Relay(inner) => self.on_relayed(now, signed, &inner)?,
             Statement::Proof(proof) => self.on_proof(now, proof),
         }
@@ -74,12 +69,17 @@ impl Partition {
         let statement = signed.statement()?;
         self.compare(now, &signed, &statement);
         if let Statement::View(view) = statement {
-            let configuration = std::sync::Arc::clone(self.configuration());
-            if self.views.merge(now, &configuration, origin, signed.number, &view) == Merged::New {
-                self.newest.insert(origin, signed);
-            }
+            self.take_view(now, signed, &view);
         }
         Ok(())
+    }
+
+    /// A view, from its origin or passed on. The newest of each is kept to be passed on.
+    fn take_view(&mut self, now: Instant, signed: Signed, view: &View) {
+        let configuration = self.contest.lease().configuration();
+        if self.views.merge(now, configuration, signed.origin, signed.number, view) == Merged::New {
+            self.newest.insert(signed.origin, signed);
+        }
     }
 
     /// By which list somebody goes, as it says itself: what others pass on may be from before.

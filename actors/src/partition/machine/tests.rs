@@ -545,7 +545,6 @@ impl Group {
                     assert!(matches!(step, RecoveryStep::SynchronizingState | RecoveryStep::ValidatingConsensus));
                     node.partition.on_step_done(now, step).unwrap()
                 }
-                PartitionOutput::Newer { .. } => panic!("there is one version only"),
             };
             self.carry_out(n, more);
         }

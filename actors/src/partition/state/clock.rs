@@ -61,26 +61,13 @@ impl VectorClock {
     /// A node made one more change.
     ///
     /// # Errors
-    /// [`ClockFull`]: forget those that take no part any more, by [`VectorClock::retain`].
+    /// [`ClockFull`]: it has not made any, and as many have as there may be.
     pub fn tick(&mut self, peer: PeerId, entries_max: usize) -> Result<(), ClockFull> {
         if !self.0.contains_key(&peer) && self.0.len() >= entries_max {
             return Err(ClockFull(entries_max));
         }
         let entry = self.0.entry(peer).or_default();
         *entry = entry.saturating_add(1);
-        Ok(())
-    }
-
-    /// Takes over what another one has seen.
-    ///
-    /// # Errors
-    /// [`ClockFull`].
-    pub fn merge(&mut self, other: &Self, entries_max: usize) -> Result<(), ClockFull> {
-        let new = other.0.keys().filter(|peer| !self.0.contains_key(peer)).count();
-        if self.0.len() + new > entries_max {
-            return Err(ClockFull(entries_max));
-        }
-        other.0.iter().for_each(|(peer, count)| self.raise(*peer, *count));
         Ok(())
     }
 
@@ -98,11 +85,6 @@ impl VectorClock {
     /// Changes of one node that it has seen.
     pub fn of(&self, peer: &PeerId) -> u64 {
         self.0.get(peer).copied().unwrap_or(0)
-    }
-
-    /// Forgets nodes that take no part any more. All nodes have to do so at the same place of the log, or their clocks do not compare.
-    pub fn retain(&mut self, keep: impl Fn(&PeerId) -> bool) {
-        self.0.retain(|peer, _| keep(peer));
     }
 
     /// The nodes in it.

@@ -242,11 +242,6 @@ impl Resolution {
         self.go_on(now, state);
     }
 
-    /// Seeks no more.
-    pub fn give_up(&mut self) {
-        self.seek_at = None;
-    }
-
     fn ask_leader(&mut self, now: Instant) {
         if self.seek_at.is_some_and(|at| at <= now) {
             self.seek_at = Some(now + self.config.retry);

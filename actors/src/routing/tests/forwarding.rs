@@ -111,7 +111,7 @@ fn the_first_failed_use_withdraws_a_way_and_the_packet_takes_another() {
     }
     let (to, packet) = only_send(node.on_outgoing(now, &picture, outgoing(3)));
     assert_eq!(to, peer(1));
-    let (to, again) = only_send(node.on_failed(now, &picture, to, packet.clone(), Source::Own));
+    let (to, again) = only_send(node.on_failed(now, &picture, to, parting(now, packet.clone(), Source::Own)));
     assert_eq!((to, again.id), (peer(2), packet.id));
     assert_eq!(only_send(node.on_outgoing(now, &picture, outgoing(3))).0, peer(2), "the way is withdrawn");
     node.on_neighbour(now, &picture, peer(1), 1);
@@ -152,8 +152,47 @@ fn the_hop_limit_does_not_tell_where_a_packet_begins_and_is_never_too_small() {
     relay.on_neighbour(now, &picture, peer(0), 1);
     relay.on_neighbour(now, &picture, peer(2), 1);
     let (_, second) = only_send(relay.on_packet(now, &picture, peer(0), first.clone()));
-    let spare = |packet: &MeshPacket| usize::from(packet.hops) - packet.labels.len();
     assert_eq!((spare(&first), spare(&second)), (4, 4));
+}
+
+/// How far the hop limit is above the number of labels.
+fn spare(packet: &MeshPacket) -> usize {
+    usize::from(packet.hops) - packet.labels.len()
+}
+
+/// 0 and 9 with two ways between them, a short one by 1 and a much longer one by 2.
+fn detour() -> (Forwarder, Picture, Instant) {
+    let row = [(0, 1), (1, 9), (0, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 9)];
+    let picture = Picture::of(1, &row.map(|link| (link, 1)).into());
+    let mut node = Forwarder::new(peer(0), config(By::View), [1; 32]);
+    let now = Instant::now();
+    for (to, cost) in picture.own(0) {
+        node.on_neighbour(now, &picture, to, cost);
+    }
+    (node, picture, now)
+}
+
+#[test]
+fn a_packet_of_this_node_whose_way_fails_takes_a_much_longer_one_as_if_for_the_first_time() {
+    for on_behalf_of in [None, Some(peer(2))] {
+        let (mut node, picture, now) = detour();
+        let (to, packet) = only_send(node.on_outgoing(now, &picture, Outgoing { on_behalf_of, ..outgoing(9) }));
+        assert_eq!((to, packet.labels.len(), spare(&packet)), (peer(1), 1, 4));
+        let source = on_behalf_of.map_or(Source::Own, Source::For);
+        let (to, packet) = only_send(node.on_failed(now, &picture, to, parting(now, packet, source)));
+        assert_eq!((to, packet.labels.len(), spare(&packet)), (peer(2), 6, 4));
+    }
+}
+
+#[test]
+fn the_hop_limit_of_a_packet_of_this_node_does_not_tell_that_it_waited() {
+    let (mut node, picture, now) = detour();
+    let away = Picture::of(2, &Links::from([((0, 1), 1), ((8, 9), 1)]));
+    let waits = Outgoing { keep: true, ..outgoing(9) };
+    assert!(matches!(node.on_outgoing(now, &away, waits)[..], [Output::Unreachable(_)]));
+    let back = Picture { version: 3, ..picture };
+    let (to, packet) = only_send(node.on_view(now, &back));
+    assert_eq!((to, packet.labels.len(), spare(&packet)), (peer(1), 1, 4));
 }
 
 #[test]

@@ -107,8 +107,8 @@ fn whatever_comes_memory_stays_within_its_bounds() {
     picture.links.insert(peer(7), BTreeMap::from([(peer(8), 1)]));
     for id in 0..2000 {
         for output in node.on_packet(now, &picture, peer(1), passing(id, 2 + id as usize % 6, PAYLOAD_BYTES_MAX)) {
-            if let Output::Send { to, packet, source, expires } = output {
-                node.on_busy(now, to, packet, source, expires);
+            if let Output::Send { to, parting } = output {
+                node.on_busy(now, to, parting);
             }
         }
         let (stored, queued) = node.held_bytes();
@@ -120,7 +120,7 @@ fn whatever_comes_memory_stays_within_its_bounds() {
     let ids: Vec<u64> = outputs
         .iter()
         .filter_map(|output| match output {
-            Output::Send { to, packet, .. } if *to == peer(2) => Some(packet.id.0),
+            Output::Send { to, parting } if *to == peer(2) => Some(parting.packet.id.0),
             Output::Send { .. } | Output::Deliver { .. } | Output::Vector(_) | Output::Unreachable(_) => None,
         })
         .collect();
@@ -138,13 +138,13 @@ fn what_waits_for_a_busy_neighbour_is_tried_with_one_packet_in_order_and_not_for
         let mut sent = Vec::new();
         tries.push(0);
         for output in outputs {
-            let Output::Send { to, packet, source, expires } = output else { continue };
-            let Some(packet) = node.on_send(now, to, packet, source, expires) else { continue };
+            let Output::Send { to, parting } = output else { continue };
+            let Some(parting) = node.on_send(now, to, parting) else { continue };
             *tries.last_mut().unwrap() += 1;
             if sent.len() < room {
-                sent.push(packet.id.0);
+                sent.push(parting.packet.id.0);
             } else {
-                node.on_busy(now, to, packet, source, expires);
+                node.on_busy(now, to, parting);
             }
         }
         sent
@@ -184,8 +184,8 @@ fn what_waits_for_one_leaves_room_for_another_and_for_this_node() {
     let (mut node, picture, now) = relay(config);
     let full = |node: &mut Forwarder, outputs: Vec<Output>| {
         for output in outputs {
-            if let Output::Send { to, packet, source, expires } = output {
-                node.on_busy(now, to, packet, source, expires);
+            if let Output::Send { to, parting } = output {
+                node.on_busy(now, to, parting);
             }
         }
     };
@@ -271,6 +271,80 @@ fn a_neighbour_that_tells_distances_without_end_makes_this_node_say_little() {
 }
 
 #[test]
+fn neighbours_that_tell_distances_without_end_silence_nobody_for_those_behind_this_node() {
+    use crate::routing::wire::Distance;
+    const STEP: Duration = Duration::from_millis(125);
+    let view = Picture::default();
+    let (mut node, _, start) = relay(MeshConfig::default());
+    let mut hearer = Forwarder::new(peer(4), MeshConfig::default(), [4; 32]);
+    hearer.on_neighbour(start, &view, peer(0), 1);
+    let told = |n, seqno, metric| Distance { destination: *peer(n).as_bytes(), seqno, metric };
+    let mut late = Vec::new();
+    for step in 0..320_u16 {
+        let now = start + u32::from(step) * STEP;
+        // 1 and 2 take turns and tell all they may, each time as if all of them had given themselves newer numbers and come nearer.
+        let lies = (100..350).map(|n| told(n, step, 1000 - u32::from(step))).collect();
+        node.on_vector(now, &view, peer(1 + usize::from(step % 2)), VectorMessage::Update(lies));
+        // 5 has a way to 77 for a second, and none for the next.
+        let (second, there) = (step / 8, step / 8 % 2 == 0);
+        if step % 8 == 0 {
+            let metric = if there { 1 } else { Distance::UNREACHABLE };
+            node.on_vector(now, &view, peer(5), VectorMessage::Update(vec![told(77, second, metric)]));
+        }
+        while let Some(at) = node.deadline().filter(|at| *at < now + STEP) {
+            for output in node.on_timeout(at, &view) {
+                if let Output::Vector(tell) = output
+                    && tell.to == peer(4)
+                {
+                    hearer.on_vector(at, &view, peer(0), tell.message);
+                }
+            }
+        }
+        if step % 8 == 7 && hearer.reaches(&view, &peer(77)) != there {
+            late.push(second);
+        }
+    }
+    assert_eq!(node.counters().vectors_limited, 0, "they keep to their limit");
+    assert_eq!((hearer.counters().vectors_limited, late), (0, vec![]));
+}
+
+#[test]
+fn what_a_neighbour_says_of_distances_costs_no_search_for_every_peer_for_which_something_is_kept() {
+    /// Counts the searches.
+    #[derive(Default)]
+    struct Counting(std::cell::Cell<u64>);
+    impl GraphView for Counting {
+        fn version(&self) -> u64 {
+            self.0.set(self.0.get() + 1);
+            1
+        }
+        fn neighbours(&self, _: &PeerId, _: &mut dyn FnMut(PeerId, u32)) {}
+    }
+    let (view, now) = (Counting::default(), Instant::now());
+    let config = MeshConfig { flood_hops: 0, ..MeshConfig::default() };
+    let mut node = Forwarder::new(peer(0), config, [1; 32]);
+    for to in [1, 2] {
+        node.on_neighbour(now, &view, peer(to), 1);
+    }
+    for id in 0..1_500 {
+        node.on_packet(now, &view, peer(1), passing(id, 100 + id as usize, 0));
+    }
+    assert_eq!(node.counters().stored, 1_500);
+    let mut searches = |message| {
+        let before = view.0.get();
+        let outputs = node.on_vector(now, &view, peer(2), message);
+        let sent = outputs.iter().filter(|output| matches!(output, Output::Send { .. })).count();
+        (view.0.get() - before, sent)
+    };
+    let request = VectorMessage::Request { destination: *peer(100).as_bytes(), seqno: 1, hops: 9 };
+    assert_eq!(searches(request), (0, 0));
+    let told = |n| crate::routing::wire::Distance { destination: *peer(n).as_bytes(), seqno: 1, metric: 1 };
+    let (count, sent) = searches(VectorMessage::Update([99, 100, 101].map(told).to_vec()));
+    assert_eq!(sent, 2, "what was kept for those that it tells of goes on");
+    assert!(count <= 10, "{count}");
+}
+
+#[test]
 fn a_packet_that_has_passed_too_many_nodes_ends() {
     let (mut node, picture, now) = relay(MeshConfig::default());
     let last = MeshPacket { hops: 1, ..passing(1, 5, 10) };
@@ -338,14 +412,14 @@ fn what_waited_here_does_not_go_back_to_whom_it_came_from_and_stays_on_its_accou
     // One that a neighbour did not take neither.
     let (to, packet) = only_send(node.on_packet(now, &picture, peer(1), passing(2, 9, 10)));
     assert_eq!(to, peer(2));
-    let again = node.on_failed(now, &picture, to, packet, Source::From(peer(1)));
+    let again = node.on_failed(now, &picture, to, parting(now, packet, Source::From(peer(1))));
     assert!(again.is_empty(), "1 is the only way left, and has had it: {again:?}");
 
     // Packets of others that found no way are floods of others, not this node's own.
     let nothing = Picture::of(2, &Links::new());
     let floods = (100..200).filter(|id| {
         let packet = MeshPacket { keep: false, ..passing(*id, 5, 10) };
-        !node.on_failed(now, &nothing, peer(5), packet, Source::From(peer(1))).is_empty()
+        !node.on_failed(now, &nothing, peer(5), parting(now, packet, Source::From(peer(1)))).is_empty()
     });
     assert_eq!(floods.count(), 10);
     assert!(matches!(node.on_outgoing(now, &nothing, outgoing(7))[..], [Output::Send { .. }, ..]));

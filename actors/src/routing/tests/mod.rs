@@ -13,7 +13,9 @@ use bowline_messages::PeerId;
 use proptest::prelude::*;
 
 use super::wire::Label;
-use super::{ConnectionId, Forwarder, GraphView, MeshPacket, Outgoing, Output, PacketId, Source, VectorMessage};
+use super::{
+    ConnectionId, Forwarder, GraphView, MeshPacket, Outgoing, Output, PacketId, Parting, Source, VectorMessage,
+};
 
 fn peer(n: usize) -> PeerId {
     let mut key = [0; 32];
@@ -101,9 +103,14 @@ fn outgoing(to: usize) -> Outgoing {
     Outgoing::new(peer(to), connection, b"x"[..].into())
 }
 
+/// A packet as a carrier gives it back.
+fn parting(now: Instant, packet: MeshPacket, source: Source) -> Parting {
+    Parting { packet, source, expires: now + std::time::Duration::from_secs(1) }
+}
+
 fn only_send(outputs: Vec<Output>) -> (PeerId, MeshPacket) {
     match &outputs[..] {
-        [Output::Send { to, packet, .. }] => (*to, packet.clone()),
+        [Output::Send { to, parting }] => (*to, parting.packet.clone()),
         other => panic!("{other:?}"),
     }
 }

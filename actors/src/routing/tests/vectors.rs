@@ -307,6 +307,58 @@ fn whoever_asks_for_newer_numbers_without_end_makes_others_say_little() {
 }
 
 #[test]
+fn whoever_asks_for_far_numbers_by_requests_that_end_early_keeps_nobody_from_asking_further() {
+    let mut world = Vectors::new(10, 3, 0);
+    world.late = 60;
+    world.nodes = (0..10).map(|n| DistanceVector::new(peer(n), 1, 64, 60 * SECOND)).collect();
+    // 0 is hostile. 1 reaches 5 by 2 and 3, and by a longer way that it may not use before 5 has given itself a newer number.
+    let row = [(0, 1), (1, 2), (2, 3), (3, 5), (1, 6), (6, 7), (7, 8), (8, 9), (5, 9)];
+    world.live(row.map(|link| (link, 1)), Vec::new());
+    world.run(3 * SECOND);
+    assert_eq!(world.nodes[1].next_hop(&peer(5), None), Some(peer(2)));
+    world.said.clear();
+    for step in 0..100_u16 {
+        if step == 30 {
+            world.set_link(2, 3, None);
+        }
+        // Each ends at the node behind 1.
+        let message = VectorMessage::Request { destination: *peer(5).as_bytes(), seqno: 1000 + step, hops: 2 };
+        let now = world.now;
+        let tells = world.nodes[1].on_message(now, peer(0), message);
+        world.post(1, tells);
+        world.run(Duration::from_millis(100));
+    }
+    assert_eq!(world.nodes[1].next_hop(&peer(5), None), Some(peer(6)));
+    assert_eq!(world.nodes[2].next_hop(&peer(5), None), Some(peer(1)), "nor who asks through it");
+    for to in [2, 6] {
+        let of = *peer(5).as_bytes();
+        let is = |tell: &Tell| matches!(tell.message, VectorMessage::Request { destination, .. } if destination == of);
+        let asked = world.said.iter().filter(|(by, tell)| *by == 1 && tell.to == peer(to) && is(tell)).count();
+        assert!((1..=5).contains(&asked), "once in 2.5 s, no oftener for that: {asked}");
+    }
+}
+
+#[test]
+fn a_request_that_goes_further_is_open_after_one_that_does_not() {
+    let now = Instant::now();
+    let mut node = DistanceVector::new(peer(0), 1, 10, 60 * SECOND);
+    for neighbour in 1..4 {
+        node.on_neighbour(now, peer(neighbour), 1);
+    }
+    let told = Distance { destination: *peer(9).as_bytes(), seqno: 7, metric: 1 };
+    node.on_message(now, peer(1), VectorMessage::Update(vec![told]));
+    let request = |seqno, hops| VectorMessage::Request { destination: *peer(9).as_bytes(), seqno, hops };
+    let asks = node.on_message(now, peer(2), request(100, 2));
+    assert_eq!(asks, [Tell { to: peer(1), message: request(100, 1) }]);
+    // The newest number of these, and the most hops, whoever comes first.
+    for (from, seqno, hops) in [(2, 101, 2), (3, 8, 20), (2, 102, 2)] {
+        assert!(node.on_message(now, peer(from), request(seqno, hops)).is_empty());
+    }
+    let asks = node.on_timeout(now + Duration::from_millis(2_500));
+    assert!(asks.contains(&Tell { to: peer(1), message: request(102, 19) }), "{asks:?}");
+}
+
+#[test]
 fn what_is_wanted_while_an_answer_is_waited_for_is_asked_for_afterwards() {
     let now = Instant::now();
     let mut node = DistanceVector::new(peer(0), 1, 10, 60 * SECOND);
@@ -327,6 +379,30 @@ fn what_is_wanted_while_an_answer_is_waited_for_is_asked_for_afterwards() {
         asked.extend(asks(node.on_timeout(at)).into_iter().map(|tell| (at - now, tell)));
     }
     assert_eq!(asked, [(Duration::from_millis(2_500), Tell { to: peer(1), message: request(10, 8) })]);
+}
+
+#[test]
+fn a_number_that_is_still_needed_when_a_neighbour_comes_or_changes_is_asked_for() {
+    let start = Instant::now();
+    let needs = || {
+        let mut node = DistanceVector::new(peer(0), 1, 10, 60 * SECOND);
+        for (neighbour, metric) in [(1, 1), (2, 4)] {
+            node.on_neighbour(start, peer(neighbour), 1);
+            let distance = Distance { destination: *peer(9).as_bytes(), seqno: 7, metric };
+            node.on_message(start, peer(neighbour), VectorMessage::Update(vec![distance]));
+        }
+        assert_eq!(node.on_neighbour_lost(start, &peer(1)).len(), 1);
+        node
+    };
+    let message = VectorMessage::Request { destination: *peer(9).as_bytes(), seqno: 8, hops: 32 };
+    let request = Tell { to: peer(2), message };
+    // The first request, or its answer, was lost.
+    let later = start + 3 * SECOND;
+    assert_eq!(needs().on_neighbour(later, peer(2), 2), std::slice::from_ref(&request));
+    let tells = needs().on_neighbour(later, peer(3), 1);
+    assert!(tells.contains(&request), "{tells:?}");
+    let told = |tell: &Tell| tell.to == peer(3) && matches!(tell.message, VectorMessage::Update(_));
+    assert!(tells.iter().any(told), "and the new one is told all: {tells:?}");
 }
 
 #[test]

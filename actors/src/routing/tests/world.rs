@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Links, Picture, peer};
-use crate::routing::{ConnectionId, Forwarder, MeshPacket, Outgoing, Output, PacketId, Source, VectorMessage};
+use crate::routing::{ConnectionId, Forwarder, MeshPacket, Outgoing, Output, PacketId, Parting, VectorMessage};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -185,10 +185,9 @@ impl World {
         let mut outputs = VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             match output {
-                Output::Send { to, packet, source, expires } => {
-                    let packet = self.nodes[at].on_send(self.now, to, packet, source, expires);
-                    if let Some(packet) = packet {
-                        outputs.extend(self.transmit(at, to, packet, source, expires));
+                Output::Send { to, parting } => {
+                    if let Some(parting) = self.nodes[at].on_send(self.now, to, parting) {
+                        outputs.extend(self.transmit(at, to, parting));
                     }
                 }
                 Output::Deliver { packet, .. } => {
@@ -210,24 +209,18 @@ impl World {
     }
 
     /// The carrier of a node: it may know that a link is gone, or not; it may have no room.
-    fn transmit(
-        &mut self,
-        at: usize,
-        to: bowline_messages::PeerId,
-        packet: MeshPacket,
-        source: Source,
-        expires: Instant,
-    ) -> Vec<Output> {
+    fn transmit(&mut self, at: usize, to: bowline_messages::PeerId, parting: Parting) -> Vec<Output> {
         let with = usize::from(to.as_bytes()[31]);
         let knows = self.draw(2) == 0;
         if !self.linked(at, with) && knows {
             let view = Rc::clone(&self.views[at]);
-            return self.nodes[at].on_failed(self.now, &*view, to, packet, source);
+            return self.nodes[at].on_failed(self.now, &*view, to, parting);
         }
         if self.draw(20) == 0 {
-            self.nodes[at].on_busy(self.now, to, packet, source, expires);
+            self.nodes[at].on_busy(self.now, to, parting);
             return Vec::new();
         }
+        let packet = parting.packet;
         let sent = self.sent.entry((at, packet.id)).or_default();
         let again = sent.iter().any(|(before, flood)| *before == with || !flood || !packet.flood);
         assert!(!again, "node {at} sends {packet:?} to {with} after {sent:?}");

@@ -122,16 +122,17 @@ impl Handler<RepairPath> for SessionActor {
         let now = clock::now();
         match order.repair {
             Repair::ResetConnection => {
-                if let Some(id) = order.link {
-                    if self.with_machine(|machine, parts| machine.reset(now, id, parts)) {
-                        self.carry_out(ctx);
-                        // One that the machine does not know, or no more.
-                        self.forget_link(id, "reset as a repair");
-                    } else {
-                        tracing::info!(link = %id, "a link is not reset: no other is well");
-                    }
+                let reset = |machine: &mut Session, parts: &mut Parts<'_>| {
+                    order.link.filter(|id| machine.reset(now, *id, parts))
+                };
+                if let Some(id) = self.with_machine(reset) {
+                    self.carry_out(ctx);
+                    // One that the machine does not know, or no more.
+                    self.forget_link(id, "reset as a repair");
+                    self.keeper().hurry(now, &order.transport, false);
+                } else {
+                    tracing::info!(link = ?order.link, "a link is not reset: no other is well");
                 }
-                self.keeper().hurry(now, &order.transport, false);
             }
             Repair::TuneParameters => self.keeper().hurry(now, &order.transport, true),
             // The tickets are forgotten already.

@@ -113,15 +113,12 @@ impl Chooser {
         let (policy, request) = (policy(wanted.policy), self.request(now, wanted));
         let binding = binding(&self.needs, wanted);
         in_question(&binding, links, |open| {
-            let mut places = 0..open.len();
             let worth = |(at, link): (usize, &Candidate)| {
-                let missed = binding.missed_by(link);
-                let place = if missed && open.len() < links.len() { None } else { places.next() };
-                let worth = match place {
+                let worth = match open.iter().position(|other| other.link == link.link) {
                     Some(place) => policy.worth(&request, open, place),
                     None => policy.worth(&request, links, at),
                 };
-                if missed { worth.missing() } else { worth }
+                if binding.missed_by(link) { worth.missing() } else { worth }
             };
             links.iter().enumerate().map(worth).collect()
         })

@@ -17,9 +17,7 @@ pub struct Damping {
     pub tolerance_min: Duration,
     /// How long a choice stands at least, failures aside.
     pub dwell: Duration,
-    /// What each failure adds to a link's penalty.
-    pub penalty: f64,
-    /// The time in which a penalty halves.
+    /// The time in which what a failure weighs halves.
     pub half_life: Duration,
 }
 
@@ -30,18 +28,12 @@ impl Default for Damping {
             tolerance: 0.1,
             tolerance_min: Duration::from_millis(1),
             dwell: Duration::from_secs(1),
-            penalty: 2.0,
             half_life: Duration::from_secs(20),
         }
     }
 }
 
 impl Damping {
-    /// How many failures of just now a penalty stands for.
-    pub fn failures(&self, penalty: f64) -> f64 {
-        if self.penalty > 0.0 { penalty / self.penalty } else { 0.0 }
-    }
-
     /// The longest delay that is as good as this one, in seconds.
     pub fn as_good_as(&self, seconds: f64) -> f64 {
         seconds + (seconds * self.tolerance).max(self.tolerance_min.as_secs_f64())
@@ -88,36 +80,31 @@ pub(super) fn settle(
     }
 }
 
-/// The decaying memory of a link's failures.
+/// The decaying memory of the failures of a way.
 #[derive(Debug, Clone, Copy)]
 pub struct Penalty {
-    value: f64,
+    failures: f64,
     at: Instant,
 }
 
 impl Penalty {
-    /// The greatest penalty: more failures change nothing any more.
-    const MAX: f64 = 8.0;
+    /// The most: at a tenth of stability for each, more would change nothing (SPEC F4).
+    pub const FAILURES_MAX: f64 = 5.0;
 
     /// No failure so far.
     pub fn none(now: Instant) -> Self {
-        Self { value: 0.0, at: now }
+        Self { failures: 0.0, at: now }
     }
 
-    /// The penalty now: 0 without failures, halving with every half-life.
-    pub fn value(&self, now: Instant, damping: &Damping) -> f64 {
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.value * 0.5_f64.powf(elapsed / damping.half_life.as_secs_f64().max(1e-3))
-    }
-
-    /// How many failures of just now it stands for: one that was a half-life ago counts half.
+    /// How many failures of just now it stands for: one that was a half-life ago counts half. 0 to [`Self::FAILURES_MAX`].
     pub fn failures(&self, now: Instant, damping: &Damping) -> f64 {
-        damping.failures(self.value(now, damping))
+        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.failures * 0.5_f64.powf(elapsed / damping.half_life.as_secs_f64().max(1e-3))
     }
 
     /// Notes a failure.
     pub fn on_failure(&mut self, now: Instant, damping: &Damping) {
-        self.value = (self.value(now, damping) + damping.penalty).min(Self::MAX);
+        self.failures = (self.failures(now, damping) + 1.0).min(Self::FAILURES_MAX);
         self.at = now;
     }
 }

@@ -160,11 +160,9 @@ impl Candidate {
         1.0 + PER_FAILURE * self.failures()
     }
 
-    /// Its failures: finite, 0 and up.
+    /// Its failures: finite, 0 to [`Penalty::FAILURES_MAX`].
     fn failures(&self) -> f64 {
-        /// More change nothing: the score is next to nothing by then.
-        const FAILURES_MAX: f64 = 50.0;
-        if self.failures.is_finite() { self.failures.clamp(0.0, FAILURES_MAX) } else { 0.0 }
+        if self.failures.is_finite() { self.failures.clamp(0.0, Penalty::FAILURES_MAX) } else { 0.0 }
     }
 }
 

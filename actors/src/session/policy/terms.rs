@@ -72,6 +72,13 @@ impl Needs {
         Self { by_class: (!usual).then(|| Box::new(by_class)) }
     }
 
+    /// The same for every class.
+    #[cfg(test)]
+    pub(super) fn of_all(requirements: Requirements) -> Self {
+        let need = Need { requirements, ..Need::REFERENCE };
+        Self { by_class: Some(Box::new([need; MessageClass::ALL.len()])) }
+    }
+
     /// Those of a class.
     pub fn of(&self, class: MessageClass) -> &Need {
         self.by_class.as_ref().and_then(|all| all.get(class.index())).unwrap_or(&Need::REFERENCE)

@@ -248,10 +248,13 @@ prop_compose! {
         room in 0_usize..2,
         suspected in any::<bool>(),
         leaving in any::<bool>(),
+        bandwidth_is_old in any::<bool>(),
     ) -> Candidate {
-        let [delay, forecast, load, bandwidth, reliability, stability, security, _] = numbers;
+        let [delay, forecast, load, bandwidth, reliability, stability, security, stretch] = numbers;
+        let stretch = stretch.unwrap_or(1.0);
         Candidate {
-            delay, forecast, sample, backlog, room, load, suspected, leaving, failures, bandwidth, reliability, stability, security,
+            delay, forecast, stretch, sample, backlog, room, load, suspected, leaving, failures, bandwidth, bandwidth_is_old,
+            reliability, stability, security,
             ..Candidate::unmeasured(LinkId(id))
         }
     }
@@ -263,10 +266,14 @@ proptest! {
         links in prop::collection::vec(any_candidate(), 1..8),
         later in prop::collection::vec(any_candidate(), 1..8),
         margin in any_number(),
+        limits in prop::array::uniform4(any_number()),
     ) {
         let now = Instant::now();
-        for name in PolicyName::ALL {
-            let mut chooser = Chooser::new(Damping { margin, ..Damping::default() }, Needs::default(), 1);
+        let [latency_max, bandwidth_min, reliability_min, security_min] = limits;
+        let required = Requirements { latency_max, bandwidth_min, reliability_min, security_min };
+        let needs = [Needs::default(), Needs::of_all(required)];
+        for (name, needs) in PolicyName::ALL.into_iter().flat_map(|name| needs.clone().map(|needs| (name, needs))) {
+            let mut chooser = Chooser::new(Damping { margin, ..Damping::default() }, needs, 1);
             for (links, at) in [(&links, now), (&later, now + Duration::from_secs(2)), (&links, now)] {
                 let choice = chooser.choose(at, by(name), links).0;
                 prop_assert!(choice.links[0].is_some() || name == PolicyName::LoadBalanced, "{:?}", name);
@@ -274,7 +281,7 @@ proptest! {
                 prop_assert!(links.iter().all(|c| c.cost().is_finite() && c.cost() >= 0.0));
                 let request = Request {
                     now: at, class: MessageClass::Bulk, bytes: Some(1), standing: None, damping: chooser.damping(),
-                    tuning: &Tuning::default(), requirements: &Requirements::default(), weights: &terms::REFERENCE_WEIGHTS, learned: &Learned::default(), random: 3,
+                    tuning: &Tuning::default(), requirements: &required, weights: &terms::REFERENCE_WEIGHTS, learned: &Learned::default(), random: 3,
                     turn: 0,
                 };
                 for place in 0..links.len() {

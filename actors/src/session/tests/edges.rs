@@ -191,7 +191,7 @@ fn a_refusal_behind_the_handshake_is_the_reason_until_a_record_has_opened() {
     assert!(said(&world.ends[0]) > 0 && world.ends[0].session.link(one).is_none(), "{:?}", world.ends[0].events);
     assert_eq!(world.state(0), ReceiptState::OnWire, "it may have been read");
     let up = |end: &End| end.events.iter().filter(|event| matches!(event, EventKind::LinkUp { .. })).count();
-    let penalty = |world: &World| world.ends[0].session.penalty(world.now, &info(one, true, "tcp"));
+    let penalty = |world: &World| world.ends[0].session.failures(world.now, &info(one, true, "tcp"));
     assert_eq!((up(&world.ends[0]), penalty(&world)), (0, 0.0), "it was never up and has not failed");
     assert_eq!((started(&world.ends[0]), failed(&world.ends[0], one)), (0, false));
 
@@ -394,4 +394,42 @@ fn a_flood_of_records_that_bring_nothing_costs_the_link_and_honest_traffic_does_
     }
     assert!(failed(&world.ends[1], link));
     assert!(world.ends[1].observed.contains(&Behaviour::Flooded));
+}
+
+#[test]
+fn a_record_with_everything_that_can_be_due_is_no_longer_than_a_record_may_be() {
+    let mut world = World::with_config(SessionConfig { channel_window: 1 << 30, ..SessionConfig::default() });
+    let one = world.link(1, "tcp", 5 * MS, 0);
+    world.run(Duration::from_secs(1));
+    // The link is known to be fast, so that records are as long as they get.
+    let now = world.now;
+    world.ends[1].send(Outgoing::new(MessageClass::Bulk, vec![7; 1 << 20]), now);
+    world.run(Duration::from_secs(2));
+    // More channels were read here than one record announces, with names and windows as long as they get …
+    for n in 0..64 {
+        let now = world.now;
+        let channel = ChannelId((1 << 31) - 1 - n);
+        world.ends[0].send(Outgoing::new(MessageClass::Bulk, vec![0; 8]).on(channel), now);
+    }
+    world.ends[1].appetite = 0;
+    world.run(100 * MS);
+    // … a stream was sent that leaves the window empty, and now there is more to send than a record holds, in pieces that leave no gap.
+    let now = world.now;
+    let path = world.ends[1].session.paths.get_mut(&one).unwrap();
+    for n in 0..400_u32 {
+        path.ack_pace.on_sent(now + MS * n, 1000);
+    }
+    path.introduced = false;
+    world.now += 400 * MS;
+    world.ends[1].appetite = usize::MAX;
+    let now = world.now;
+    for _ in 0..3000 {
+        world.ends[1].send(Outgoing::new(MessageClass::Bulk, vec![0; 8]), now);
+    }
+    world.run(Duration::from_secs(2));
+    for (side, end) in world.ends.iter().enumerate() {
+        assert!(!failed(end, one), "side {side}: {:?}", end.events);
+        assert!(end.session.link(one).is_some(), "side {side}: {:?}", end.events);
+    }
+    assert_eq!((world.ends[0].got.len(), world.ends[1].got.len()), (3001, 64));
 }

@@ -492,7 +492,7 @@ impl Fuzz {
             let session = &end.session;
             assert!(end.outbox.lost() <= 4000, "{}", end.outbox.lost());
             assert!(session.copies.len() <= 1000 && session.hedges.len() <= 1000 && session.orphans.is_empty());
-            assert!(session.outputs.is_empty() && session.ways.borrow().penalties.len() <= 64);
+            assert!(session.outputs.is_empty() && session.ways.borrow().penalties() <= 64);
             assert!(session.notices.values().all(|notices| notices.len() <= 64));
             assert!(
                 session.notices.len() <= session.paths.keys().count(),

@@ -239,7 +239,7 @@ fn records_that_were_rejected_before_a_link_was_watched_are_no_errors_of_now() {
 #[test]
 fn one_failure_is_one_penalty_whether_it_was_concluded_first_or_not() {
     let (mut world, ids) = busy(&[("tcp", 5 * MS), ("ws", 8 * MS)]);
-    let penalty = |world: &World| world.ends[0].session.penalty(world.now, &info(ids[0], true, "tcp"));
+    let penalty = |world: &World| world.ends[0].session.failures(world.now, &info(ids[0], true, "tcp"));
     world.line(ids[0]).hole = [true, true];
     while state(&world, ids[0]).is_usable() {
         talk(&mut world, 10);

@@ -20,11 +20,7 @@ fn assert_intended(world: &World, id: LinkId) {
         assert_eq!(end.events.iter().filter(|event| closed(event)).count(), 1, "side {side}: {:?}", end.events);
         assert_eq!(end.session.failovers(), 0);
         assert!(end.session.failed().is_empty(), "side {side}: {:?}", end.session.failed());
-        assert!(
-            end.session.ways.borrow().penalties.is_empty(),
-            "side {side}: {:?}",
-            end.session.ways.borrow().penalties
-        );
+        assert_eq!(end.session.ways.borrow().penalties(), 0, "side {side}: {:?}", end.session.ways.borrow());
         assert!(end.session.link(id).is_none());
     }
 }

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::ThreadId;
 use std::time::Duration;
 
-use actix::Addr;
+use actix::{Addr, Message};
 use bowline_messages::topology::{AlertKind, HealthReport, NetworkGraph, OverallStatus};
 
 use super::*;
@@ -212,16 +213,39 @@ async fn who_says_one_thing_here_and_another_there_is_proven_by_what_was_signed(
     assert_eq!((proof.peer, told), (from, 1));
 }
 
+/// On which thread an actor looked last; none while it looks.
+#[derive(Message)]
+#[rtype(result = "Option<ThreadId>")]
+struct LookedOn;
+
+impl Handler<LookedOn> for TopologyActor {
+    type Result = Option<ThreadId>;
+
+    fn handle(&mut self, _: LookedOn, _: &mut Self::Context) -> Self::Result {
+        self.surveyor.as_ref().and_then(|surveyor| surveyor.looked_on)
+    }
+}
+
 #[actix::test]
 async fn a_large_graph_is_analysed_on_another_thread() {
     let plane = Rc::new(Plane::default());
-    let config = TopologyConfig { beside_from: 0, ..TopologyConfig::default() };
+    // Long enough that what was looked at last is new: without news there is nothing to do elsewhere.
+    let analysis_interval = Duration::from_secs(600);
+    let config = TopologyConfig { beside_from: 0, analysis_interval, ..TopologyConfig::default() };
     let peers = start(&plane, 3, &config);
     plane.link(peers[0], peers[1]);
     plane.link(peers[1], peers[2]);
     until(&plane, &peers[2], |report| report.topology.nodes == 3 && report.topology.diameter == 2).await;
     let report = report(&plane, &peers[2]).await;
     assert_eq!(report.topology.clusters, Some(1));
+    let node = plane.nodes.borrow().get(&peers[2]).cloned().unwrap();
+    let on = loop {
+        if let Some(on) = node.send(LookedOn).await.unwrap() {
+            break on;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_ne!(on, std::thread::current().id());
 }
 
 /// What a node announces of itself and its links, as its neighbours know it.
@@ -286,7 +310,7 @@ async fn a_node_on_the_word_of_one_counts_once_the_membership_knows_it() {
 
 /// What metrics show, by their names with the labels.
 #[derive(Default)]
-struct Shown(RefCell<BTreeMap<String, Arc<AtomicU64>>>);
+pub(crate) struct Shown(RefCell<BTreeMap<String, Arc<AtomicU64>>>);
 
 impl Shown {
     fn cell(&self, key: &metrics::Key) -> Arc<AtomicU64> {
@@ -295,8 +319,12 @@ impl Shown {
         Arc::clone(self.0.borrow_mut().entry(name).or_default())
     }
 
-    fn gauge(&self, name: &str) -> Option<f64> {
+    pub(crate) fn gauge(&self, name: &str) -> Option<f64> {
         self.0.borrow().get(name).map(|cell| f64::from_bits(cell.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn counter(&self, name: &str) -> Option<u64> {
+        self.0.borrow().get(name).map(|cell| cell.load(Ordering::Relaxed))
     }
 }
 
@@ -342,4 +370,22 @@ async fn metrics_tell_how_the_network_is_and_what_was_done_for_it() {
         name.starts_with("bowline_healing_links_total redundancy linked") && count.load(Ordering::Relaxed) > 0
     });
     assert!(healed, "{:?}", shown.0.borrow().keys());
+}
+
+#[actix::test]
+async fn metrics_do_not_go_on_showing_a_network_that_was_given_up() {
+    tokio::time::pause();
+    let shown = Shown::default();
+    let _guard = metrics::set_default_local_recorder(&shown);
+    let plane = Rc::new(Plane::default());
+    let (peers, parts) = start_with_parts(&plane, 1, &TopologyConfig::default());
+    let node = plane.nodes.borrow().get(&peers[0]).cloned().unwrap();
+    node.send(MembersSeen { down: BTreeSet::from([PeerId::from_bytes([9; 32])]) }).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let figures = ["bowline_topology_nodes", "bowline_topology_missing_members"].map(|name| shown.gauge(name));
+    assert_eq!((figures, shown.gauge("bowline_topology_status")), ([Some(1.0); 2], Some(2.0)));
+    drop(TopologyActor::new(parts[0].clone()));
+    let figures = ["bowline_topology_nodes", "bowline_topology_missing_members"].map(|name| shown.gauge(name));
+    assert_eq!(figures, [Some(0.0); 2]);
+    assert!(shown.gauge("bowline_topology_status").is_some_and(f64::is_nan), "neither well nor ill: nobody knows");
 }

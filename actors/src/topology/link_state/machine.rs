@@ -5,6 +5,7 @@
 //! budget makes news late, never many.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -64,6 +65,8 @@ pub(super) struct Neighbour {
     intake: Bucket,
     /// Bytes that may still be sent to it because it asked: its share of the budget, so that what it asks for leaves the others theirs.
     answers: Bucket,
+    /// When it was told last what this node knows.
+    listed: Option<Instant>,
 }
 
 /// The gossip of one node; see the module.
@@ -85,6 +88,8 @@ pub struct LinkState {
     refusals: Refusals,
     budget: Bucket,
     flush_at: Option<Instant>,
+    /// Who was sent something last of what neighbours are owed.
+    served: Option<PeerId>,
     compare_at: Instant,
     compared: Option<PeerId>,
     pub(super) rng: ChaCha8Rng,
@@ -116,6 +121,7 @@ impl LinkState {
             refusals: Refusals::default(),
             budget: Bucket::new(now, config.send_bytes_per_second as f64, config.send_burst_bytes as f64),
             flush_at: None,
+            served: None,
             compare_at: now + config.compare_interval,
             compared: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -173,6 +179,7 @@ impl LinkState {
                 asked: None,
                 intake,
                 answers: Bucket::new(now, 0.0, self.config.send_burst_bytes as f64),
+                listed: None,
             };
             self.neighbours.insert(*peer, fresh);
             // One of the two begins; the other one would find the same.
@@ -183,7 +190,6 @@ impl LinkState {
             self.compare_at = self.compare_at.min(soon);
         }
         if changed {
-            self.share_answers(now);
             self.origination.on_change();
         }
         if news || changed {
@@ -219,7 +225,6 @@ impl LinkState {
         let before = self.neighbours.len();
         self.neighbours.retain(|peer, _| !self.excluded.contains(peer));
         if self.neighbours.len() != before {
-            self.share_answers(now);
             self.origination.on_change();
         }
         self.relink(now);
@@ -340,6 +345,9 @@ impl LinkState {
 
     fn list(&mut self, now: Instant, to: PeerId, from: PeerId, until: PeerId, answer: bool) {
         let packet = self.config.packet_bytes_max as usize;
+        if let Some(neighbour) = self.neighbours.get_mut(&to) {
+            neighbour.listed = Some(now);
+        }
         for listing in compare::listings(&self.database, from, until, answer, packet) {
             self.answer(now, to, &listing);
         }
@@ -459,28 +467,34 @@ impl LinkState {
         }
     }
 
-    /// Sends what neighbours are owed, as far as the budget goes.
+    /// Sends what neighbours are owed, as far as the budget goes: one datagram to each in turn, so that nobody who is owed much, and can see to it that it
+    /// always is, keeps the others waiting.
     fn flush(&mut self, now: Instant) {
         self.flush_at = None;
         let packet = self.config.packet_bytes_max as usize;
-        let peers: Vec<PeerId> = self.neighbours.keys().copied().collect();
-        // Who comes first changes, so that a small budget is shared.
-        let first = if peers.is_empty() { 0 } else { self.rng.random_range(0..peers.len()) };
-        for peer in peers[first..].iter().chain(&peers[..first]) {
-            while let Some(list) = self.next_owed(now, peer, packet) {
-                let bytes: usize = list.iter().map(|(_, signed)| signed.bytes()).sum();
-                let ready = self.budget.ready(now, (bytes + PACKET_BYTES_BESIDES) as f64);
-                if ready > now {
-                    if let Some(neighbour) = self.neighbours.get_mut(peer) {
-                        neighbour.owed.extend(list.into_iter().map(|(origin, _)| origin));
-                    }
-                    self.flush_at = Some(ready);
-                    return;
+        while let Some(peer) = self.next_in_turn() {
+            let Some(list) = self.next_owed(now, &peer, packet) else { continue };
+            let bytes: usize = list.iter().map(|(_, signed)| signed.bytes()).sum();
+            let ready = self.budget.ready(now, (bytes + PACKET_BYTES_BESIDES) as f64);
+            if ready > now {
+                if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+                    neighbour.owed.extend(list.into_iter().map(|(origin, _)| origin));
                 }
-                let list = list.into_iter().map(|(_, signed)| signed).collect();
-                self.send(now, *peer, &Message::Announcements(list));
+                self.flush_at = Some(ready);
+                return;
             }
+            self.served = Some(peer);
+            let list = list.into_iter().map(|(_, signed)| signed).collect();
+            self.send(now, peer, &Message::Announcements(list));
         }
+    }
+
+    /// The next neighbour after the one served last that is owed something.
+    fn next_in_turn(&self) -> Option<PeerId> {
+        let waits = |(peer, of): (&PeerId, &Neighbour)| (!of.owed.is_empty()).then_some(*peer);
+        let after = self.served.map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.neighbours.range((after, Bound::Unbounded)).find_map(waits);
+        later.or_else(|| self.neighbours.iter().find_map(waits))
     }
 
     /// As much of what a neighbour is owed as fits a datagram; none when it is owed nothing.
@@ -500,23 +514,24 @@ impl LinkState {
         (!list.is_empty()).then_some(list)
     }
 
-    /// Divides the budget among the neighbours, as far as answers to them go.
-    fn share_answers(&mut self, now: Instant) {
-        let share = 1.0 / self.neighbours.len().max(1) as f64;
-        let per_second = self.config.send_bytes_per_second as f64 * share;
-        // One whole datagram at least, else it would never go.
-        let burst = (self.config.send_burst_bytes as f64 * share).max(self.config.packet_bytes_max as f64);
-        for neighbour in self.neighbours.values_mut() {
-            neighbour.answers.resize(now, per_second, burst);
-        }
+    /// What part of the budget answers to one neighbour may take: of a certain part the share of one of those that compared lately and found
+    /// a difference, so that who comes to a node with many links catches up soon; no less than if all of them asked.
+    fn answers_share(&self, now: Instant) -> f64 {
+        let lately = |at: Instant| now.saturating_duration_since(at) < self.config.compare_interval;
+        let asking = self.neighbours.values().filter(|neighbour| neighbour.listed.is_some_and(lately)).count();
+        (ANSWERS_SHARE / asking.max(1) as f64).max(1.0 / self.neighbours.len().max(1) as f64)
     }
 
     /// Sends what a neighbour asked for, as far as its share goes.
     fn answer(&mut self, now: Instant, to: PeerId, message: &Message) {
         let payload = wire::encode(message);
-        let bytes = payload.len() as f64;
-        let fits = self.neighbours.get_mut(&to).is_some_and(|neighbour| neighbour.answers.take(now, bytes));
-        if fits && self.budget.take(now, bytes) {
+        let (bytes, share) = (payload.len() as f64, self.answers_share(now));
+        let per_second = self.config.send_bytes_per_second as f64 * share;
+        // One whole datagram at least, else it would never go.
+        let burst = (self.config.send_burst_bytes as f64 * share).max(self.config.packet_bytes_max as f64);
+        let Some(neighbour) = self.neighbours.get_mut(&to) else { return };
+        neighbour.answers.resize(now, per_second, burst);
+        if neighbour.answers.take(now, bytes) && self.budget.take(now, bytes) {
             self.outputs.push_back(LinkStateOutput::Send { to, payload });
         }
     }
@@ -533,6 +548,8 @@ impl LinkState {
 /// For so many of the intervals between comparisons a neighbour is new with which no comparison ends in agreement: one that excluded a node
 /// which is known here never agrees.
 const NEW_FOR: u32 = 12;
+/// What part of the budget answers take when few neighbours ask: news has the rest.
+const ANSWERS_SHARE: f64 = 0.5;
 /// What the carrier takes at most.
 const PACKET_BYTES_MAX: u64 = 16 << 10;
 /// What a neighbour pays for each node that is looked through for it, in bytes.

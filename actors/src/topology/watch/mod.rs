@@ -41,8 +41,6 @@ pub enum WatchOutput {
     Raised(Alert),
     /// An alert is over.
     Cleared(Alert),
-    /// Bridge nodes are other ones now: these are critical.
-    Critical(BTreeSet<PeerId>),
 }
 
 /// The watch over the shape of one node's view of the network.
@@ -53,7 +51,6 @@ pub struct Watch {
     over: VecDeque<(Alert, Instant, Instant)>,
     anomalies: Anomalies,
     trend: Trend,
-    critical: BTreeSet<PeerId>,
     summary: Option<TopologySummary>,
     survey: Survey,
     /// Members that are down, as the membership has it.
@@ -71,7 +68,6 @@ impl Watch {
             config: watch,
             standing: BTreeMap::new(),
             over: VecDeque::new(),
-            critical: BTreeSet::new(),
             summary: None,
             survey: Survey::default(),
             down: Arc::default(),
@@ -87,12 +83,7 @@ impl Watch {
         let mut found = BTreeMap::new();
         self.limits(&summary, &mut found);
         self.strange(&summary, &mut found);
-        let mut outputs = self.settle(now, found);
-        let critical: BTreeSet<PeerId> = survey.bridge_nodes.iter().map(|node| node.peer).collect();
-        if critical != self.critical {
-            self.critical.clone_from(&critical);
-            outputs.push(WatchOutput::Critical(critical));
-        }
+        let outputs = self.settle(now, found);
         self.advice = advice::advice(self.standing.values().map(|(alert, _)| alert), survey);
         self.summary = Some(summary);
         outputs
@@ -105,11 +96,6 @@ impl Watch {
             self.look_for_missing(&mut summary);
             self.summary = Some(summary);
         }
-    }
-
-    /// Bridge nodes: load had better not be shed there.
-    pub fn critical(&self) -> &BTreeSet<PeerId> {
-        &self.critical
     }
 
     /// The alerts that stand.

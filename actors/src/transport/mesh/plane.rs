@@ -262,7 +262,7 @@ impl Plane {
         for output in outputs {
             let port = self.nodes.get(&at).and_then(|node| node.port.clone());
             match output {
-                Output::Send { to, packet, .. } => self.transmit(now, at, to, MeshMessage::Packet(packet)),
+                Output::Send { to, parting } => self.transmit(now, at, to, MeshMessage::Packet(parting.packet)),
                 Output::Vector(tell) => self.transmit(now, at, tell.to, MeshMessage::Vector(tell.message)),
                 Output::Deliver { by, packet } => news.extend(port.map(|port| News::Packet(port, by, packet))),
                 Output::Unreachable(peer) => news.extend(port.map(|port| News::Unreachable(port, peer))),

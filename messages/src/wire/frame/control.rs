@@ -253,6 +253,9 @@ pub fn put_quarantined(into: &mut BytesMut, channel: ChannelId, sequence: u64) {
     varint::put(into, sequence);
 }
 
+/// The longest ACK_FREQUENCY frame, in bytes: its type (two bytes), its length and two numbers.
+pub const ACK_FREQUENCY_BYTES_MAX: usize = 2 + 1 + 2 * 8;
+
 /// Appends an ACK_FREQUENCY frame.
 ///
 /// # Panics

@@ -147,11 +147,9 @@ impl Live {
         }
         if shape.nodes_elsewhere > 0 && !shape.torn {
             let (nodes, parts) = (shape.nodes_elsewhere, shape.components.saturating_sub(1));
-            text.push_str(&format!(
-                "  {nodes} other node{} in {parts} part{} that no way leads to, or that hang on one node alone\n",
-                plural(nodes),
-                plural(parts)
-            ));
+            let parts = if parts > 0 { format!(" in {parts} part{}", plural(parts)) } else { String::new() };
+            let other = format!("  {nodes} other node{}{parts}", plural(nodes));
+            text.push_str(&format!("{other} that no way leads to, or that hang on one node alone\n"));
         }
         text
     }
@@ -281,6 +279,11 @@ mod tests {
         };
         let strange = text(shape(2, Vec::new(), false));
         assert!(strange.contains("2 other nodes in 1 part that no way leads to") && !strange.contains("DISCONNECTED"));
+        let hanging = text(TopologySummary { components: 1, ..shape(3, Vec::new(), false) });
+        assert!(
+            hanging.contains("  3 other nodes that no way leads to, or that hang on one node alone\n"),
+            "{hanging}"
+        );
         let torn = text(shape(2, vec![peer(2)], true));
         assert!(torn.contains("DISCONNECTED: 2 parts") && torn.contains("missing, without a word (1): bob"), "{torn}");
     }

@@ -70,7 +70,7 @@ impl Lease {
         if let Some(learning) = &self.learning {
             // The terms are in the memory already; those apart from each other that are not have no place in a small model.
             let answers: BTreeMap<u8, bool> =
-                learning.answers.iter().map(|(peer, told)| (name(*peer), told.remembers)).collect();
+                learning.answers().map(|(peer, remembers)| (name(peer), remembers)).collect();
             (2, answers).hash(hasher);
         }
         if let Some(own) = &self.candidacy {

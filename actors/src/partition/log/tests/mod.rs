@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rand::RngExt as _;
 
 use super::*;
-use world::{World, ms, peer};
+use world::{Fate, World, ms, peer};
 
 #[test]
 fn one_leads_and_what_it_proposes_is_committed_everywhere() {

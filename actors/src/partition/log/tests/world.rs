@@ -19,6 +19,49 @@ pub(super) fn peer(number: u8) -> PeerId {
     PeerId::from_bytes([number; 32])
 }
 
+/// What became of a proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Not decided yet.
+    Open,
+    /// It is committed.
+    Committed,
+    /// Another entry is committed in its place, or in a later term: it never will be.
+    Lost,
+    /// It is so long ago that the log does not tell any more.
+    Forgotten,
+}
+
+/// What tests ask of a log, or do to it, and nobody else.
+impl Log {
+    /// What became of a proposal.
+    pub(super) fn fate(&self, id: ProposalId) -> Fate {
+        let term_at = |index| self.node.log().entries().get_term(LogIndex::new(index)).map(Term::get);
+        if id.index < self.snapshot.position.index {
+            Fate::Forgotten
+        } else if id.index <= self.delivered {
+            if term_at(id.index) == Some(id.term) { Fate::Committed } else { Fate::Lost }
+        } else if term_at(self.delivered).is_some_and(|term| term > id.term) {
+            Fate::Lost
+        } else {
+            Fate::Open
+        }
+    }
+
+    /// Changes who only follows: a new participant first catches up and then becomes a voter.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub(super) fn change_learners(
+        &mut self,
+        now: Instant,
+        learners: BTreeSet<PeerId>,
+    ) -> Result<ProposalId, ProposeError> {
+        let membership = Membership { learners, ..self.membership() };
+        self.change(now, membership)
+    }
+}
+
 /// A node: its log, its medium, and what waits for the medium.
 pub(super) struct Node {
     pub(super) log: Log,

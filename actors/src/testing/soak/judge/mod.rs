@@ -138,7 +138,7 @@ impl Judge {
             self.forgive(failure);
         }
         if failure.kind.is_sudden() || matches!(failure.kind, FailureKind::Reset | FailureKind::Flapping) {
-            case.sightings = self.sightings(now, failure);
+            case.sightings = self.sightings(now, failure).unwrap_or_default();
         }
         self.cases.insert(failure.id, case);
         // A fading link fails when it is silent, a paused node when it wakes.
@@ -147,13 +147,13 @@ impl Judge {
         }
     }
 
-    /// The sides that should notice a failure now; none while one of the processes is stopped.
-    fn sightings(&self, now: Duration, failure: &Failure) -> Vec<Sighting> {
+    /// The sides that should notice a failure now; `None`: nobody is asked, because one of the processes is stopped.
+    fn sightings(&self, now: Duration, failure: &Failure) -> Option<Vec<Sighting>> {
         let stopped = |(_, other): &(Duration, Failure)| {
             other.kind == FailureKind::Pause && other.end >= now && pauses(other, failure.pair)
         };
         if self.excuses.iter().any(stopped) {
-            return Vec::new();
+            return None;
         }
         let mut sightings = Vec::new();
         for (node, peer) in [failure.pair, (failure.pair.1, failure.pair.0)] {
@@ -164,7 +164,7 @@ impl Judge {
             let side = |medium: &MediumIndex| Side { node, peer, medium: *medium };
             sightings.extend(seen.map(|medium| Sighting { side: side(medium), noticed: false, had_other }));
         }
-        sightings
+        Some(sightings)
     }
 
     /// A process is stopped: it notices nothing, and to its peers every link is silent. What they had still to notice is not asked for.
@@ -185,11 +185,12 @@ impl Judge {
             }
         }
         if failure.kind == FailureKind::Fading {
-            let silent = self.sightings(now, &failure);
-            let sides = 2 * failure.media.len() as u64;
-            self.tally.of(failure.kind).foreseen += sides.saturating_sub(silent.len() as u64);
-            if let Some(case) = self.cases.get_mut(&id) {
-                case.sightings = silent;
+            if let Some(silent) = self.sightings(now, &failure) {
+                let sides = 2 * failure.media.len() as u64;
+                self.tally.of(failure.kind).foreseen += sides.saturating_sub(silent.len() as u64);
+                if let Some(case) = self.cases.get_mut(&id) {
+                    case.sightings = silent;
+                }
             }
             self.begin_watch(now, id);
         }

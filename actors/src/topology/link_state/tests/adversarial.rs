@@ -334,6 +334,100 @@ fn a_neighbour_that_asks_without_end_leaves_the_others_their_news() {
 }
 
 #[test]
+fn a_neighbour_that_always_lacks_everything_leaves_the_others_their_news() {
+    let begin = Instant::now();
+    let mut node = machine(begin, 0, &LinkStateConfig::default());
+    node.on_neighbours(begin, &(1..10).map(|number| (peer(number), LinkFacts::default())).collect());
+    let near = (1..10).map(|number| signed(&announcement(number, 5, &[0]), 90));
+    let far = (10..400).map(|number| signed(&announcement(number, 5, &[1]), 90));
+    for some in near.chain(far).collect::<Vec<_>>().chunks(50) {
+        send(&mut node, begin, some);
+    }
+    assert_eq!(node.known().0, 400);
+    let lacks = wire::encode(&Message::Listing { answer: false, from: [0; 32], to: [255; 32], entries: Vec::new() });
+    // Neighbour 2 has another link each second. How long it takes until each of the others knows.
+    let at = |sequence: u64| begin + S * 6 + S * sequence as u32;
+    let mut heard = BTreeMap::new();
+    for tick in 0..2_300_u32 {
+        let now = begin + Duration::from_millis(10) * tick;
+        for sequence in (6..16).filter(|sequence| at(*sequence) == now) {
+            let news = signed(&announcement(2, sequence, &[0, 500 + sequence as usize]), 90);
+            node.on_packet(now, peer(2), &wire::encode(&Message::Announcements(vec![news])));
+        }
+        node.on_packet(now, peer(1), &lacks);
+        if node.deadline().is_some_and(|at| at <= now) {
+            node.on_timeout(now);
+        }
+        for output in drain(&mut node) {
+            let LinkStateOutput::Send { to, payload } = output else { continue };
+            let Ok(Message::Announcements(list)) = wire::decode(&payload) else { continue };
+            for said in list.iter().filter_map(|signed| wire::decode_body(&signed.body).ok()) {
+                let sequence = said.stamp.sequence;
+                if said.origin == peer(2) && sequence > 5 {
+                    heard.entry((to, sequence)).or_insert(now - at(sequence));
+                }
+            }
+        }
+    }
+    for (other, sequence) in (3..10).flat_map(|other| (6..16).map(move |sequence| (other, sequence))) {
+        let after = heard.get(&(peer(other), sequence));
+        assert!(after.is_some_and(|after| *after < S), "{other} {sequence}: {after:?}");
+    }
+}
+
+#[test]
+fn a_newcomer_at_a_node_with_many_neighbours_that_ask_nothing_catches_up_in_seconds() {
+    let ms = Duration::from_millis(1);
+    let (mut now, mut hub) = (Instant::now(), machine(Instant::now(), 0, &LinkStateConfig::default()));
+    let links = |others: usize| (2000..2000 + others).chain([1]).map(|number| (peer(number), LinkFacts::default()));
+    hub.on_neighbours(now, &links(0).collect());
+    let all: Vec<_> =
+        (1..1000).map(|number| signed(&announcement(number, 5, &[usize::from(number > 1)]), 90)).collect();
+    for some in all.chunks(50) {
+        now += S / 5;
+        send(&mut hub, now, some);
+    }
+    assert_eq!(hub.known().0, 1000);
+    let mut newcomer = machine(now, 2099, &LinkStateConfig::default());
+    let mut came = None;
+    for tick in 0..8_000 {
+        now += ms * 10;
+        match tick {
+            0 => hub.on_neighbours(now, &links(99).collect()),
+            // When it is quiet.
+            2_000 => {
+                hub.on_neighbours(now, &links(100).collect());
+                newcomer.on_neighbours(now, &BTreeMap::from([(peer(0), LinkFacts::default())]));
+                came = Some(now);
+            }
+            _ => {}
+        }
+        for node in [&mut hub, &mut newcomer] {
+            if node.deadline().is_some_and(|at| at <= now) {
+                node.on_timeout(now);
+            }
+        }
+        let (from_hub, from_newcomer) = (drain(&mut hub), drain(&mut newcomer));
+        for output in from_hub {
+            match output {
+                LinkStateOutput::Send { to, payload } if to == peer(2099) => newcomer.on_packet(now, peer(0), &payload),
+                LinkStateOutput::Send { .. } | LinkStateOutput::TwoFaced { .. } => {}
+            }
+        }
+        for output in from_newcomer {
+            if let LinkStateOutput::Send { payload, .. } = output {
+                hub.on_packet(now, peer(2099), &payload);
+            }
+        }
+        if newcomer.known().0 > 1000 {
+            break;
+        }
+    }
+    let took = came.map(|came| now - came);
+    assert!(newcomer.known().0 > 1000 && took.is_some_and(|took| took < S * 20), "{took:?}: {:?}", newcomer.known());
+}
+
+#[test]
 fn comparisons_without_end_are_not_answered() {
     let (now, mut node) = node();
     for salt in 0..100_000 {
