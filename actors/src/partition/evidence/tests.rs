@@ -200,7 +200,7 @@ fn view(n: u64) -> Statement {
 }
 
 fn grant(term: u64, holder: u8) -> Statement {
-    let message = LeaseMessage::Granted { term: Term(term), holder: peer(holder), round: 1, life: 9 };
+    let message = LeaseMessage::Granted { term: Term(term), holder: peer(holder), round: 1, asker: 7, life: 9 };
     Statement::Lease { to: peer(holder), packet: LeasePacket { version: 1, list: 0, message } }
 }
 

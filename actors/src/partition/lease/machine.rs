@@ -12,8 +12,9 @@
 //!   whoever knows a higher term refuses what is done under a lower one. A pause between looking at the lease and acting does no harm.
 //! - A node that comes back does not know how long its grants run: it grants nothing for a whole `duration`. One that has lost its disk too first
 //!   asks the others for the highest term, until a quorum of them has answered that remembers (one of these knows every term that was
-//!   ever held), or until all have answered (a group that begins). How much of what they say it takes, `learning` says. More than a minority that
-//!   lose their disks at once are beyond this.
+//!   ever held), or until all have answered (a group that begins). How much of what they say it takes, `learning` says. It may ask for a term again that it
+//!   asked for before and nobody granted; so whatever is said of an asking names the life in which it was asked, and a term is granted to one life only. More
+//!   than a minority that lose their disks at once are beyond this.
 //! - Participants change by one version at a time whose quorums meet those of the version before, or the node grants nothing for a whole `duration`
 //!   after the change; see [`Lease::adopt`].
 
@@ -95,6 +96,8 @@ pub struct VersionError {
 struct Grant {
     to: PeerId,
     term: Term,
+    /// The life of the candidate.
+    asker: u64,
     until: Instant,
     /// When it answered each round, for members' leases; only ever the first time.
     answered: BTreeMap<u64, Instant>,
@@ -229,9 +232,10 @@ impl Lease {
         candidacy.round += 1;
         let (term, round) = (candidacy.term, candidacy.round);
         remember(&mut candidacy.asked, round, now);
-        let mut outputs = self.broadcast(LeaseMessage::Ask { term, round });
+        let asker = self.life;
+        let mut outputs = self.broadcast(LeaseMessage::Ask { term, round, asker });
         // The own grant is one like all others; nobody has to be told.
-        self.grant(now, self.me, term, round);
+        self.grant(now, self.me, term, round, asker);
         outputs.extend(self.on_granted(now, self.me, term, round, self.life));
         outputs
     }
@@ -241,8 +245,8 @@ impl Lease {
         // Grants for this term are all that binds others to a lease that is still held under the term before.
         let never_held = |own: &mut Candidacy| own.until.is_none() && own.before.is_none();
         let Some(candidacy) = self.candidacy.take_if(never_held) else { return Vec::new() };
-        let mut outputs = self.broadcast(LeaseMessage::Withdrawn { term: candidacy.term });
-        outputs.extend(self.on_withdrawn(now, self.me, candidacy.term));
+        let mut outputs = self.broadcast(LeaseMessage::Withdrawn { term: candidacy.term, asker: self.life });
+        outputs.extend(self.on_withdrawn(now, self.me, candidacy.term, self.life));
         outputs
     }
 
@@ -259,8 +263,8 @@ impl Lease {
                 vec![self.to(from, LeaseMessage::Answer { nonce, term, willing, remembers })]
             }
             LeaseMessage::Answer { nonce, term, willing: _, remembers } => self.on_answer(from, nonce, term, remembers),
-            LeaseMessage::Ask { term, round } => self.on_ask(now, from, term, round),
-            LeaseMessage::Granted { term, holder, round, life } if holder == self.me => {
+            LeaseMessage::Ask { term, round, asker } => self.on_ask(now, from, term, round, asker),
+            LeaseMessage::Granted { term, holder, round, asker, life } if holder == self.me && asker == self.life => {
                 self.on_granted(now, from, term, round, life)
             }
             LeaseMessage::Granted { .. } => Vec::new(),
@@ -272,7 +276,7 @@ impl Lease {
                 self.on_confirmed(from, term, round, life, remaining);
                 Vec::new()
             }
-            LeaseMessage::Withdrawn { term } => self.on_withdrawn(now, from, term),
+            LeaseMessage::Withdrawn { term, asker } => self.on_withdrawn(now, from, term, asker),
         }
     }
 
@@ -444,8 +448,9 @@ impl Lease {
         self.timing
     }
 
-    fn on_ask(&mut self, now: Instant, from: PeerId, term: Term, round: u64) -> Vec<LeaseOutput> {
-        let never = term <= self.memory.term && self.memory != (Memory { term, owner: Some(from) });
+    fn on_ask(&mut self, now: Instant, from: PeerId, term: Term, round: u64, asker: u64) -> Vec<LeaseOutput> {
+        let another_life = self.granted(from, term).is_some_and(|grant| grant.asker != asker);
+        let never = another_life || term <= self.memory.term && self.memory != (Memory { term, owner: Some(from) });
         let refused = self.to(from, LeaseMessage::Refused { term, highest: self.memory.term, never });
         if !self.may_grant(now) || self.is_bound_to_another(from, now) {
             return vec![refused];
@@ -463,18 +468,18 @@ impl Lease {
         } else if never {
             return vec![refused];
         }
-        if self.grant(now, from, term, round) {
+        if self.grant(now, from, term, round, asker) {
             let (holder, life) = (from, self.life);
-            outputs.push(self.to(from, LeaseMessage::Granted { term, holder, round, life }));
+            outputs.push(self.to(from, LeaseMessage::Granted { term, holder, round, asker, life }));
         }
         outputs
     }
 
     /// Binds this node, and says whether it did: a round that was answered, or one before it, is not answered again. Otherwise what confirms
     /// the first answer would count from the second one.
-    fn grant(&mut self, now: Instant, to: PeerId, term: Term, round: u64) -> bool {
-        if self.grant.as_ref().is_none_or(|grant| (grant.to, grant.term) != (to, term)) {
-            self.grant = Some(Grant { to, term, until: now, answered: BTreeMap::new(), round: 0 });
+    fn grant(&mut self, now: Instant, to: PeerId, term: Term, round: u64, asker: u64) -> bool {
+        if self.granted(to, term).is_none() {
+            self.grant = Some(Grant { to, term, asker, until: now, answered: BTreeMap::new(), round: 0 });
         }
         if to != self.me {
             self.candidacy = None;
@@ -488,6 +493,11 @@ impl Lease {
         grant.until = now + self.timing.duration;
         remember(&mut grant.answered, round, now);
         true
+    }
+
+    /// The grant of a term to a candidate, the last one of this node; it may have run out.
+    fn granted(&self, to: PeerId, term: Term) -> Option<&Grant> {
+        self.grant.as_ref().filter(|grant| (grant.to, grant.term) == (to, term))
     }
 
     fn on_granted(&mut self, now: Instant, from: PeerId, term: Term, round: u64, life: u64) -> Vec<LeaseOutput> {
@@ -528,7 +538,7 @@ impl Lease {
     }
 
     fn on_confirmed(&mut self, from: PeerId, term: Term, round: u64, life: u64, remaining: Duration) {
-        let Some(grant) = self.grant.as_ref().filter(|grant| (grant.to, grant.term) == (from, term)) else { return };
+        let Some(grant) = self.granted(from, term) else { return };
         if life != self.life || self.memory.term != term {
             return;
         }
@@ -541,7 +551,10 @@ impl Lease {
 
     /// A grant is free again. That is not written down: after a restart the node would at worst grant the same term to the same peer again,
     /// who has no use for it.
-    fn on_withdrawn(&mut self, now: Instant, from: PeerId, term: Term) -> Vec<LeaseOutput> {
+    fn on_withdrawn(&mut self, now: Instant, from: PeerId, term: Term, asker: u64) -> Vec<LeaseOutput> {
+        if self.granted(from, term).is_some_and(|grant| grant.asker != asker) {
+            return Vec::new();
+        }
         if (Memory { term, owner: Some(from) }) == self.memory {
             self.memory.owner = None;
         }

@@ -42,8 +42,10 @@ pub enum LeaseMessage {
     Ask {
         /// The term.
         term: Term,
-        /// Grows with every asking for the same term.
+        /// Grows with every asking for the same term in one life.
         round: u64,
+        /// A number of the sender's present life: one that lost its disk may ask for a term again that it asked for before.
+        asker: u64,
     },
     /// The sender grants the lease.
     Granted {
@@ -54,6 +56,8 @@ pub enum LeaseMessage {
         holder: PeerId,
         /// The round of the asking.
         round: u64,
+        /// The number that came with the asking.
+        asker: u64,
         /// A number of the sender's present life, to come back in [`LeaseMessage::Confirmed`].
         life: u64,
     },
@@ -81,6 +85,8 @@ pub enum LeaseMessage {
     Withdrawn {
         /// The term.
         term: Term,
+        /// The number that came with the asking.
+        asker: u64,
     },
 }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::super::terms::LEAP_MAX;
 use super::machine::FenceError;
+use super::message::LeaseOutput;
 use super::simulation::{Simulation, TIMING, peer};
 use super::{Configuration, Contest, ContestOutput, Lease, LeaseMessage, LeasePacket, Memory, Pacing, VersionError};
 
@@ -134,7 +135,7 @@ fn a_change_of_the_participants_binds_or_waits() {
     let packet = |message| LeasePacket { version: 1, list: of(1, &[0, 1, 2]).list(), message };
     let old = || {
         let mut lease = Lease::new(peer(0), of(1, &[0, 1, 2]), TIMING, Some(Memory::default()), 7, now);
-        let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
+        let ask = LeaseMessage::Ask { term: Term(1), round: 1, asker: 7 };
         assert!(lease.on_packet(now, peer(1), packet(ask)).len() == 1, "it just started");
         (lease, now + duration * 2)
     };
@@ -142,7 +143,7 @@ fn a_change_of_the_participants_binds_or_waits() {
     let (mut lease, later) = old();
     assert!(lease.adopt(later, of(2, &[0, 1, 2, 3])).is_ok());
     assert!(lease.is_willing(later, peer(3)));
-    let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
+    let ask = LeaseMessage::Ask { term: Term(1), round: 1, asker: 7 };
     assert_eq!(lease.on_packet(later, peer(1), packet(ask)), []);
     // The very next change comes too soon: a lease of the version before last may still be held.
     assert!(lease.adopt(later, of(3, &[0, 1, 2, 3, 4])).is_ok());
@@ -205,7 +206,7 @@ fn a_participant_raises_the_term_now_and_then_and_never_far() {
     let mut written = 0;
     let packet = |message| LeasePacket { version: 1, list: configuration.list(), message };
     let mut ask = |contest: &mut Contest, at, term| {
-        let ask = LeaseMessage::Ask { term: Term(term), round: 1 };
+        let ask = LeaseMessage::Ask { term: Term(term), round: 1, asker: 7 };
         let outputs = contest.on_packet(at, peer(1), packet(ask));
         written += outputs.iter().filter(|output| matches!(output, ContestOutput::Persist(_))).count();
         written
@@ -238,7 +239,7 @@ fn who_comes_back_hears_of_a_lease_from_its_holder_and_of_a_higher_one_from_nobo
     contest.admit(now, peer(2), under(7, 1)).unwrap();
     // Now it grants, and is bound.
     let later = now + TIMING.duration;
-    let ask = LeaseMessage::Ask { term: Term(7), round: 1 };
+    let ask = LeaseMessage::Ask { term: Term(7), round: 1, asker: 7 };
     contest.on_packet(later, peer(1), LeasePacket { version: 1, list: configuration.list(), message: ask });
     assert_eq!(contest.admit(later, peer(2), under(8, 2)), Err(FenceError::Unknown(Term(8))));
     assert_eq!(contest.lease().memory(), Memory { term: Term(7), owner: Some(peer(1)) });
@@ -329,11 +330,53 @@ fn by_another_list_nothing_is_granted() {
     let of = |nodes: u8, tie| Arc::new(Configuration::new(1, (0..nodes.into()).map(peer).collect(), tie).unwrap());
     let start = now - TIMING.duration * 2;
     let mut lease = Lease::new(peer(0), of(3, None), TIMING, Some(Memory::default()), 7, start);
-    let ask = LeaseMessage::Ask { term: Term(1), round: 1 };
+    let ask = LeaseMessage::Ask { term: Term(1), round: 1, asker: 7 };
     for list in [of(5, None), of(3, Some(peer(1)))] {
         let packet = LeasePacket { version: 1, list: list.list(), message: ask };
         assert_eq!(lease.on_packet(now, peer(1), packet), []);
     }
     let packet = LeasePacket { version: 1, list: of(3, None).list(), message: ask };
     assert_eq!(lease.on_packet(now, peer(1), packet).len(), 2, "it is written down and granted");
+}
+
+/// A candidate may ask for a term that it asked for before it lost its disk, when nobody granted that one.
+#[test]
+fn what_was_said_before_a_disk_was_lost_neither_grants_nor_frees_what_is_asked_for_afterwards() {
+    let configuration = Arc::new(Configuration::new(1, (0..3).map(peer).collect(), None).unwrap());
+    let now = Instant::now();
+    let start = now - TIMING.duration * 2;
+    let node = |n, memory, life| Lease::new(peer(n), Arc::clone(&configuration), TIMING, memory, life, start);
+    let said = |outputs: Vec<LeaseOutput>| {
+        let packet = |output| if let LeaseOutput::Send { packet, .. } = output { Some(packet) } else { None };
+        outputs.into_iter().find_map(packet).unwrap()
+    };
+    let kept = Some(Memory::default());
+    let mut before = node(1, kept, 1);
+    let (old_ask, old_withdrawn) = (said(before.campaign(now)), said(before.abandon(now)));
+
+    let mut after = node(1, None, 2);
+    let [mut one, mut other] = [node(0, kept, 3), node(2, kept, 4)];
+    for (n, lease) in [(0, &mut one), (2, &mut other)] {
+        let answer = said(lease.on_packet(now, peer(1), said(after.probe_for_terms())));
+        after.on_packet(now, peer(n), answer);
+    }
+    assert!(!after.is_learning());
+    let ask = said(after.campaign(now));
+    assert_eq!(after.memory().term, before.memory().term, "nobody has granted it");
+
+    // A grant of what was asked before is none of what is asked now.
+    let old_grant = said(other.on_packet(now, peer(1), old_ask));
+    assert!(matches!(old_grant.message, LeaseMessage::Granted { .. }), "{old_grant:?}");
+    after.on_packet(now, peer(2), old_grant);
+    assert!(!after.is_holder(now));
+    // Who granted it then does not grant it now: only a higher term helps.
+    let refused = said(other.on_packet(now, peer(1), ask));
+    assert!(matches!(refused.message, LeaseMessage::Refused { never: true, .. }), "{refused:?}");
+    // And what is granted now is not free because it was given up then.
+    let grant = said(one.on_packet(now, peer(1), ask));
+    after.on_packet(now, peer(0), grant);
+    assert!(after.is_holder(now));
+    one.on_packet(now, peer(1), old_withdrawn);
+    one.on_packet(now, peer(1), old_ask);
+    assert!(!one.is_willing(now, peer(2)), "it is bound to the holder");
 }

@@ -239,7 +239,7 @@ fn who_grants_one_term_to_two_is_found_out_though_each_sees_one_grant_only() {
     let token = group.nodes[0].partition.token(group.nodes[0].local(group.now)).unwrap();
     let others: Vec<usize> = (0..5).filter(|n| peer(*n) != token.holder).collect();
     let (liar, other) = (others[0], others[1]);
-    let message = LeaseMessage::Granted { term: token.term, holder: peer(other), round: 1, life: 9 };
+    let message = LeaseMessage::Granted { term: token.term, holder: peer(other), round: 1, asker: 7, life: 9 };
     let grant = Statement::Lease {
         to: peer(other),
         packet: LeasePacket { version: 1, list: group.configuration.list(), message },

@@ -21,17 +21,18 @@ impl Lease {
 
     /// Whether a message can never again change anything here, as long as this node does not forget: terms and rounds only grow.
     pub(in super::super) fn is_past(&self, from: PeerId, message: &LeaseMessage) -> bool {
-        let granted = |term| self.grant.as_ref().filter(|grant| (grant.to, grant.term) == (from, term));
         match *message {
-            LeaseMessage::Ask { term, round } => {
+            LeaseMessage::Ask { term, round, asker } => {
                 term < self.memory.term
                     || (term == self.memory.term && self.memory.owner != Some(from))
-                    || granted(term).is_some_and(|grant| round <= grant.round)
+                    || self.granted(from, term).is_some_and(|grant| asker != grant.asker || round <= grant.round)
             }
-            LeaseMessage::Granted { term, round, .. } => self.candidacy.as_ref().is_none_or(|own| {
-                own.term != term || own.granted.get(&from).is_some_and(|before| before.round >= round)
+            LeaseMessage::Granted { term, round, asker, .. } => self.candidacy.as_ref().is_none_or(|own| {
+                own.term != term
+                    || asker != self.life
+                    || own.granted.get(&from).is_some_and(|before| before.round >= round)
             }),
-            LeaseMessage::Withdrawn { term } => term < self.memory.term && granted(term).is_none(),
+            LeaseMessage::Withdrawn { term, .. } => term < self.memory.term && self.granted(from, term).is_none(),
             LeaseMessage::Confirmed { term, .. } => term < self.memory.term,
             LeaseMessage::Refused { .. } | LeaseMessage::Probe { .. } | LeaseMessage::Answer { .. } => false,
         }
@@ -62,7 +63,7 @@ impl Lease {
         (memory, self.life, self.changing, self.ago(self.adopted, now), self.hold_off.map(left).unwrap_or_default())
             .hash(hasher);
         if let Some(grant) = &self.grant {
-            (1, name(grant.to), grant.term, left(grant.until), grant.round).hash(hasher);
+            (1, name(grant.to), grant.term, grant.asker, left(grant.until), grant.round).hash(hasher);
             for (round, at) in grant.answered.iter().filter(|_| members) {
                 (round, self.ago(*at, now)).hash(hasher);
             }
