@@ -78,7 +78,7 @@ pub struct NodeParts {
     pub here: Rc<dyn Fn() -> Vec<IpAddr>>,
     /// Who gets what peers send.
     pub application: Application,
-    /// Where handshakes take their randomness from.
+    /// Where keys, and whatever no other life of a node may have, take their randomness from.
     pub entropy: Rc<dyn Fn() -> Result<Entropy, HandshakeError>>,
     /// How it takes part in the network beyond its own sessions; `None`: not at all.
     pub network: Option<NetworkConfig>,
@@ -345,7 +345,7 @@ impl Making<'_> {
     }
 
     fn group(&self, setup: &GroupSetup) -> Result<(ChildSpec, GroupHandle), NodeError> {
-        group::make(setup, &self.services, self.peers.clone().recipient(), self.parts.seed, self.watched.clone())
+        group::make(setup, &self.services, self.peers.clone().recipient(), self.parts, self.watched.clone())
     }
 }
 

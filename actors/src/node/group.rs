@@ -13,10 +13,10 @@ use bowline_messages::partition::PartitionEvent;
 use bowline_messages::supervision::{Restart, Strategy, SupervisionEvent};
 use bytes::Bytes;
 
-use super::NodeError;
 use super::carrier::PORT_MAILBOX;
 use super::peers::ConnectPeer;
 use super::services::Services;
+use super::{NodeError, NodeParts};
 use crate::partition::actor::{CommandError, GroupActor, GroupApplication, GroupParts, GroupQuery, Pardon, Submit};
 use crate::partition::group::{Durable, GroupConfig, GroupReport};
 use crate::partition::medium::Medium;
@@ -93,7 +93,7 @@ pub(super) fn make(
     setup: &GroupSetup,
     services: &Rc<Services>,
     peers: Recipient<ConnectPeer>,
-    seed: u64,
+    parts: &NodeParts,
     events: Recipient<SupervisionEvent>,
 ) -> Result<(ChildSpec, GroupHandle), NodeError> {
     let beginning = Durable::new(setup.participants.iter().copied());
@@ -103,6 +103,7 @@ pub(super) fn make(
     };
     let carrier = Rc::clone(&services.carrier);
     let (seeking, emitting) = (Rc::clone(&carrier), Rc::clone(services));
+    let seed = parts.seed;
     let parts = GroupParts {
         identity: Arc::clone(&services.identity),
         incarnation: services.incarnation,
@@ -126,7 +127,7 @@ pub(super) fn make(
             emitting.emit(event);
         }),
         awake: setup.awake,
-        seed,
+        entropy: Rc::clone(&parts.entropy),
     };
     let (spec, address) = ChildSpec::new("participant", move || GroupActor::new(parts.clone()));
     let concerns = [Concern::Partition, Concern::Log, Concern::State, Concern::Command];

@@ -20,6 +20,7 @@ use crate::partition::medium::Medium;
 use crate::partition::metrics::tests::Gauges;
 use crate::partition::views::{Number, View};
 use crate::partition::wire::{SIGNATURE_BYTES, Signed, Signer, Statement};
+use crate::session::handshake::Entropy;
 use crate::session::identity::{Identity, SigningContext};
 use crate::session::trust::Trust;
 use crate::supervision::{Context, Intensity};
@@ -265,6 +266,7 @@ fn the_thread_of_a_node_does_not_wait_for_who_writes() {
         let medium = Arc::new(Mutex::new(Medium::folder(folder.path(), beginning).unwrap()));
         let application =
             GroupApplication { machine: Rc::new(|| Box::new(Sheet::default())), pause: None, resume: None };
+        let asked = Rc::new(std::cell::Cell::new(0));
         let parts = GroupParts {
             identity: identity(81),
             incarnation: Incarnation(1),
@@ -276,11 +278,18 @@ fn the_thread_of_a_node_does_not_wait_for_who_writes() {
             seek: Rc::new(|_| {}),
             events: Rc::new(|_| {}),
             awake: None,
-            seed: 1,
+            entropy: {
+                let asked = Rc::clone(&asked);
+                Rc::new(move || {
+                    asked.set(asked.get() + 1);
+                    Entropy::system()
+                })
+            },
         };
         let group = Context::run(16, GroupActor::new(parts));
         let report = || async { group.send(GroupQuery).await.unwrap().unwrap() };
         until("it works", || async { report().await.running }).await;
+        assert_eq!(asked.get(), 1, "its life has a number that cannot be known before");
         let (has, waits) = std::sync::mpsc::channel();
         let writer = std::thread::spawn(move || {
             let held = medium.lock().unwrap();

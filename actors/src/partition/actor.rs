@@ -20,6 +20,7 @@ use bowline_messages::partition::{PartitionMetrics, PauseApplication, PauseReaso
 use bowline_messages::supervision::ExitReason;
 use bowline_messages::{Incarnation, MessageClass, PeerId};
 use bytes::Bytes;
+use rand::Rng as _;
 use tokio::sync::oneshot;
 
 use super::group::{CommandId, Group, GroupConfig, GroupOutput, GroupReport, Participant, StateMachine, SubmitError};
@@ -31,6 +32,7 @@ use super::wire::{SIGNATURE_BYTES, Signer};
 use crate::clock;
 use crate::node::Carrier;
 use crate::pump::{self, Pump, Pumped};
+use crate::session::handshake::{Entropy, HandshakeError};
 use crate::session::identity::{Identity, SigningContext};
 use crate::supervision::Context;
 
@@ -76,8 +78,8 @@ pub struct GroupParts {
     pub events: Rc<dyn Fn(EventKind)>,
     /// A clock that goes on while the machine sleeps.
     pub awake: Option<fn() -> Duration>,
-    /// The source of all jitter.
-    pub seed: u64,
+    /// Where the number of a life comes from, and all jitter. No two lives may have the same: counts and keys come back with a copy of the disk.
+    pub entropy: Rc<dyn Fn() -> Result<Entropy, HandshakeError>>,
 }
 
 /// A command for the group: it is carried out on every participant once, in the same order. The answer comes when that is certain.
@@ -181,6 +183,7 @@ impl GroupActor {
     fn begin(&mut self, restarts: u32) -> Result<(), String> {
         self.tell_to_wait();
         let parts = &self.parts;
+        let seed = (parts.entropy)().map_err(|error| error.to_string())?.into_rng().next_u64();
         let life = parts.incarnation.0.saturating_mul(LIVES).saturating_add(u64::from(restarts) % LIVES);
         let me = parts.identity.peer_id();
         let signer = Rc::new(IdentitySigner(Arc::clone(&parts.identity)));
@@ -192,7 +195,7 @@ impl GroupActor {
         self.life = of_medium;
         let group = Group::new(
             clock::now(),
-            Participant { me, life, seed: parts.seed.wrapping_add(life) },
+            Participant { me, life, seed },
             parts.participants.iter().copied(),
             parts.config.clone(),
             &durable,

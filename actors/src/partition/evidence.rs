@@ -1,6 +1,8 @@
 //! Proofs that a peer misbehaved, which anybody can check, and what follows: after three a peer is excluded.
 //!
 //! A proof is two statements that the accused signed and that an honest node never signs both, or one in which it passes on what its origin never signed.
+//! An honest one that lost its disk may grant a term again that it granted to another one and that nobody ever held: each such term is a proof against it, and
+//! who lies may have had it grant several.
 //! Nobody's word is believed, whoever brings it. The same proof counts once, however often and from however many it comes; and no more than a
 //! few are kept of each peer.
 

@@ -142,7 +142,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// A node that starts. `incarnation` is one that this node never had before, `seed` differs from one start to the next.
+    /// A node that starts. `incarnation` is one that this node never had before, `seed` is random.
     #[expect(clippy::too_many_arguments, reason = "each is known to the caller alone, once, at the start")]
     pub fn new(
         me: PeerId,

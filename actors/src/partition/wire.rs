@@ -13,7 +13,7 @@ use super::lease::LeasePacket;
 use super::views::{Number, View};
 
 /// The format, the first byte of every payload.
-pub const FORMAT: u8 = 4;
+pub const FORMAT: u8 = 5;
 /// Bytes of a payload at most: what the carrier takes.
 pub const PAYLOAD_BYTES_MAX: usize = bowline_messages::network::DATAGRAM_BYTES_MAX;
 /// Bytes of what a statement says at most: two of them have to fit into one that is a proof. Whoever says more is not listened to, for nobody could be told

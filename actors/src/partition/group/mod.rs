@@ -199,7 +199,7 @@ pub struct Participant {
     pub me: PeerId,
     /// In which life; grows with each start.
     pub life: u64,
-    /// Differs from node to node and from start to start.
+    /// Random: no other start has the same, whatever came back with a copy of the disk.
     pub seed: u64,
 }
 

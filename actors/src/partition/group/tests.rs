@@ -86,7 +86,7 @@ impl Room {
     fn start(&mut self, n: u8) {
         let host = self.hosts.get_mut(&n).unwrap();
         host.life += 1;
-        let participant = Participant { me: peer(n), life: host.life, seed: u64::from(n) };
+        let participant = Participant { me: peer(n), life: host.life, seed: host.life << 8 | u64::from(n) };
         let config = GroupConfig::default();
         let signer = Rc::new(Seal(peer(n)));
         let all = host.durable.stored.snapshot.membership.voters.clone();

@@ -19,7 +19,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::terms::Rises;
 use super::configuration::Configuration;
-use super::machine::{FenceError, Lease, LeaseTiming, VersionError};
+use super::errors::{FenceError, VersionError};
+use super::machine::{Lease, LeaseTiming};
 use super::message::{LeaseMessage, LeaseOutput, LeasePacket, Memory};
 
 /// After failures in a row, a node waits for up to twice as long, no longer: after healing, one of them has to try soon.
@@ -89,7 +90,8 @@ pub struct Contest {
 }
 
 impl Contest {
-    /// The contest of a node that starts. `memory` is what it wrote down last; `seed` differs from one start to the next.
+    /// The contest of a node that starts. `memory` is what it wrote down last; `seed` is random, and so is the life of the lease
+    /// that is drawn from it.
     pub fn new(
         me: PeerId,
         configuration: Arc<Configuration>,
@@ -107,7 +109,7 @@ impl Contest {
     pub(super) fn around(me: PeerId, lease: Lease, pacing: Pacing, seed: u64, now: Instant) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (nonce, said) = (rng.random(), lease.token(now));
-        let learn = lease.is_learning().then_some(now);
+        let learn = lease.is_learning().then(|| lease.held_off(now).unwrap_or(now));
         let (stage, failures, raised, rises) = (Stage::Waiting(now), 0, None, BTreeMap::new());
         let mut contest = Self { me, lease, pacing, rng, stage, failures, nonce, learn, said, raised, rises };
         contest.wait_from(contest.lease.held_off(now).unwrap_or(now));
@@ -131,8 +133,11 @@ impl Contest {
         {
             return Vec::new();
         }
-        let outputs = self.lease.on_packet(now, from, packet);
-        let mut outputs = carry(outputs);
+        let was_learning = self.lease.is_learning();
+        let mut outputs = carry(self.lease.on_packet(now, from, packet));
+        if was_learning && !self.lease.is_learning() {
+            self.wait_from(now);
+        }
         if self.lease.configuration().contains(&from) {
             outputs.extend(self.take_note(now, from, &packet.message));
         }
@@ -144,8 +149,10 @@ impl Contest {
     pub fn on_timeout(&mut self, now: Instant) -> Vec<ContestOutput> {
         let mut outputs = Vec::new();
         if self.lease.is_learning() && self.learn.is_some_and(|at| at <= now) {
-            outputs.extend(carry(self.lease.probe_for_terms()));
-            self.learn = Some(now + self.pacing.answer);
+            outputs.extend(carry(self.lease.probe_for_terms(now)));
+            // What is lost is asked for again while the answers to the first asking still count.
+            let timing = self.lease.timing();
+            self.learn = Some(now + (self.pacing.answer / 2).min(timing.shortened(timing.duration) / 4));
         }
         outputs.extend(match &self.stage {
             Stage::Waiting(at) if *at <= now => self.seek(now),
@@ -258,8 +265,12 @@ impl Contest {
     fn take_note(&mut self, now: Instant, from: PeerId, message: &LeaseMessage) -> Vec<ContestOutput> {
         match *message {
             LeaseMessage::Answer { nonce, willing: true, .. } => self.on_willing(now, from, nonce),
-            LeaseMessage::Refused { term, never, .. } => self.on_refused(now, from, term, never),
-            LeaseMessage::Granted { .. } => {
+            LeaseMessage::Refused { term, asker, never, .. } if self.lease.is_own(asker) => {
+                self.on_refused(now, from, term, never)
+            }
+            LeaseMessage::Granted { term, asker, .. }
+                if self.lease.is_own(asker) && self.lease.asking() == Some(term) =>
+            {
                 // It is not one that refuses any more, should it have been.
                 if let Stage::Asking { refused, .. } = &mut self.stage {
                     refused.remove(&from);
@@ -267,6 +278,8 @@ impl Contest {
                 Vec::new()
             }
             LeaseMessage::Answer { .. }
+            | LeaseMessage::Granted { .. }
+            | LeaseMessage::Refused { .. }
             | LeaseMessage::Probe { .. }
             | LeaseMessage::Ask { .. }
             | LeaseMessage::Confirmed { .. }

@@ -5,14 +5,22 @@
 //!
 //! - *Never too far.* As few as are no majority may lie, so of one more than that the lowest is no higher than what an honest one says. That is the measure: no
 //!   more is taken than is within reach of it ([`LEAP_MAX`]). It is no fixed number, since whoever may hold leases brings terms above each in some hours.
-//! - *Never too low.* Whoever says something low, or nothing, moves the measure down. So learning is over with the answers of a quorum only when all that they
-//!   said was taken: then the highest term that any of them knows is known here, and one of them knows every term that was ever held. When all others have
+//! - *Never too low.* Whoever says something low, or nothing, moves the measure down. So learning is over with the answers of a quorum only when all that
+//!   these said was taken: then the highest term that any of them knows is known here, and one of them knows every term that was ever held. When all others have
 //!   answered, it is over in any case. Then the measure is no lower than the lowest of the honest ones, if those who lie and this node, which lost its memory,
 //!   are no majority together; and honest ones that hear each other are within reach of each other.
+//!
+//! - *At one time.* Where fewer than a quorum remember, all have to say so at one time: of answers from different times, those of a group of which one and then
+//!   another one forgot look like those of a group that begins. So answers count together for less than the time in which who forgot keeps silent: then
+//!   all who say that they forgot were without at once.
+//!
+//! A term that nobody else of such a quorum knows of may be kept from it by one who lies: where somebody lies *and* a disk is lost, it may be held twice. It
+//! would take the answers of all others to know better, and then nobody could ever learn while a single one is down.
 //!
 //! Beyond this is a group in which more are at fault than that, or in which honest ones were apart until their terms were out of each other's reach.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
 use bowline_messages::partition::Term;
@@ -27,6 +35,9 @@ const LEARNED_ALONE_MAX: u64 = 1 << 32;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Learning {
     answers: BTreeMap<PeerId, Told>,
+    /// How often it began to ask, and when it did last.
+    round: u64,
+    since: Option<Instant>,
 }
 
 /// What one of them told last.
@@ -38,6 +49,21 @@ struct Told {
 }
 
 impl Learning {
+    /// Asks, and says in which round. Answers count together with those that come less than `within` after the first asking of their round.
+    pub(super) fn ask(&mut self, now: Instant, within: Duration) -> u64 {
+        if !self.is_open(self.round, now, within) {
+            self.begin_again();
+            self.round += 1;
+            self.since = Some(now);
+        }
+        self.round
+    }
+
+    /// Whether an answer to an asking of this round still counts.
+    pub(super) fn is_open(&self, round: u64, now: Instant, within: Duration) -> bool {
+        round == self.round && self.since.is_some_and(|since| now < since + within)
+    }
+
     /// An answer; it takes the place of the one before from the same peer.
     pub(super) fn on_answer(&mut self, from: PeerId, term: Term, remembers: bool) {
         self.answers.insert(from, Told { term, remembers });
@@ -46,6 +72,13 @@ impl Learning {
     /// Nobody has answered yet.
     pub(super) fn begin_again(&mut self) {
         self.answers.clear();
+        self.since = None;
+    }
+
+    /// The round of asking, and when it began.
+    #[cfg(test)]
+    pub(super) const fn round(&self) -> (u64, Option<Instant>) {
+        (self.round, self.since)
     }
 
     /// Who answered, and whether it remembers.
@@ -59,12 +92,13 @@ impl Learning {
         self.highest().min(self.reach(configuration))
     }
 
-    /// Whether that is enough: all others answered, or a quorum that has forgotten nothing, and nothing that was said is out of reach.
+    /// Whether that is enough: all others answered, or a quorum that has forgotten nothing and says nothing that is out of reach.
     pub(super) fn is_over(&self, me: PeerId, configuration: &Configuration) -> bool {
-        let remembering = self.answers.iter().filter(|(_, told)| told.remembers).map(|(peer, _)| peer);
+        let reach = self.reach(configuration);
+        let told = self.answers.iter().filter(|(_, told)| told.remembers && told.term <= reach);
+        let remembering = told.map(|(peer, _)| peer);
         let mut others = configuration.participants().iter().filter(|peer| **peer != me);
-        others.all(|peer| self.answers.contains_key(peer))
-            || configuration.is_quorum(remembering) && self.highest() <= self.reach(configuration)
+        others.all(|peer| self.answers.contains_key(peer)) || configuration.is_quorum(remembering)
     }
 
     fn highest(&self) -> Term {

@@ -10,13 +10,17 @@
 //!   member *granted*: that was before, so a member is never active for longer than its holder.
 //! - A term is granted to one candidate only, for good: the highest one is on disk before the answer is sent. So a term names one holder, and
 //!   whoever knows a higher term refuses what is done under a lower one. A pause between looking at the lease and acting does no harm.
-//! - A node that comes back does not know how long its grants run: it grants nothing for a whole `duration`. One that has lost its disk too first
-//!   asks the others for the highest term, until a quorum of them has answered that remembers (one of these knows every term that was
-//!   ever held), or until all have answered (a group that begins). How much of what they say it takes, `learning` says. It may ask for a term again that it
-//!   asked for before and nobody granted; so whatever is said of an asking names the life in which it was asked, and a term is granted to one life only. More
-//!   than a minority that lose their disks at once are beyond this.
+//! - A node that comes back does not know how long its grants run: it grants nothing for a whole `duration`. One that has lost its disk too then
+//!   asks the others for the highest term, until a quorum of them has answered that remembers, or until all have answered (a group that begins). It asks when
+//!   the `duration` is over and not before: until then a grant of its own may make somebody a holder, together with others that grant the term later than
+//!   they answered. Afterwards, of those who made anybody a holder at any time, all have granted the term, and one of them is among those who answer. How
+//!   much of what they say it takes, and when, `learning` says. More than a minority that are without at once are beyond this: that is until they know the
+//!   terms again. So is a disk that is lost while the participants change.
+//! - Who lost its disk may ask for a term again that it asked for before and nobody granted. So whatever is said of an asking names the life in which it was
+//!   asked, and a grant runs for one life only.
 //! - Participants change by one version at a time whose quorums meet those of the version before, or the node grants nothing for a whole `duration`
-//!   after the change; see [`Lease::adopt`].
+//!   after the change; see [`Lease::adopt`]. A term names one holder among the participants of one version: two versions that have few in common may both use
+//!   a term under which nothing was committed.
 
 #[cfg(test)]
 mod inspect;
@@ -30,6 +34,7 @@ use bowline_messages::partition::{Standing, Term, Token};
 
 use super::super::terms::LEAP_MAX;
 use super::configuration::Configuration;
+use super::errors::{FenceError, VersionError};
 use super::learning::Learning;
 use super::message::{LeaseMessage, LeaseOutput, LeasePacket, Memory};
 
@@ -52,43 +57,6 @@ impl LeaseTiming {
             (1_000_000 - u128::from(self.drift_ppm.min(999_999)), 1_000_000 + u128::from(self.drift_ppm));
         Duration::from_nanos(u64::try_from(time.as_nanos() * slow / fast).unwrap_or(u64::MAX))
     }
-}
-
-/// Why something that was done under a lease is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FenceError {
-    /// A higher term is known: the lease it was done under is over. The network's fault; the one who did it has to seek a new lease.
-    #[error("term {} is over, {} is known", .found.0, .highest.0)]
-    Over {
-        /// Its term.
-        found: Term,
-        /// The highest term known here.
-        highest: Term,
-    },
-    /// The term belongs to somebody else: one of the two lies.
-    #[error("term {} is not that peer's", .0.0)]
-    Foreign(Term),
-    /// The term is too far above any known one. The peer's fault; nothing changed.
-    #[error("term {} is out of reach", .0.0)]
-    Leap(Term),
-    /// The term is a higher one than is known here, and who says so is not its holder, or this node is bound to another one. The lease is not changed; it may
-    /// be tried again when the holder has asked here.
-    #[error("term {} is not known here", .0.0)]
-    Unknown(Term),
-    /// This node has forgotten its terms and does not know them again yet. Nobody's fault; it may be tried again.
-    #[error("the terms are not known again yet")]
-    Forgotten,
-}
-
-/// Why a version of the participants is not taken. The caller's mistake; nothing changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("version {found} of the participants does not follow {known}")]
-pub struct VersionError {
-    /// The one to be adopted.
-    pub found: u64,
-    /// The one in force.
-    pub known: u64,
 }
 
 /// A grant of this node.
@@ -194,12 +162,16 @@ impl Lease {
 
     /// Asks everybody whether they would grant a lease, and for the highest term. Harmless at any time.
     pub fn probe(&self, nonce: u64) -> Vec<LeaseOutput> {
-        self.broadcast(LeaseMessage::Probe { nonce })
+        self.broadcast(LeaseMessage::Probe { nonce, asker: self.life })
     }
 
-    /// Asks everybody for the highest term, when this node has forgotten it. To be repeated until [`Lease::is_learning`] is over.
-    pub fn probe_for_terms(&self) -> Vec<LeaseOutput> {
-        if self.learning.is_some() { self.probe(self.life) } else { Vec::new() }
+    /// Asks everybody for the highest term, when this node has forgotten it and holds off no more ([`Lease::held_off`]). To be repeated until
+    /// [`Lease::is_learning`] is over.
+    pub fn probe_for_terms(&mut self, now: Instant) -> Vec<LeaseOutput> {
+        let (may_learn, within) = (self.may_learn(now), self.timing.shortened(self.timing.duration));
+        let Some(learning) = self.learning.as_mut().filter(|_| may_learn) else { return Vec::new() };
+        let round = learning.ask(now, within);
+        self.probe(self.life.wrapping_add(round))
     }
 
     /// Asks for a new term. Nothing happens when this node is bound to another, or may not grant. A holder stays one meanwhile: it asks for a
@@ -257,18 +229,22 @@ impl Lease {
             return Vec::new();
         }
         match packet.message {
-            LeaseMessage::Probe { nonce } => {
+            // How long it has been without is part of what it would say: see `learning`.
+            LeaseMessage::Probe { .. } if self.learning.is_some() && self.held_off(now).is_some() => Vec::new(),
+            LeaseMessage::Probe { nonce, asker } => {
                 let (term, remembers) = (self.memory.term, self.learning.is_none());
-                let willing = self.is_willing(now, from);
+                let willing = self.may_grant(now) && !self.is_bound_elsewhere(from, asker, now);
                 vec![self.to(from, LeaseMessage::Answer { nonce, term, willing, remembers })]
             }
-            LeaseMessage::Answer { nonce, term, willing: _, remembers } => self.on_answer(from, nonce, term, remembers),
+            LeaseMessage::Answer { nonce, term, willing: _, remembers } => {
+                self.on_answer(now, from, nonce, term, remembers)
+            }
             LeaseMessage::Ask { term, round, asker } => self.on_ask(now, from, term, round, asker),
             LeaseMessage::Granted { term, holder, round, asker, life } if holder == self.me && asker == self.life => {
                 self.on_granted(now, from, term, round, life)
             }
             LeaseMessage::Granted { .. } => Vec::new(),
-            LeaseMessage::Refused { term: _, highest, never: _ } => {
+            LeaseMessage::Refused { highest, .. } => {
                 self.hear(highest);
                 Vec::new()
             }
@@ -336,6 +312,7 @@ impl Lease {
         self.adopted = now;
         self.configuration = configuration;
         if let Some(learning) = &mut self.learning {
+            // What is known of the version before says nothing of this one.
             learning.begin_again();
         }
         // Who is no participant any more is none of the quorum; a lease that was held runs out as it would have.
@@ -351,6 +328,10 @@ impl Lease {
     /// nothing is granted for a whole lease.
     pub fn doubt_clock(&mut self, now: Instant) {
         self.membership = None;
+        // Nothing counts from when this node answered either, should a holder's word come late.
+        if let Some(grant) = &mut self.grant {
+            grant.answered.clear();
+        }
         self.candidacy = None;
         self.hold_off(now);
     }
@@ -433,6 +414,11 @@ impl Lease {
         self.may_grant(now) && !self.is_bound_to_another(candidate, now)
     }
 
+    /// Whether an asking was made in this life of the node.
+    pub const fn is_own(&self, asker: u64) -> bool {
+        asker == self.life
+    }
+
     /// What has to be found again after a restart.
     pub const fn memory(&self) -> Memory {
         self.memory
@@ -451,8 +437,8 @@ impl Lease {
     fn on_ask(&mut self, now: Instant, from: PeerId, term: Term, round: u64, asker: u64) -> Vec<LeaseOutput> {
         let another_life = self.granted(from, term).is_some_and(|grant| grant.asker != asker);
         let never = another_life || term <= self.memory.term && self.memory != (Memory { term, owner: Some(from) });
-        let refused = self.to(from, LeaseMessage::Refused { term, highest: self.memory.term, never });
-        if !self.may_grant(now) || self.is_bound_to_another(from, now) {
+        let refused = self.to(from, LeaseMessage::Refused { term, asker, highest: self.memory.term, never });
+        if !self.may_grant(now) || self.is_bound_elsewhere(from, asker, now) {
             return vec![refused];
         }
         let mut outputs = Vec::with_capacity(2);
@@ -509,7 +495,9 @@ impl Lease {
         candidacy.granted.insert(from, Granted { asked, round, life });
         let Some(until) = self.quorum_until().filter(|until| now < *until) else { return Vec::new() };
         let Some(candidacy) = self.candidacy.as_mut() else { return Vec::new() };
-        let grew = candidacy.until.replace(until) != Some(until);
+        // Never earlier: when the participants change and a quorum takes more of them, those who granted are bound as long as before, and members count on it.
+        let grew = candidacy.until.is_none_or(|before| before < until);
+        candidacy.until = candidacy.until.max(Some(until));
         if grew { self.confirm_all(now) } else { self.confirm(now, from).into_iter().collect() }
     }
 
@@ -552,29 +540,33 @@ impl Lease {
     /// A grant is free again. That is not written down: after a restart the node would at worst grant the same term to the same peer again,
     /// who has no use for it.
     fn on_withdrawn(&mut self, now: Instant, from: PeerId, term: Term, asker: u64) -> Vec<LeaseOutput> {
-        if self.granted(from, term).is_some_and(|grant| grant.asker != asker) {
-            return Vec::new();
-        }
+        let given_up = |grant: &&mut Grant| (grant.to, grant.term, grant.asker) == (from, term, asker);
+        let Some(grant) = self.grant.as_mut().filter(given_up) else { return Vec::new() };
+        grant.until = grant.until.min(now);
+        self.membership = None;
         if (Memory { term, owner: Some(from) }) == self.memory {
             self.memory.owner = None;
-        }
-        if let Some(grant) = self.grant.as_mut().filter(|grant| (grant.to, grant.term) == (from, term)) {
-            grant.until = grant.until.min(now);
-            self.membership = None;
         }
         Vec::new()
     }
 
-    fn on_answer(&mut self, from: PeerId, nonce: u64, term: Term, remembers: bool) -> Vec<LeaseOutput> {
+    fn on_answer(&mut self, now: Instant, from: PeerId, nonce: u64, term: Term, remembers: bool) -> Vec<LeaseOutput> {
         self.hear(term);
         // Only what was said in this life tells what was granted in the one before.
-        let Some(learning) = self.learning.as_mut().filter(|_| nonce == self.life) else { return Vec::new() };
+        let (round, within) = (nonce.wrapping_sub(self.life), self.timing.shortened(self.timing.duration));
+        let counts = |learning: &&mut Learning| learning.is_open(round, now, within);
+        let Some(learning) = self.learning.as_mut().filter(counts) else { return Vec::new() };
         learning.on_answer(from, term, remembers);
         let learned = learning.learned(&self.configuration);
         if learned > self.memory.term {
             self.memory = Memory { term: learned, owner: None };
         }
         if self.finish_learning() { vec![LeaseOutput::Persist(self.memory)] } else { Vec::new() }
+    }
+
+    /// While grants of the life before may still bind, the others do not know yet all that comes of them.
+    fn may_learn(&self, now: Instant) -> bool {
+        self.learning.is_some() && self.held_off(now).is_none()
     }
 
     fn finish_learning(&mut self) -> bool {
@@ -597,6 +589,12 @@ impl Lease {
         self.grant.as_ref().is_some_and(|grant| grant.to != candidate && now < grant.until)
     }
 
+    /// Whether an asking is refused since somebody else has the grant of this node, or another life of the same one: nobody here can tell which of the two
+    /// is the later one, and what is asked for in an earlier one may be given up at any time.
+    fn is_bound_elsewhere(&self, candidate: PeerId, asker: u64, now: Instant) -> bool {
+        self.grant.as_ref().is_some_and(|grant| (grant.to, grant.asker) != (candidate, asker) && now < grant.until)
+    }
+
     fn held(&self, now: Instant) -> Option<(Term, Instant)> {
         // When somebody else's term came up since, this one is over, whatever the clock says.
         let candidacy = self.candidacy.as_ref().filter(|own| own.term == self.memory.term)?;
@@ -606,6 +604,9 @@ impl Lease {
 
     fn hold_off(&mut self, now: Instant) {
         self.hold_off = self.hold_off.max(Some(now + self.timing.duration));
+        if let Some(learning) = &mut self.learning {
+            learning.begin_again();
+        }
     }
 
     fn hear(&mut self, term: Term) {

@@ -26,6 +26,8 @@ pub enum LeaseMessage {
     Probe {
         /// Comes back in the answer.
         nonce: u64,
+        /// A number of the sender's present life, which would come with its asking.
+        asker: u64,
     },
     /// To a [`LeaseMessage::Probe`].
     Answer {
@@ -65,6 +67,8 @@ pub enum LeaseMessage {
     Refused {
         /// The term that was asked for.
         term: Term,
+        /// The number that came with the asking.
+        asker: u64,
         /// The highest term the sender takes part in.
         highest: Term,
         /// Whether it will never grant this term, so that only a higher one helps.

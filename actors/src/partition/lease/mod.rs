@@ -5,6 +5,7 @@
 
 mod configuration;
 mod contest;
+mod errors;
 mod learning;
 mod machine;
 mod message;
@@ -17,5 +18,6 @@ mod tests;
 
 pub use configuration::{Configuration, ConfigurationError, PARTICIPANTS_MAX};
 pub use contest::{Contest, ContestOutput, Pacing};
-pub use machine::{FenceError, Lease, LeaseTiming, VersionError};
+pub use errors::{FenceError, VersionError};
+pub use machine::{Lease, LeaseTiming};
 pub use message::{LeaseMessage, LeaseOutput, LeasePacket, Memory};

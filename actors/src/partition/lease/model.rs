@@ -38,18 +38,18 @@ struct Bounds {
     candidates: usize,
     /// The highest term.
     terms: u64,
-    /// Rounds of asking for one term.
+    /// Rounds of asking for one term, and for terms that were forgotten.
     rounds: u64,
-    /// Crashes of all nodes together; half the choices keep the memory, half lose it.
+    /// Crashes of all nodes together, each with the memory kept or lost; no more than a minority have lost it at once.
     crashes: u64,
     /// Whether members are active through their holder.
     members: bool,
     /// Whether those who are active do something, which the others hear of.
     acts: bool,
-    /// Whether an answer to an asking arrives at once, when it does. Otherwise at any time.
+    /// Whether an answer arrives at once, when it does. Otherwise at any time.
     prompt_answers: bool,
     /// The clocks of the first so many nodes have either speed, and may change it with every step. Those of the others are fast: that is the worst
-    /// for nodes that only grant.
+    /// for nodes that only grant. With none of them free, clocks are known to be exact, so that leases last as long as they may there, too.
     free_clocks: usize,
     /// What is broken on purpose.
     broken: Option<Broken>,
@@ -70,6 +70,10 @@ enum Broken {
     NoLearning,
     /// A node writes nothing down, and says that it remembers.
     ForgetsTerms,
+    /// A node that has lost its memory asks for terms, and listens, when half of the time is over for which grants of the life before may still bind.
+    LearnsEarly,
+    /// All lives of a node have the same number.
+    OneLife,
 }
 
 /// One node and its clock.
@@ -121,6 +125,8 @@ enum Step {
     DeliverAction(usize, Token),
     /// A node ends and comes back, with its memory or without.
     Crash(usize, bool),
+    /// A node that has forgotten its terms asks the others.
+    Learn(usize),
 }
 
 /// What was explored.
@@ -162,7 +168,8 @@ impl Bounds {
     }
 
     fn timing(&self) -> LeaseTiming {
-        let drift_ppm = if self.broken == Some(Broken::NoDrift) { 0 } else { DRIFT_PPM };
+        let exact = self.free_clocks == 0 || self.broken == Some(Broken::NoDrift);
+        let drift_ppm = if exact { 0 } else { DRIFT_PPM };
         LeaseTiming { duration: UNIT * GRANT, drift_ppm }
     }
 
@@ -209,9 +216,15 @@ impl Bounds {
             if self.acts && node.lease.standing(now) != Standing::Paused {
                 steps.push(Step::Act(n));
             }
+            if node.lease.learning_round(self.when_learning(now)).is_some_and(|round| round < self.rounds) {
+                steps.push(Step::Learn(n));
+            }
             if world.crashes < self.crashes {
                 steps.push(Step::Crash(n, true));
-                steps.push(Step::Crash(n, false));
+                let lost = (0..self.nodes).filter(|m| *m != n && world.nodes[*m].lease.is_learning());
+                if lost.count() < (self.nodes - 1) / 2 {
+                    steps.push(Step::Crash(n, false));
+                }
             }
         }
         for envelope in &world.sent {
@@ -232,7 +245,7 @@ impl Bounds {
                 }
             }
             Step::Campaign(n, above) => {
-                let hint = LeaseMessage::Refused { term: Term(0), highest: *above, never: true };
+                let hint = LeaseMessage::Refused { term: Term(0), asker: 0, highest: *above, never: true };
                 let from = peer((n + 1) % self.nodes);
                 self.node(world, *n, base, |node, now| {
                     node.lease.on_packet(
@@ -266,12 +279,16 @@ impl Bounds {
                 world.unfenced |= unfenced;
             }
             Step::Crash(n, keeps) => self.crash(world, *n, *keeps, base),
+            Step::Learn(n) => {
+                self.node(world, *n, base, |node, now| node.lease.probe_for_terms(self.when_learning(now)));
+            }
         }
     }
 
     fn crash(&self, world: &mut World, n: usize, keeps: bool, base: Instant) {
         world.crashes += 1;
-        let life = 100 * world.crashes + n as u64;
+        // Far from each other, since rounds are counted on from them.
+        let life = if self.broken == Some(Broken::OneLife) { 0 } else { world.crashes << 32 };
         self.node(world, n, base, |node, now| {
             let memory = match self.broken {
                 Some(Broken::NoLearning) if !keeps => Some(Memory::default()),
@@ -282,8 +299,13 @@ impl Bounds {
             let configuration = Arc::clone(node.lease.configuration());
             node.lease = Lease::new(peer(n), configuration, self.timing(), memory, life, since);
             node.disk = memory;
-            node.lease.probe_for_terms()
+            Vec::new()
         });
+    }
+
+    /// The time that a node goes by when it asks for terms, and when it is told.
+    fn when_learning(&self, now: Instant) -> Instant {
+        if self.broken == Some(Broken::LearnsEarly) { now + UNIT * (GRANT / 2) } else { now }
     }
 
     fn deliver(&self, world: &mut World, from: usize, to: usize, packet: LeasePacket, base: Instant) {
@@ -293,8 +315,8 @@ impl Bounds {
                 LeaseMessage::Ask { term, .. } if self.broken == Some(Broken::GrantsTwo) => {
                     now + UNIT * GRANT * 2 * u32::try_from(term.0).unwrap()
                 }
+                LeaseMessage::Answer { .. } => self.when_learning(now),
                 LeaseMessage::Probe { .. }
-                | LeaseMessage::Answer { .. }
                 | LeaseMessage::Ask { .. }
                 | LeaseMessage::Granted { .. }
                 | LeaseMessage::Refused { .. }
@@ -331,7 +353,9 @@ impl Bounds {
             LeaseMessage::Confirmed { .. } if !self.members => return,
             // Comes to those only who can do something with it.
             LeaseMessage::Answer { .. } if !world.nodes[to].lease.is_learning() => return,
-            LeaseMessage::Granted { .. } if self.prompt_answers => return self.deliver(world, from, to, packet, base),
+            LeaseMessage::Granted { .. } | LeaseMessage::Answer { .. } if self.prompt_answers => {
+                return self.deliver(world, from, to, packet, base);
+            }
             LeaseMessage::Probe { .. }
             | LeaseMessage::Answer { .. }
             | LeaseMessage::Ask { .. }
@@ -403,7 +427,7 @@ impl Bounds {
                 explored.steps += 1;
                 let mut next = world.clone();
                 self.apply(&mut next, &step, base);
-                if self.crashes == 0 {
+                if next.crashes == self.crashes {
                     next.forget_what_is_past();
                 }
                 let holds = match self.check(&mut next, base) {
@@ -427,10 +451,6 @@ impl Bounds {
 
     /// A state's fingerprint, the same for states that differ in when they are, or in the names of nodes.
     fn fingerprint(&self, world: &World, base: Instant) -> u128 {
-        // With crashes, lives are numbered by node: their names tell.
-        if self.crashes > 0 {
-            return self.fingerprint_under(world, base, &(0..self.nodes).collect::<Vec<_>>());
-        }
         let orders = permutations(self.candidates);
         orders.into_iter().map(|order| self.fingerprint_under(world, base, &order)).min().unwrap_or_default()
     }
@@ -525,10 +545,13 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
 }
 
 impl World {
-    /// Drops messages that can change nothing any more.
+    /// Drops messages that can change nothing any more, when nobody forgets any more.
     fn forget_what_is_past(&mut self) {
         let nodes = &self.nodes;
         self.sent.retain(|envelope| match envelope {
+            Envelope::Lease { from, packet: LeasePacket { message: LeaseMessage::Probe { .. }, .. }, .. } => {
+                nodes[*from].lease.is_learning()
+            }
             Envelope::Lease { from, to, packet } => !nodes[*to].lease.is_past(peer(*from), &packet.message),
             Envelope::Action(_) => true,
         });

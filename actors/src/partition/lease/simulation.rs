@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bowline_messages::PeerId;
-use bowline_messages::partition::{Standing, Token};
+use bowline_messages::partition::{Standing, Term, Token};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -42,6 +42,8 @@ pub(super) struct Simulation {
     rng: ChaCha8Rng,
     /// Shortest and longest delay of a message.
     pub(super) delay: (Duration, Duration),
+    /// Who was ever active in a term.
+    held: BTreeMap<Term, PeerId>,
     /// How many messages in a thousand are lost, and as many doubled.
     pub(super) loss_permille: u32,
 }
@@ -87,6 +89,7 @@ impl Simulation {
             now: Duration::ZERO,
             rng: ChaCha8Rng::seed_from_u64(seed),
             delay: (Duration::from_millis(1), Duration::from_millis(100)),
+            held: BTreeMap::new(),
             loss_permille: 0,
         }
     }
@@ -242,7 +245,17 @@ impl Simulation {
         self.push(self.now + delay, Event::Deliver { from, to, packet });
     }
 
-    fn check(&self) {
+    /// Whether a node may lose its disk: no more than a minority are without at once.
+    pub(super) fn may_forget(&self, n: usize) -> bool {
+        let without = |m: &usize| *m != n && self.members[*m].contest.lease().is_learning();
+        (0..self.members.len()).filter(without).count() < (self.members.len() - 1) / 2
+    }
+
+    fn check(&mut self) {
+        for token in self.active().into_values() {
+            let holder = *self.held.entry(token.term).or_insert(token.holder);
+            assert_eq!(holder, token.holder, "{:?} was held by two, at {:?}", token.term, self.now);
+        }
         let holders: BTreeSet<PeerId> = self.active().values().map(|token| token.holder).collect();
         assert!(holders.len() <= 1, "active at {:?}: {:?}", self.now, self.active());
     }

@@ -1,5 +1,7 @@
 //! How soon one side becomes active, whoever sees whom, and how one that may not be is paused.
 
+mod lost_disk;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,10 +9,10 @@ use bowline_messages::partition::{Term, Token};
 use proptest::prelude::*;
 
 use super::super::terms::LEAP_MAX;
-use super::machine::FenceError;
-use super::message::LeaseOutput;
 use super::simulation::{Simulation, TIMING, peer};
-use super::{Configuration, Contest, ContestOutput, Lease, LeaseMessage, LeasePacket, Memory, Pacing, VersionError};
+use super::{
+    Configuration, Contest, ContestOutput, FenceError, Lease, LeaseMessage, LeasePacket, Memory, Pacing, VersionError,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// From when the old holder is lost until a new one is there: its grants run out (3 s), candidates begin one after another (1 s), probing and
@@ -169,16 +171,17 @@ proptest! {
     fn crashes_losses_and_changing_links_never_make_two_sides_active(
         seed in any::<u64>(), plan in prop::collection::vec((0..8u8, any::<u64>(), 1..4_000u64), 1..30)
     ) {
-        let mut group = Simulation::new(5, seed);
+        let mut group = active_group(5, seed);
         group.loss_permille = 50;
-        group.delay.1 = Duration::from_millis(900);
         for (what, bits, millis) in plan {
             let n = usize::try_from(bits % 5).unwrap();
             match what {
                 0 => group.crash(n),
                 1 => group.restart(n, true),
-                2 => group.restart(n, false),
+                2 if group.may_forget(n) => group.restart(n, false),
                 3 => group.connect(|_, _| true),
+                // Up to longer than a lease, so that what an earlier life said comes when the next one may grant.
+                4 => group.delay.1 = Duration::from_millis(100 + bits % 4_000),
                 _ => group.connect(|a, b| bits >> (a * 5 + b) & 1 == 1),
             }
             // The simulation looks after every step.
@@ -268,7 +271,9 @@ fn who_has_forgotten_learns_the_highest_term_and_from_a_liar_none_that_is_out_of
     ];
     for (nodes, lies, honest, learned) in cases {
         let configuration = Arc::new(Configuration::new(1, (0..nodes).map(peer).collect(), None).unwrap());
-        let mut lease = Lease::new(peer(0), Arc::clone(&configuration), TIMING, None, 7, now);
+        let start = now - TIMING.duration;
+        let mut lease = Lease::new(peer(0), Arc::clone(&configuration), TIMING, None, 6, start);
+        lease.probe_for_terms(now);
         let mut answer = |from, term| {
             let message = LeaseMessage::Answer { nonce: 7, term: Term(term), willing: true, remembers: true };
             let packet = LeasePacket { version: 1, list: configuration.list(), message };
@@ -288,7 +293,9 @@ fn who_has_forgotten_learns_the_highest_term_and_from_a_liar_none_that_is_out_of
 fn learns(nodes: usize, said: &[(usize, u64)]) -> (Vec<bool>, Term) {
     let now = Instant::now();
     let configuration = Arc::new(Configuration::new(1, (0..nodes).map(peer).collect(), None).unwrap());
-    let mut lease = Lease::new(peer(0), Arc::clone(&configuration), TIMING, None, 7, now);
+    let start = now - TIMING.duration;
+    let mut lease = Lease::new(peer(0), Arc::clone(&configuration), TIMING, None, 6, start);
+    lease.probe_for_terms(now);
     let mut answer = |(from, term): &(usize, u64)| {
         let message = LeaseMessage::Answer { nonce: 7, term: Term(*term), willing: true, remembers: true };
         lease.on_packet(now, peer(*from), LeasePacket { version: 1, list: configuration.list(), message });
@@ -304,6 +311,11 @@ fn as_many_as_are_no_majority_take_nobody_out_of_reach() {
     // Two of five lie alike, and three of seven, before and after the others.
     assert_eq!(learns(5, &[(1, u64::MAX), (2, u64::MAX), (3, 10), (4, 9)]), (vec![false, false, false, true], term));
     assert_eq!(learns(5, &[(3, 10), (4, 9), (1, u64::MAX), (2, u64::MAX)]).1, term);
+    // Nor do they keep it waiting for one that is down: a quorum that is within reach of each other is enough.
+    assert_eq!(
+        learns(7, &[(1, u64::MAX), (2, 10), (3, 10), (4, 9), (5, 10)]),
+        (vec![false, false, false, false, true], term)
+    );
     let lies = [(1, u64::MAX), (2, u64::MAX - 1), (3, 1 << 33)];
     assert_eq!(learns(7, &[&lies[..], &[(4, 9), (5, 9), (6, 10)]].concat()).1, term);
 }
@@ -339,44 +351,46 @@ fn by_another_list_nothing_is_granted() {
     assert_eq!(lease.on_packet(now, peer(1), packet).len(), 2, "it is written down and granted");
 }
 
-/// A candidate may ask for a term that it asked for before it lost its disk, when nobody granted that one.
+/// What was granted binds until then, whoever it takes now, and members are active as long.
 #[test]
-fn what_was_said_before_a_disk_was_lost_neither_grants_nor_frees_what_is_asked_for_afterwards() {
-    let configuration = Arc::new(Configuration::new(1, (0..3).map(peer).collect(), None).unwrap());
-    let now = Instant::now();
-    let start = now - TIMING.duration * 2;
-    let node = |n, memory, life| Lease::new(peer(n), Arc::clone(&configuration), TIMING, memory, life, start);
-    let said = |outputs: Vec<LeaseOutput>| {
-        let packet = |output| if let LeaseOutput::Send { packet, .. } = output { Some(packet) } else { None };
-        outputs.into_iter().find_map(packet).unwrap()
+fn a_lease_is_over_no_earlier_because_a_quorum_takes_more() {
+    let (now, second) = (Instant::now(), SECOND);
+    let of =
+        |version, nodes: usize| Arc::new(Configuration::new(version, (0..nodes).map(peer).collect(), None).unwrap());
+    let lists = [of(1, 3), of(2, 4)];
+    let mut lease =
+        Lease::new(peer(0), Arc::clone(&lists[0]), TIMING, Some(Memory::default()), 7, now - TIMING.duration);
+    let granted = |lease: &mut Lease, at, list: &Configuration, from, round| {
+        let (term, holder, asker, life) = (Term(1), peer(0), 7, 1);
+        let message = LeaseMessage::Granted { term, holder, round, asker, life };
+        lease.on_packet(at, peer(from), LeasePacket { version: list.version(), list: list.list(), message })
     };
-    let kept = Some(Memory::default());
-    let mut before = node(1, kept, 1);
-    let (old_ask, old_withdrawn) = (said(before.campaign(now)), said(before.abandon(now)));
+    lease.campaign(now);
+    granted(&mut lease, now, &lists[0], 2, 1);
+    lease.renew(now + second * 2);
+    granted(&mut lease, now + second * 2, &lists[0], 1, 2);
+    let until = lease.active_until(now + second * 2);
+    assert_eq!(until, Some(now + second * 2 + TIMING.shortened(TIMING.duration)));
+    lease.adopt(now + second * 2, Arc::clone(&lists[1])).unwrap();
+    // Of four it takes three, and the third granted the first round only.
+    lease.renew(now + second * 21 / 10);
+    assert_eq!(lease.active_until(now + second * 21 / 10), until);
+}
 
-    let mut after = node(1, None, 2);
-    let [mut one, mut other] = [node(0, kept, 3), node(2, kept, 4)];
-    for (n, lease) in [(0, &mut one), (2, &mut other)] {
-        let answer = said(lease.on_packet(now, peer(1), said(after.probe_for_terms())));
-        after.on_packet(now, peer(n), answer);
-    }
-    assert!(!after.is_learning());
-    let ask = said(after.campaign(now));
-    assert_eq!(after.memory().term, before.memory().term, "nobody has granted it");
-
-    // A grant of what was asked before is none of what is asked now.
-    let old_grant = said(other.on_packet(now, peer(1), old_ask));
-    assert!(matches!(old_grant.message, LeaseMessage::Granted { .. }), "{old_grant:?}");
-    after.on_packet(now, peer(2), old_grant);
-    assert!(!after.is_holder(now));
-    // Who granted it then does not grant it now: only a higher term helps.
-    let refused = said(other.on_packet(now, peer(1), ask));
-    assert!(matches!(refused.message, LeaseMessage::Refused { never: true, .. }), "{refused:?}");
-    // And what is granted now is not free because it was given up then.
-    let grant = said(one.on_packet(now, peer(1), ask));
-    after.on_packet(now, peer(0), grant);
-    assert!(after.is_holder(now));
-    one.on_packet(now, peer(1), old_withdrawn);
-    one.on_packet(now, peer(1), old_ask);
-    assert!(!one.is_willing(now, peer(2)), "it is bound to the holder");
+#[test]
+fn what_a_holder_said_before_the_clock_stood_still_makes_nobody_active_afterwards() {
+    let (now, configuration) =
+        (Instant::now(), Arc::new(Configuration::new(1, (0..3).map(peer).collect(), None).unwrap()));
+    let memory = Some(Memory::default());
+    let mut lease = Lease::new(peer(0), Arc::clone(&configuration), TIMING, memory, 7, now - TIMING.duration);
+    let packet = |message| LeasePacket { version: 1, list: configuration.list(), message };
+    let ask = LeaseMessage::Ask { term: Term(1), round: 1, asker: 9 };
+    lease.on_packet(now, peer(1), packet(ask));
+    let confirmed = LeaseMessage::Confirmed { term: Term(1), round: 1, life: 7, remaining: SECOND * 2 };
+    let mut trusting = lease.clone();
+    trusting.on_packet(now, peer(1), packet(confirmed));
+    assert!(trusting.token(now).is_some());
+    lease.doubt_clock(now);
+    lease.on_packet(now, peer(1), packet(confirmed));
+    assert_eq!(lease.token(now), None);
 }

@@ -338,8 +338,8 @@ fn whoever_asks_for_far_numbers_by_requests_that_end_early_keeps_nobody_from_ask
     }
 }
 
-#[test]
-fn a_request_that_goes_further_is_open_after_one_that_does_not() {
+/// A node with three neighbours, of which the first has told of a way to the ninth.
+fn on_the_way_to_nine() -> (DistanceVector, Instant) {
     let now = Instant::now();
     let mut node = DistanceVector::new(peer(0), 1, 10, 60 * SECOND);
     for neighbour in 1..4 {
@@ -347,7 +347,17 @@ fn a_request_that_goes_further_is_open_after_one_that_does_not() {
     }
     let told = Distance { destination: *peer(9).as_bytes(), seqno: 7, metric: 1 };
     node.on_message(now, peer(1), VectorMessage::Update(vec![told]));
-    let request = |seqno, hops| VectorMessage::Request { destination: *peer(9).as_bytes(), seqno, hops };
+    (node, now)
+}
+
+/// Asks for a way to the ninth.
+fn request(seqno: u16, hops: u8) -> VectorMessage {
+    VectorMessage::Request { destination: *peer(9).as_bytes(), seqno, hops }
+}
+
+#[test]
+fn a_request_that_goes_further_is_open_after_one_that_does_not() {
+    let (mut node, now) = on_the_way_to_nine();
     let asks = node.on_message(now, peer(2), request(100, 2));
     assert_eq!(asks, [Tell { to: peer(1), message: request(100, 1) }]);
     // The newest number of these, and the most hops, whoever comes first.
@@ -360,14 +370,7 @@ fn a_request_that_goes_further_is_open_after_one_that_does_not() {
 
 #[test]
 fn what_is_wanted_while_an_answer_is_waited_for_is_asked_for_afterwards() {
-    let now = Instant::now();
-    let mut node = DistanceVector::new(peer(0), 1, 10, 60 * SECOND);
-    for neighbour in 1..4 {
-        node.on_neighbour(now, peer(neighbour), 1);
-    }
-    let told = Distance { destination: *peer(9).as_bytes(), seqno: 7, metric: 1 };
-    node.on_message(now, peer(1), VectorMessage::Update(vec![told]));
-    let request = |seqno, hops| VectorMessage::Request { destination: *peer(9).as_bytes(), seqno, hops };
+    let (mut node, now) = on_the_way_to_nine();
     let asks = |tells: Vec<Tell>| {
         tells.into_iter().filter(|tell| matches!(tell.message, VectorMessage::Request { .. })).collect::<Vec<_>>()
     };

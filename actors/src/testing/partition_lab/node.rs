@@ -110,6 +110,8 @@ impl Node {
         self.lives += 1;
         (self.wake_at, self.kept) = (None, None);
         self.writing.clear();
+        // Each node, and each of its lives, has one of its own.
+        let seed = seed ^ (u64::from(self.me.as_bytes()[0]) << 48) ^ (self.lives << 56);
         let participant = Participant { me: self.me, life: self.lives, seed };
         // There is no tie-breaker: half of the participants cannot commit anything.
         let config = GroupConfig {

@@ -19,7 +19,8 @@ fn found(sabotage: Sabotage, what: fn(&Violation) -> bool) -> bool {
 
 #[test]
 fn nothing_is_wrong_in_some_dozens_of_runs() {
-    let report = Report::of(outcomes(&Plan::default(), 0..24));
+    // A hundred rounds and two: with fewer, what one in a hundred may miss nobody may.
+    let report = Report::of(outcomes(&Plan::default(), 0..34));
     assert_eq!(report.failing, []);
     assert_eq!((report.violations, report.double_active, report.lost_commits), (0, 0, 0));
     assert!(report.answered > 15_000 && report.refused > 1000, "{report:?}");
@@ -30,7 +31,7 @@ fn nothing_is_wrong_in_some_dozens_of_runs() {
     }
     assert!(report.detect_ms_p99.unwrap() <= 3000.0, "{report:?}");
     assert!(report.recover_ms_p99.unwrap() <= 5000.0, "{report:?}");
-    assert_eq!(report.histogram.iter().map(|(_, count)| count).sum::<u64>(), 24 * 3);
+    assert_eq!(report.histogram.iter().map(|(_, count)| count).sum::<u64>(), 34 * 3);
 }
 
 #[test]

@@ -145,15 +145,20 @@ fn long_lies(liar: u8, count: u64) -> [[Signed; 2]; 3] {
     ]
 }
 
+/// Four nodes that work, their leader, and one of the others, which will lie.
+fn room_with_a_liar() -> (Room, u8, u8) {
+    let mut room = Room::new(4);
+    room.run(SECOND * 6);
+    room.strangers = true;
+    let leader = room.leader();
+    (room, leader, leader % 4 + 1)
+}
+
 /// Else a leader would exclude whom the others have no proofs against, and they would take nothing of it any more.
 #[test]
 fn nobody_is_excluded_for_what_others_could_not_be_told() {
     for kind in 0..3 {
-        let mut room = Room::new(4);
-        room.run(SECOND * 6);
-        let leader = room.leader();
-        let liar = leader % 4 + 1;
-        room.strangers = true;
+        let (mut room, leader, liar) = room_with_a_liar();
         for count in 0..3 {
             for lie in &long_lies(liar, count)[kind] {
                 let (now, payload) = (room.now, lie.encode().unwrap());
@@ -193,11 +198,7 @@ fn a_proof_that_others_could_not_be_told_counts_for_nothing_and_neither_does_one
 /// Two of the longest that are listened to fit into a proof that is told.
 #[test]
 fn who_says_two_things_as_long_as_may_be_is_excluded_by_everybody() {
-    let mut room = Room::new(4);
-    room.run(SECOND * 6);
-    let leader = room.leader();
-    let liar = leader % 4 + 1;
-    room.strangers = true;
+    let (mut room, leader, liar) = room_with_a_liar();
     for count in 0..3 {
         for fill in [1, 2] {
             let relay = Statement::Relay(vec![fill; BODY_BYTES_MAX - 3]);

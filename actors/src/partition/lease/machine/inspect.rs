@@ -14,6 +14,11 @@ impl Lease {
         self.candidacy.as_ref().map(|own| own.round)
     }
 
+    /// The round of asking for forgotten terms, when it may ask for them.
+    pub(in super::super) fn learning_round(&self, now: Instant) -> Option<u64> {
+        self.learning.as_ref().filter(|_| self.may_learn(now)).map(|learning| learning.round().0)
+    }
+
     /// To whom this node is bound, itself included.
     pub(in super::super) fn bound_to(&self, now: Instant) -> Option<PeerId> {
         self.grant.as_ref().filter(|grant| now < grant.until).map(|grant| grant.to)
@@ -32,9 +37,12 @@ impl Lease {
                     || asker != self.life
                     || own.granted.get(&from).is_some_and(|before| before.round >= round)
             }),
-            LeaseMessage::Withdrawn { term, .. } => term < self.memory.term && self.granted(from, term).is_none(),
+            LeaseMessage::Withdrawn { term, asker } => {
+                self.granted(from, term).map_or(term < self.memory.term, |grant| grant.asker != asker)
+            }
             LeaseMessage::Confirmed { term, .. } => term < self.memory.term,
-            LeaseMessage::Refused { .. } | LeaseMessage::Probe { .. } | LeaseMessage::Answer { .. } => false,
+            LeaseMessage::Answer { .. } => self.learning.is_none(),
+            LeaseMessage::Refused { .. } | LeaseMessage::Probe { .. } => false,
         }
     }
 
@@ -72,7 +80,8 @@ impl Lease {
             // The terms are in the memory already; those apart from each other that are not have no place in a small model.
             let answers: BTreeMap<u8, bool> =
                 learning.answers().map(|(peer, remembers)| (name(peer), remembers)).collect();
-            (2, answers).hash(hasher);
+            let (round, since) = learning.round();
+            (2, answers, round, since.map(|since| self.ago(since, now))).hash(hasher);
         }
         if let Some(own) = &self.candidacy {
             (3, own.term, own.round, own.until.map(left), own.before.map(|(term, until)| (term, left(until))))
